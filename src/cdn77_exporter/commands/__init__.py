@@ -1,0 +1,1 @@
+"""The command line's commands, each imported only when it is called."""

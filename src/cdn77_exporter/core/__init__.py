@@ -1,0 +1,1 @@
+"""The pure part: no asyncio, no clock, no environment, no logging, no files."""

@@ -1,0 +1,54 @@
+"""What one commit holds, and what a process takes up from the commits before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+
+class CountedFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file that is counted; it may be deleted when a tick of at least `due` (Unix seconds) was acknowledged."""
+
+    key: str
+    etag: str
+    due: int
+    size: int = 0
+    modified_ms: int = 0
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """An encoded request: its place in the order of all requests, the tick it ends, its samples and its body."""
+
+    number: int
+    tick: int
+    samples: int
+    body: bytes
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """All that one step changes; it is committed whole or not at all."""
+
+    meta: dict[str, int]  # floor, settled, emitted, watermark, ...
+    profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
+    series_new: list[tuple[int, str]]
+    series: list[tuple[int, float, int, int, bool]]
+    pending: list[tuple[int, float]]  # replaces the ones before
+    viewers: bytes  # a run of rows
+    held: dict[int, bytes]  # tick -> what is counted and not yet settled, whole
+    held_until: int  # held ticks up to this one are settled
+    shards: list[tuple[str, int, int]]
+    files: list[CountedFile]
+    requests: list[Request]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What an earlier process left."""
+
+    meta: dict[str, int]
+    profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
+    series: Iterable[tuple[str, float, int, int, bool]]  # in the order of slots
+    pending: list[tuple[int, float]]
+    viewer_runs: Iterable[bytes]  # oldest first
+    held: dict[int, bytes]
+    shards: list[tuple[str, int, int]]

@@ -1,0 +1,68 @@
+"""The errors that cross a border between layers, each classified once where it arises."""
+
+from __future__ import annotations
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `faults` names every fault, one sentence each. Exit code 2."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Transient(Exception):
+    """The same call may work later; `retry_after` is the wait in seconds that the other side asked for."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Misconfigured(Exception):
+    """The other side refuses until an operator acts; `remedy` says in a sentence what to do."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class Refused(Exception):
+    """The receiver refused this request for good (`status`, `words`: what it answered, cut to 500 characters)."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(f"{status}: {words}")
+        self.status = status
+        self.words = words
+
+
+class FileGone(Exception):
+    """The object is no longer in the bucket, or is no longer the one that was listed."""
+
+
+class Unreadable(Exception):
+    """A file that cannot be counted, whole or in part; `reason` is one of `model.UNREADABLE_REASONS`."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class Conflict(Exception):
+    """A conditional write lost: the object is not in the state that the condition named."""
+
+
+class StateError(Exception):
+    """The state cannot be opened or written; `remedy` says in a sentence what to do."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class StateLocked(Exception):
+    """Another process holds the state; it may be waited for."""

@@ -1,0 +1,77 @@
+"""The values that travel through the pipeline: one frozen type per term."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+#: Why a file cannot be counted; closed.
+UNREADABLE_REASONS = {
+    "not_gzip": "the file does not start with a gzip header",
+    "truncated": "the gzip data ends before its trailer",
+    "corrupt": "the gzip data cannot be inflated or fails its checksum",
+    "empty": "the object has no bytes",
+    "size_mismatch": "the body's length is not the listed one",
+    "checksum_mismatch": "the body's MD5 is not the ETag",
+    "too_large": "the file is larger than the limits allow",
+    "too_many_bad_lines": "the file has more bad lines than the limit allows",
+    "line_too_long": "the file has a line without an end within the limits",
+}
+
+#: Why a line is not an event; closed.
+REJECT_REASONS = {
+    "not_json": "the line is not one JSON value",
+    "not_an_object": "the line is JSON but not an object",
+    "line_too_long": "the line is longer than MAX_LINE_BYTES",
+    "bad_timestamp": "the timestamp is missing or is not an ISO 8601 UTC time",
+    "bad_path": "the request path is missing or not text",
+    "bad_client_ip": "the client IP is missing or is not an IP address",
+    "bad_number": "a count is not an integer from 0 to 2^53",
+    "bad_text": "a text field is not text",
+    "no_stream": "the path has no stream name",
+    "stream_not_allowed": "the stream is not on STREAM_ALLOWLIST",
+    "too_old": "the event is older than seven days",
+}
+
+_NAME = re.compile(r"(?:^|/)rtl\.(?P<writer>[^/+]*)\+(?P<shard>\d{1,18})\+(?P<sequence>\d{1,18})\.ndjson\.gz$")
+#: The shard of every file whose name has another form.
+OTHER_SHARD = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A log object as the listing names it; never its content. Identified by key and ETag."""
+
+    key: str
+    etag: str  # without quotes
+    size: int  # bytes
+    modified_ms: int  # LastModified, Unix milliseconds
+    shard: str = field(init=False)  # the number between the plus signs, or OTHER_SHARD
+    writer: str = field(init=False)  # the uuid in the name, or ""
+    sequence: int = field(init=False)  # the number after the second plus sign, or -1
+
+    def __post_init__(self) -> None:
+        found = _NAME.search(self.key)
+        set_ = object.__setattr__
+        set_(self, "shard", str(int(found["shard"])) if found else OTHER_SHARD)
+        set_(self, "writer", found["writer"] if found else "")
+        set_(self, "sequence", int(found["sequence"]) if found else -1)
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Key and ETag."""
+        return (self.key, self.etag)
+
+    @property
+    def folder(self) -> str:
+        """The key up to its last slash: the hour prefix."""
+        return self.key.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RawLog:
+    """A fetched file: its compressed bytes, already checked against the listing."""
+
+    file: LogFile
+    body: bytes
+    fetch_seconds: float = 0.0

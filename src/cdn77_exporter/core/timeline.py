@@ -1,0 +1,414 @@
+"""Tallies in, complete ticks out: what is counted and not yet settled, and the samples that settle it.
+
+An event belongs to the first tick after it. A tick is *settled* once the watermark has reached it: what it counted goes
+into the series and the viewer windows, in the order of ticks. It is *emitted* when it may also be written: not before
+the floor, and not when it has become too old for a receiver; what could not be emitted shows in the next tick that is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from cdn77_exporter.core import catalogue, wire
+from cdn77_exporter.core.admission import OTHER, Admission
+from cdn77_exporter.core.catalogue import CATALOGUE, CODE
+from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
+from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.series import SeriesTable, series_key, split_key
+from cdn77_exporter.core.tally import Tally, TickTally
+from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow
+
+#: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
+FOLD_SECONDS = 55 * 60
+#: Padding reaches a little further back, but stays inside that hour.
+_PAD_FOLD_SECONDS = 58 * 60
+#: A tick written a second time is this much later than the first.
+_REWRITE_MS = 100
+_METADATA_SECONDS = 600
+_MAX_KNOWN_IPS = 65_536
+_SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
+
+Group = tuple[str, str, str, str, str]
+Locate = Callable[[str], tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that the numbers depend on. Seconds, unless the name says otherwise."""
+
+    tick_seconds: int = 15
+    session_window_seconds: int = 7200
+    timestamp_offset_ms: int = 0
+    backfill_seconds: float = 0
+    max_streams: int = 10_000
+    max_series: int = 1_000_000
+
+
+@dataclass(slots=True)
+class _Held:
+    """What one tick counts so far."""
+
+    groups: dict[Group, list[int]] = field(default_factory=dict)
+    rows: list[npt.NDArray[np.void]] = field(default_factory=list)
+
+    def all_rows(self) -> npt.NDArray[np.void]:
+        return np.concatenate(self.rows) if self.rows else np.zeros(0, SEEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """What became of a tally: its file's `due` tick, how many of its events were late and by how much at most."""
+
+    due: int
+    late: int
+    late_seconds: int
+
+
+class Timeline:
+    """The counting state of the whole service; pure, not thread-safe.
+
+    `locate`: country and region of an IP, None without a GeoIP database. `start_ms`: the process's start.
+    `key`: the secret that viewers are hashed with, the same for the life of the state.
+    """
+
+    def __init__(self, rules: Rules, *, start_ms: int, key: bytes, locate: Locate | None = None) -> None:
+        self._rules = rules
+        self._tick = rules.tick_seconds
+        self._locate = locate
+        self._key = key
+        self._window = catalogue.window_label(rules.session_window_seconds)
+        self.series = SeriesTable(self._tick)
+        self._profiles = Profiles()
+        self.viewers = ViewerWindow(
+            self._profiles, window_seconds=rules.session_window_seconds, tick_seconds=self._tick
+        )
+        self.streams = Admission(
+            max_streams=rules.max_streams, max_series=rules.max_series, series=lambda: len(self.series)
+        )
+        self._held: dict[int, _Held] = {}
+        self._dirty_held: set[int] = set()
+        self._hashes: dict[str, tuple[int, tuple[str, str]]] = {}
+        self._stream_hashes: dict[str, int] = {}
+        self._waits: dict[int, tuple[int, int]] = {}  # slot -> sum (ms) and number of times to first byte
+        self.floor = self._after(start_ms / 1000 - rules.backfill_seconds)
+        self._first_emission = self.floor + self._tick  # the floor itself carries the zeros
+        self.settled = 0
+        self.emitted = 0
+        self.acknowledged = 0
+        self._rewrites = 0
+        self._described = 0  # tick with which metadata was last sent
+        self._next_request = 1
+        self._files: list[CountedFile] = []
+        self.overflowed = 0  # series that were asked for over the bound
+
+    def _after(self, seconds: float) -> int:
+        """The first tick after an instant (Unix seconds)."""
+        return int(seconds // self._tick + 1) * self._tick
+
+    # Taking in
+
+    def absorb(self, file: LogFile, tally: Tally) -> Absorbed:
+        """Count a file. Nothing of it is in any sample before the next `advance`."""
+        due, late, late_seconds = 0, 0, 0
+        for tick, part in sorted(tally.ticks.items()):
+            counted = max(tick, self.settled + self._tick)
+            if counted > tick:
+                late += sum(sums[0] for sums in part.groups.values())
+                late_seconds = max(late_seconds, counted - tick)
+            due = max(due, counted)
+            self._hold(counted, part)
+        if due:
+            due = max(due, self._first_emission, self.emitted + self._tick)
+        self._files.append(CountedFile(file.key, file.etag, due, file.size, file.modified_ms))
+        return Absorbed(due, late, late_seconds)
+
+    def _hold(self, tick: int, part: TickTally) -> None:
+        self.streams.admit((group[0], group[4]) for group in part.groups)
+        held = self._held.setdefault(tick, _Held())
+        self._dirty_held.add(tick)
+        for group, sums in part.groups.items():
+            stream = self.streams.name(group[0])
+            if stream is OTHER and group[0] != OTHER:
+                self.streams.refused += sums[0]
+            own = (stream, *group[1:])
+            total = held.groups.get(own)
+            if total is None:
+                held.groups[own] = list(sums)
+            else:
+                for place, amount in enumerate(sums):
+                    total[place] += amount
+        if part.viewers:
+            held.rows.append(self._rows(part))
+
+    def _rows(self, part: TickTally) -> npt.NDArray[np.void]:
+        rows = []
+        for (seen_stream, ip, device, country), (first, last) in part.viewers.items():
+            stream = self.streams.name(seen_stream)
+            known = self._hashes.get(ip) or self._meet(ip)
+            key = ((known[0] ^ self._stream_hash(stream)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) | 1
+            profile = self._profiles.number(Profile(stream, device, country, known[1]))
+            rows.append((key, profile, first, last))
+        return np.array(rows, SEEN)
+
+    def _meet(self, ip: str) -> tuple[int, tuple[str, str]]:
+        if len(self._hashes) >= _MAX_KNOWN_IPS:
+            self._hashes.clear()
+        place = self._locate(ip) if self._locate else ("XX", "Unknown")
+        known = self._hashes[ip] = (self._hash(ipaddress.ip_address(ip).packed), place)
+        return known
+
+    def _hash(self, content: bytes) -> int:
+        return int.from_bytes(hashlib.blake2b(content, key=self._key, digest_size=8).digest(), "little")
+
+    def _stream_hash(self, stream: str) -> int:
+        found = self._stream_hashes.get(stream)
+        if found is None:
+            found = self._stream_hashes[stream] = self._hash(b"stream:" + stream.encode("utf-8", "replace"))
+        return found
+
+    def forget_places(self) -> None:
+        """The GeoIP database was replaced: viewers that come from now on are looked up again."""
+        self._hashes.clear()
+
+    # Settling
+
+    def advance(self, watermark_ms: int, now_ms: int, most_ticks: int = 20) -> tuple[list[Request], bool]:
+        """Settle the ticks up to the watermark, at most `most_ticks` of them emitted: their requests in order, and
+        whether there are more ticks to come at once."""
+        limit = watermark_ms // 1000 // self._tick * self._tick
+        requests: list[Request] = []
+        for _ in range(most_ticks):
+            tick = self._next_tick(limit, now_ms)
+            if tick is None:
+                return requests, False
+            self._settle(tick)
+            if tick >= self._writable_from(now_ms):
+                requests += self._emit(tick, now_ms)
+        return requests, True
+
+    def _writable_from(self, now_ms: int) -> int:
+        oldest = now_ms / 1000 - max(FOLD_SECONDS, self._rules.backfill_seconds)
+        return max(self._first_emission, self.emitted + self._tick, self._after(oldest))
+
+    def _next_tick(self, limit: int, now_ms: int) -> int | None:
+        tick = self.settled + self._tick
+        writable = self._writable_from(now_ms)
+        if tick < writable:  # nothing can be written there, so only ticks that hold something matter
+            tick = min((held for held in self._held if held >= tick), default=writable)
+            tick = min(tick, writable)
+        return tick if tick <= limit else None
+
+    def _settle(self, tick: int) -> None:
+        held = self._held.pop(tick, None) or _Held()
+        self._count(held.groups)
+        self._move(self.viewers.advance(tick, held.all_rows()))
+        self.settled = tick
+        self._dirty_held.discard(tick)
+
+    def _count(self, groups: dict[Group, list[int]]) -> None:
+        waits: dict[Group, list[int]] = {}
+        add, slot = self.series.add, self._slot
+        for group, (requests, size, wait_ms, waited) in groups.items():
+            where = group[:4]
+            add(slot(CODE[catalogue.RESPONSES], group), requests)
+            add(slot(CODE[catalogue.REQUESTS], where), requests)
+            add(slot(CODE[catalogue.TRANSFER_BYTES], where), size)
+            if waited:
+                total = waits.setdefault((*where, ""), [0, 0])
+                total[0] += wait_ms
+                total[1] += waited
+        for group, (wait_ms, waited) in waits.items():
+            self._wait(group[:4], wait_ms, waited)
+
+    def _wait(self, where: tuple[str, ...], wait_ms: int, waited: int) -> None:
+        """Time to first byte is a mean over all that the next emitted tick counts, so its parts are kept until then."""
+        slot = self._slot(CODE[catalogue.TIME_TO_FIRST_BYTE], where)
+        before_ms, before = self._waits.get(slot, (0, 0))
+        total = self._waits[slot] = (before_ms + wait_ms, before + waited)
+        self.series.put(slot, total[0] / total[1])
+
+    def _move(self, movement: Movement) -> None:
+        for number, count in movement.appeared.items():
+            for code, labels in self._appear_series(self._profiles.all[number]):
+                self.series.add(self._slot(code, labels), count)
+        for number, delta in movement.present.items():
+            if delta:
+                for code, labels in self._present_series(self._profiles.all[number]):
+                    slot = self._slot(code, labels)
+                    self.series.put(slot, self.series.value[slot] + delta)
+
+    def _appear_series(self, profile: Profile) -> list[tuple[int, tuple[str, ...]]]:
+        found: list[tuple[int, tuple[str, ...]]] = []
+        if profile.place is not None:
+            found.append((CODE[catalogue.VIEWERS], (profile.stream,)))
+            if self._locate is not None:
+                found.append((CODE[catalogue.VIEWERS_BY_REGION], (profile.stream, *profile.place)))
+        if profile.device is not None:
+            found.append((CODE[catalogue.VIEWERS_BY_DEVICE], (profile.stream, profile.device)))
+        if profile.country is not None:
+            found.append((CODE[catalogue.VIEWERS_BY_COUNTRY], (profile.stream, profile.country)))
+        return found
+
+    def _present_series(self, profile: Profile) -> list[tuple[int, tuple[str, ...]]]:
+        found: list[tuple[int, tuple[str, ...]]] = []
+        stream, window = profile.stream, self._window
+        if profile.place is not None:
+            country, region = profile.place
+            found.append((CODE[catalogue.ACTIVE_VIEWERS], (stream, window)))
+            found.append((CODE[catalogue.ACTIVE_BY_COUNTRY], (stream, country, window)))
+            found.append((CODE[catalogue.ACTIVE_BY_REGION], (stream, country, region, window)))
+        if profile.device is not None:
+            found.append((CODE[catalogue.ACTIVE_BY_DEVICE], (stream, profile.device, window)))
+        return found
+
+    def _slot(self, code: int, labels: tuple[str, ...]) -> int:
+        """The series' slot; over the bound a new series is counted as one of the stream OTHER."""
+        key = series_key(code, labels)
+        found = self.series.find(key)
+        if found is not None:
+            return found
+        if len(self.series) >= self._rules.max_series and labels[0] != OTHER:
+            self.overflowed += 1
+            return self._slot(code, (OTHER, *labels[1:]))
+        if len(self.series) >= self._rules.max_series + _SPARE_SERIES:
+            names = CATALOGUE[code].labels
+            labels = tuple(
+                value if name == "window" else OTHER for name, value in zip(names, labels, strict=True)
+            )
+            key = series_key(code, labels)
+        return self.series.slot(key)
+
+    # Writing
+
+    def _emit(self, tick: int, now_ms: int, rewrite_ms: int = 0) -> list[Request]:
+        oldest = now_ms / 1000 - max(_PAD_FOLD_SECONDS, self._rules.backfill_seconds + 300)
+        bodies = self.series.emit(
+            tick,
+            offset_ms=self._rules.timestamp_offset_ms + rewrite_ms,
+            pad_from=max(self.floor, self._after(oldest)),
+        )
+        self._waits.clear()
+        self.emitted = tick
+        if bodies and tick - self._described >= _METADATA_SECONDS:
+            self._described = tick
+            bodies.insert(0, (wire.compress(wire.metadata_entries(CATALOGUE)), 0))
+        return [self._request(tick, body, samples) for body, samples in bodies]
+
+    def _request(self, tick: int, body: bytes, samples: int) -> Request:
+        request = Request(self._next_request, tick, samples, body)
+        self._next_request += 1
+        return request
+
+    def flush(self, now_ms: int) -> list[Request] | None:
+        """Write all that is held onto the next tick: the stop of a process that keeps no state.
+
+        A tick in the future may be another process's floor, so then the last one is written again, a little later.
+        None when nothing was ever emitted and the next tick is still to come: then nothing may be written.
+        """
+        tick = max(self._writable_from(now_ms), self.settled + self._tick)
+        rewrite_ms = 0
+        if tick * 1000 + self._rules.timestamp_offset_ms > now_ms:
+            if not self.emitted:
+                return None
+            tick = self.emitted
+            self._rewrites += 1
+            rewrite_ms = self._rewrites * _REWRITE_MS
+        for held in sorted(self._held):
+            self._settle(held)
+        for number, file in enumerate(self._files):
+            self._files[number] = msgspec.structs.replace(file, due=min(file.due, tick))
+        return self._emit(tick, now_ms, rewrite_ms)
+
+    # State
+
+    def take_changes(self, requests: list[Request], watermark_ms: int, shards: Iterable[tuple[str, int, int]]) -> Changes:
+        """Everything since the last call, for one atomic commit together with the requests of this step."""
+        held = {tick: self._encode_held(self._held[tick]) for tick in sorted(self._dirty_held)}
+        self._dirty_held.clear()
+        files, self._files = self._files, []
+        meta = {
+            "tick_seconds": self._tick,
+            "floor": self.floor,
+            "first_emission": self._first_emission,
+            "settled": self.settled,
+            "emitted": self.emitted,
+            "next_request": self._next_request,
+            "watermark_ms": watermark_ms,
+            "viewers_since_ms": (self.settled - self._rules.session_window_seconds) * 1000,
+        }
+        profiles = [
+            (number, profile.stream, profile.device, profile.country, profile.place)
+            for number, profile in self._profiles.take_new()
+        ]
+        new = self.series.take_new()
+        return Changes(
+            meta=meta,
+            profiles=profiles,
+            series_new=new,
+            series=self.series.take_changes(new),
+            pending=self.series.pending(),
+            viewers=self.viewers.take_changes(),
+            held=held,
+            held_until=self.settled,
+            shards=list(shards),
+            files=files,
+            requests=requests,
+        )
+
+    @staticmethod
+    def _encode_held(held: _Held) -> bytes:
+        return msgspec.msgpack.encode((list(held.groups.items()), held.all_rows().tobytes()))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on where an earlier process ended (the timeline must be new)."""
+        meta = snapshot.meta
+        self.settled = meta["settled"] // self._tick * self._tick
+        self.emitted = meta["emitted"]
+        self.acknowledged = meta.get("acknowledged", 0)
+        self._next_request = meta["next_request"]
+        if self.emitted:
+            self.floor = self._first_emission = self._after(self.emitted)
+        else:
+            self.floor = -(-meta["floor"] // self._tick) * self._tick
+            self._first_emission = max(self.floor + self._tick, -(-meta["first_emission"] // self._tick) * self._tick)
+        self._profiles.restore(
+            Profile(stream, device, country, place) for _, stream, device, country, place in snapshot.profiles
+        )
+        self.series.restore(snapshot.series, snapshot.pending, self.emitted)
+        self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
+        for tick, encoded in snapshot.held.items():
+            self._restore_held(-(-tick // self._tick) * self._tick, encoded)
+        self.streams.restore(labels[0] for _, labels in map(split_key, self.series.keys()))
+        self._correct_gauges()
+
+    def _restore_held(self, tick: int, encoded: bytes) -> None:
+        groups, rows = msgspec.msgpack.decode(encoded, type=tuple[list[tuple[Group, list[int]]], bytes])
+        held = self._held.setdefault(max(tick, self.settled + self._tick), _Held())
+        for group, sums in groups:
+            total = held.groups.setdefault(group, [0, 0, 0, 0])
+            for place, amount in enumerate(sums):
+                total[place] += amount
+        if rows:
+            held.rows.append(np.frombuffer(rows, SEEN))
+        self.streams.restore(group[0] for group, _ in groups)
+
+    def _correct_gauges(self) -> None:
+        """Set the window gauges to what the restored windows hold: the session window may have been changed."""
+        counts: dict[int, int] = {}
+        for number, count in self.viewers.present():
+            for code, labels in self._present_series(self._profiles.all[number]):
+                slot = self._slot(code, labels)
+                counts[slot] = counts.get(slot, 0) + count
+        for slot, value in self.series.windows():
+            right = counts.pop(slot, 0)
+            if value != right:
+                self.series.put(slot, right)
+        for slot, value in counts.items():
+            self.series.put(slot, value)

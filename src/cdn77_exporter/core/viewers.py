@@ -1,0 +1,403 @@
+"""Distinct viewers in a rolling window: who appears, who is still there, and who has left, exactly.
+
+A viewer is a client IP within a stream, known here only by a keyed hash of 63 bits (an odd 64-bit number). That any two
+of ten million viewers share one has a probability of about 5 in a million. Each viewer has a *profile* (what its gauges are labelled with); as long as
+it shows one device and one country that is all there is. From a second device or country on, each of its devices and
+countries is followed by itself, as a *facet*.
+
+The table is open addressing over arrays, 20 bytes a place, filled to between one half and three quarters. Every viewer
+stands in the calendar once, under the tick on which it would leave had it not been seen again; so a tick's work is for
+what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+#: One row of what a tick saw: the viewer's key, its profile, first and last event (Unix ms).
+SEEN = np.dtype([("key", "<u8"), ("profile", "<u4"), ("first", "<i8"), ("last", "<i8")])
+#: One row of the window's state: key, profile (with `FACET` set: a facet's), time last seen (Unix ms).
+STATE = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8")])
+FACET = 1 << 31
+
+_EMPTY, _GONE = np.uint64(0), np.uint64(2)  # no viewer's key: those are odd
+_FILL, _GROWTH = 0.75, 1.5
+_Keys = npt.NDArray[np.uint64]
+_Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a viewer's gauges are labelled with; None where its facets carry it instead."""
+
+    stream: str
+    device: str | None
+    country: str | None  # of the log
+    place: tuple[str, str] | None  # country and region of the GeoIP database
+
+
+class Profiles:
+    """Profiles by number, in both directions."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Profile, int] = {}
+        self.all: list[Profile] = []
+        self._new: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def number(self, profile: Profile) -> int:
+        """The profile's number; a new one is given the next."""
+        found = self._numbers.get(profile)
+        if found is None:
+            found = self._numbers[profile] = len(self.all)
+            self.all.append(profile)
+            self._new.append(found)
+        return found
+
+    def take_new(self) -> list[tuple[int, Profile]]:
+        """Numbers and profiles made since the last call."""
+        new, self._new = self._new, []
+        return [(number, self.all[number]) for number in new]
+
+    def restore(self, profiles: Iterable[Profile]) -> None:
+        """Take up profiles in the order of their numbers (must be empty)."""
+        for profile in profiles:
+            self.number(profile)
+        self._new = []
+
+
+@dataclass(slots=True)
+class Movement:
+    """What one tick changed: viewers that appeared (count) and the change of those present (delta), by profile."""
+
+    appeared: dict[int, int] = field(default_factory=dict)
+    present: dict[int, int] = field(default_factory=dict)
+
+    def appear(self, profile: int, count: int = 1) -> None:
+        """Count viewers that were not in their session window."""
+        self.appeared[profile] = self.appeared.get(profile, 0) + count
+
+    def change(self, profile: int, delta: int) -> None:
+        """Count viewers that came into the window or left it."""
+        self.present[profile] = self.present.get(profile, 0) + delta
+
+
+def _mix(keys: _Keys) -> _Keys:
+    keys = keys ^ (keys >> np.uint64(32))
+    keys = keys * np.uint64(0x9E3779B97F4A7C15)
+    return keys ^ (keys >> np.uint64(29))
+
+
+class _Table:
+    """Keys to profile and time last seen, by open addressing with linear probing over arrays."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.key: _Keys = np.zeros(capacity, np.uint64)
+        self.profile: npt.NDArray[np.uint32] = np.zeros(capacity, np.uint32)
+        self.seen: npt.NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.used = 0  # places that are not empty, gone viewers included
+        self.gone = 0
+
+    @property
+    def capacity(self) -> int:
+        return len(self.key)
+
+    def _home(self, keys: _Keys) -> _Places:
+        scaled: _Keys = (_mix(keys) >> np.uint64(32)) * np.uint64(self.capacity) >> np.uint64(32)
+        return scaled.astype(np.int64)
+
+    def present(self) -> _Places:
+        """The places that hold a viewer."""
+        return np.flatnonzero((self.key != _EMPTY) & (self.key != _GONE))
+
+    def find(self, keys: _Keys) -> _Places:
+        """The place of each key, or -1."""
+        places = self._home(keys)
+        found = np.full(len(keys), -1, np.int64)
+        open_ = np.arange(len(keys))
+        while len(open_):
+            at = places[open_]
+            there = self.key[at]
+            hit = there == keys[open_]
+            found[open_[hit]] = at[hit]
+            open_ = open_[~hit & (there != _EMPTY)]
+            places[open_] = (places[open_] + 1) % self.capacity
+        return found
+
+    def insert(self, keys: _Keys, profiles: npt.NDArray[np.uint32], seen: npt.NDArray[np.int64]) -> _Places:
+        """Put in keys that are distinct and absent; there must be room. Their places."""
+        places = self._home(keys)
+        open_ = np.arange(len(keys))
+        while len(open_):
+            at = places[open_]
+            free = self.key[at] == _EMPTY
+            self.key[at[free]] = keys[open_[free]]  # of two that want one place, the later stays
+            lost = self.key[places[open_]] != keys[open_]
+            open_ = open_[lost]
+            places[open_] = (places[open_] + 1) % self.capacity
+        self.profile[places] = profiles
+        self.seen[places] = seen
+        self.used += len(keys)
+        return places
+
+
+class ViewerWindow:
+    """The rolling window of all streams.
+
+    `window_seconds`: how long a viewer stays after its last event. `tick_seconds`: distance of ticks; a window at a
+    tick holds who has an event in [tick - window, tick). Times are Unix milliseconds, ticks Unix seconds.
+    """
+
+    def __init__(self, profiles: Profiles, *, window_seconds: int, tick_seconds: int) -> None:
+        self._profiles = profiles
+        self._window_ms = window_seconds * 1000
+        self._tick_ms = tick_seconds * 1000
+        self._table = _Table()
+        self._calendar: dict[int, list[_Places]] = {}  # tick in ms -> places
+        self._facets: dict[tuple[int, int], int] = {}  # key and facet profile -> seen
+        self._facet_calendar: dict[int, list[tuple[int, int]]] = {}
+        self._touched: list[npt.NDArray[np.void]] = []
+
+    def __len__(self) -> int:
+        """Viewers in the window, those included that leave at the next tick."""
+        return self._table.used - self._table.gone
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the arrays."""
+        places = sum(part.nbytes for parts in self._calendar.values() for part in parts)
+        return self._table.capacity * 20 + places
+
+    def advance(self, tick: int, rows: npt.NDArray[np.void]) -> Movement:
+        """Take in what was seen before `tick` (rows of `SEEN`, any order), let go who has left, and say what changed."""
+        movement = Movement()
+        if len(rows):
+            self._see(rows, movement)
+        self._expire(tick * 1000, movement)
+        return movement
+
+    def _leaves(self, seen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The tick (ms) on which a viewer seen last at that time is no longer in the window."""
+        return ((seen + self._window_ms) // self._tick_ms + 1) * self._tick_ms
+
+    def _see(self, rows: npt.NDArray[np.void], movement: Movement) -> None:
+        rows = rows[np.argsort(rows["key"], kind="stable")]
+        keys, starts = np.unique(rows["key"], return_index=True)
+        last_rows = np.append(starts[1:], len(rows)) - 1
+        profile: npt.NDArray[np.uint32] = rows["profile"][starts]
+        low, high = (np.minimum.reduceat(rows["profile"], starts), np.maximum.reduceat(rows["profile"], starts))
+        first = np.minimum.reduceat(rows["first"], starts)
+        last = np.maximum.reduceat(rows["last"], starts)
+        self._make_room(len(keys))
+        places = self._table.find(keys)
+        known = places >= 0
+        same = low == high
+        same[known] &= self._table.profile[places[known]] == profile[known]
+        for at in np.flatnonzero(~same).tolist():
+            group = rows[starts[at] : last_rows[at] + 1]
+            self._see_many_sided(int(keys[at]), int(places[at]), group, movement)
+        old, new = known & same, ~known & same
+        self._see_again(places[old], profile[old], first[old], last[old], movement)
+        self._see_new(keys[new], profile[new], last[new], movement)
+
+    def _see_again(
+        self,
+        places: _Places,
+        profile: npt.NDArray[np.uint32],
+        first: npt.NDArray[np.int64],
+        last: npt.NDArray[np.int64],
+        movement: Movement,
+    ) -> None:
+        seen = self._table.seen[places]
+        returned = first - seen > self._window_ms
+        for number, count in _count(profile[returned]):
+            movement.appear(number, count)
+        self._table.seen[places] = np.maximum(seen, last)
+        self._touch(places)
+
+    def _see_new(
+        self, keys: _Keys, profile: npt.NDArray[np.uint32], last: npt.NDArray[np.int64], movement: Movement
+    ) -> None:
+        places = self._table.insert(keys, profile, last)
+        self._enter(places)
+        self._touch(places)
+        for number, count in _count(profile):
+            movement.appear(number, count)
+            movement.change(number, count)
+
+    def _see_many_sided(self, key: int, place: int, group: npt.NDArray[np.void], movement: Movement) -> None:
+        """A viewer that shows several devices or countries: the viewer itself, then each facet."""
+        table = self._table
+        first, last = int(group["first"].min()), int(group["last"].max())
+        sides = [self._profiles.all[number] for number in group["profile"].tolist()]
+        whole = self._profiles.number(Profile(sides[0].stream, None, None, sides[0].place))
+        if place < 0:
+            at = table.insert(np.array([key], np.uint64), np.array([whole], np.uint32), np.array([last], np.int64))
+            self._enter(at)
+            movement.appear(whole)
+            movement.change(whole, 1)
+        else:
+            at = np.array([place])
+            seen = int(table.seen[place])
+            before = int(table.profile[place])
+            shown = self._profiles.all[before]
+            whole = self._profiles.number(Profile(shown.stream, None, None, shown.place))
+            if shown.device is not None:
+                table.profile[place] = whole
+                movement.change(before, -1)
+                movement.change(whole, 1)
+                for facet in self._facets_of(shown):
+                    self._facets[key, facet] = seen
+                    self._enter_facet(key, facet, seen)
+                    movement.change(facet, 1)
+            if first - seen > self._window_ms:
+                movement.appear(whole)
+            table.seen[place] = max(seen, last)
+        self._touch(at)
+        for side, row in zip(sides, group, strict=True):
+            for facet in self._facets_of(side):
+                self._see_facet(key, facet, int(row["first"]), int(row["last"]), movement)
+
+    def _facets_of(self, profile: Profile) -> list[int]:
+        if profile.device is None or profile.country is None:
+            return []
+        number = self._profiles.number
+        return [
+            number(Profile(profile.stream, profile.device, None, None)),
+            number(Profile(profile.stream, None, profile.country, None)),
+        ]
+
+    def _see_facet(self, key: int, facet: int, first: int, last: int, movement: Movement) -> None:
+        seen = self._facets.get((key, facet))
+        if seen is None:
+            movement.change(facet, 1)
+            self._enter_facet(key, facet, last)
+        if seen is None or first - seen > self._window_ms:
+            movement.appear(facet)
+        self._facets[key, facet] = last if seen is None else max(seen, last)
+        self._touch_facet(key, facet)
+
+    # Leaving
+
+    def _enter(self, places: _Places) -> None:
+        if not len(places):
+            return
+        leaves = self._leaves(self._table.seen[places])
+        order = np.argsort(leaves, kind="stable")
+        ticks, starts = np.unique(leaves[order], return_index=True)
+        for tick, part in zip(ticks.tolist(), np.split(places[order].astype(np.uint32), starts[1:]), strict=True):
+            self._calendar.setdefault(tick, []).append(part.copy())  # a view would keep all of them in memory
+
+    def _enter_facet(self, key: int, facet: int, seen: int) -> None:
+        tick = ((seen + self._window_ms) // self._tick_ms + 1) * self._tick_ms
+        self._facet_calendar.setdefault(tick, []).append((key, facet))
+
+    def _expire(self, tick_ms: int, movement: Movement) -> None:
+        for due in sorted(tick for tick in self._calendar if tick <= tick_ms):
+            self._expire_places(np.concatenate(self._calendar.pop(due)).astype(np.int64), tick_ms, movement)
+        for due in sorted(tick for tick in self._facet_calendar if tick <= tick_ms):
+            for key, facet in self._facet_calendar.pop(due):
+                seen = self._facets[key, facet]
+                if seen < tick_ms - self._window_ms:
+                    del self._facets[key, facet]
+                    movement.change(facet, -1)
+                else:
+                    self._enter_facet(key, facet, seen)
+
+    def _expire_places(self, places: _Places, tick_ms: int, movement: Movement) -> None:
+        gone = self._table.seen[places] < tick_ms - self._window_ms
+        self._enter(places[~gone])
+        left = places[gone]
+        for number, count in _count(self._table.profile[left]):
+            movement.change(number, -count)
+        self._table.key[left] = _GONE  # not empty, so that probing goes on past it
+        self._table.gone += len(left)
+
+    def _make_room(self, coming: int) -> None:
+        table = self._table
+        if table.used + coming <= table.capacity * _FILL:
+            return
+        needed = (table.used - table.gone + coming) / _FILL
+        capacity = table.capacity
+        while capacity < needed * 1.05:
+            capacity = int(capacity * _GROWTH)
+        there = table.present()
+        key, profile, seen = table.key[there], table.profile[there], table.seen[there]
+        self._table = table = _Table(capacity)
+        self._calendar = {}
+        step = 1 << 20  # the passing arrays of an insertion stay small
+        for begin in range(0, len(key), step):
+            part = slice(begin, begin + step)
+            self._enter(table.insert(key[part], profile[part], seen[part]))
+
+    # State
+
+    def _touch(self, places: _Places) -> None:
+        rows = np.zeros(len(places), STATE)
+        rows["key"] = self._table.key[places]
+        rows["profile"] = self._table.profile[places]
+        rows["seen"] = self._table.seen[places]
+        self._touched.append(rows)
+
+    def _touch_facet(self, key: int, facet: int) -> None:
+        self._touched.append(np.array([(key, facet | FACET, self._facets[key, facet])], STATE))
+
+    def take_changes(self) -> bytes:
+        """Rows of `STATE` for all that changed since the last call; of two for the same viewer the later holds."""
+        touched, self._touched = self._touched, []
+        return np.concatenate(touched).tobytes() if touched else b""
+
+    def restore(self, runs: Iterable[bytes], now_ms: int) -> None:
+        """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""
+        for run in runs:
+            rows = np.frombuffer(run, STATE)
+            rows = rows[rows["seen"] >= now_ms - self._window_ms]
+            facet = (rows["profile"] & FACET) != 0
+            for row in rows[facet]:
+                self._facets[int(row["key"]), int(row["profile"]) & ~FACET] = int(row["seen"])
+            self._restore_viewers(rows[~facet])
+        for (key, number), seen in self._facets.items():
+            self._enter_facet(key, number, seen)
+        self._calendar = {}
+        self._enter(self._table.present())
+        self._touched = []
+
+    def _restore_viewers(self, rows: npt.NDArray[np.void]) -> None:
+        keys, from_end = np.unique(rows["key"][::-1], return_index=True)
+        rows = rows[::-1][from_end]
+        self._make_room(len(keys))
+        places = self._table.find(keys)
+        new = places < 0
+        self._table.insert(keys[new], rows["profile"][new], rows["seen"][new])
+        old = places[~new]
+        self._table.profile[old] = rows["profile"][~new]
+        self._table.seen[old] = rows["seen"][~new]
+
+    def present(self) -> Iterator[tuple[int, int]]:
+        """Profiles (facets among them) and how many viewers in the window have them."""
+        yield from _count(self._table.profile[self._table.present()])
+        counts: dict[int, int] = {}
+        for _, facet in self._facets:
+            counts[facet] = counts.get(facet, 0) + 1
+        yield from counts.items()
+
+
+def merge_runs(runs: Iterable[bytes], since_ms: int) -> bytes:
+    """Several runs of `STATE` rows, oldest first, as one: the latest row of each, those left out that were seen before."""
+    rows = np.frombuffer(b"".join(runs), STATE)[::-1]
+    rows = rows[rows["seen"] >= since_ms]
+    facet = (rows["profile"] & FACET) != 0
+    _, viewers = np.unique(rows["key"][~facet], return_index=True)
+    _, facets = np.unique(rows[facet][["key", "profile"]], return_index=True)
+    return rows[~facet][viewers].tobytes() + rows[facet][facets].tobytes()
+
+
+def _count(profiles: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
+    numbers, counts = np.unique(profiles, return_counts=True)
+    return list(zip(numbers.tolist(), counts.tolist(), strict=True))

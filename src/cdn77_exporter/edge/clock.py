@@ -1,0 +1,39 @@
+"""Time: the wall clock, steadied against jumps and compared with the bucket's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+#: A wall clock that differs from the bucket's by more than this is not believed.
+TOLERANCE_MS = 60_000
+
+
+class Clock:
+    """The wall clock as it was when last compared, carried on by the monotonic one: a jump in between moves nothing."""
+
+    def __init__(self) -> None:
+        self._anchor_ms = time.time() * 1000
+        self._anchor = time.monotonic()
+        self.skew_ms = 0.0  # wall clock less the bucket's, at the last comparison
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return int(self._anchor_ms + (time.monotonic() - self._anchor) * 1000)
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never jumps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    def compare(self, server_ms: int) -> bool:
+        """Take the wall clock anew, or the bucket's when the two are too far apart; whether the wall clock is right."""
+        wall_ms = time.time() * 1000
+        self.skew_ms = wall_ms - server_ms
+        right = abs(self.skew_ms) <= TOLERANCE_MS
+        self._anchor_ms = wall_ms if right else server_ms + 500  # an HTTP date is cut to the second
+        self._anchor = time.monotonic()
+        return right

@@ -1,0 +1,389 @@
+"""The embedded database that makes a crash harmless: one file, one atomic step per commit.
+
+It holds the counters, the file ledger, what is counted and not yet settled, the viewer windows, the last tick and the
+encoded requests that no receiver has acknowledged. The rollback journal (not a write-ahead log) keeps all of it in a
+single file, so that no loss of a second file can take back a commit; every commit is synced to the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
+from cdn77_exporter.core.errors import StateError, StateLocked, Transient
+from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.viewers import merge_runs
+
+_APPLICATION_ID = 0x63373765
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE secret (key BLOB NOT NULL);
+CREATE TABLE profiles (number INTEGER PRIMARY KEY, labels BLOB NOT NULL);
+CREATE TABLE series (
+    slot INTEGER PRIMARY KEY, key TEXT NOT NULL, value REAL NOT NULL DEFAULT 0,
+    changed INTEGER NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0, live INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE pending (slot INTEGER PRIMARY KEY, value REAL NOT NULL);
+CREATE TABLE viewer_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, level INTEGER NOT NULL, rows BLOB NOT NULL);
+CREATE TABLE held (tick INTEGER PRIMARY KEY, tally BLOB NOT NULL);
+CREATE TABLE shards (name TEXT PRIMARY KEY, newest_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (
+    key TEXT NOT NULL, etag TEXT NOT NULL, status INTEGER NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
+    modified_ms INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (key, etag)) WITHOUT ROWID;
+CREATE INDEX files_due ON files (due) WHERE status = 0;
+CREATE INDEX files_aside ON files (key) WHERE status = 2;
+CREATE TABLE outbox (number INTEGER PRIMARY KEY, tick INTEGER NOT NULL, samples INTEGER NOT NULL, body BLOB NOT NULL);
+"""
+
+# A file's status in the ledger.
+COUNTED, DONE, ASIDE = 0, 1, 2
+
+_FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
+_RESTART = (
+    "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
+    "or restore it from a backup"
+)
+T = TypeVar("T")
+
+
+class Database:
+    """The state as plain calls; one thread at a time. `path`: a file, or ":memory:" for a process that keeps nothing.
+
+    `on_statement` is called before every statement, so that tests can make each of them the last.
+    """
+
+    def __init__(self, path: str, on_statement: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self._on_statement = on_statement
+        self._connection = self._open(path)
+
+    def _open(self, path: str) -> sqlite3.Connection:
+        fresh = path == ":memory:" or not Path(path).exists()
+        if not fresh and Path(path).stat().st_size == 0:
+            raise StateError(f"the state file {path} is empty", _RESTART)
+        if path != ":memory:":
+            _private_folder(Path(path).parent)
+        try:
+            connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+            self._connection = connection
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA cache_size = -4096")
+            self._check(connection, fresh)
+        except sqlite3.DatabaseError as error:
+            raise _state_error(path, error) from error
+        return connection
+
+    def _check(self, connection: sqlite3.Connection, fresh: bool) -> None:
+        connection.execute("BEGIN EXCLUSIVE")  # held until the connection is closed
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if fresh:
+            for statement in _SCHEMA.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+            if self.path != ":memory:":
+                Path(self.path).chmod(0o600)
+            return
+        connection.execute("COMMIT")
+        if application != _APPLICATION_ID:
+            raise StateError(f"{self.path} is not a state file of this program", _RESTART)
+        if version != _SCHEMA_VERSION:
+            raise StateError(
+                f"the state file {self.path} has version {version}, this program reads version {_SCHEMA_VERSION}",
+                "run the version that wrote it, or " + _RESTART,
+            )
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise StateError(f"the state file {self.path} is damaged ({found})", _RESTART)
+
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        if self._on_statement:
+            self._on_statement(statement)
+        return self._connection.execute(statement, values)
+
+    def _each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        if self._on_statement:
+            self._on_statement(statement)
+        self._connection.executemany(statement, rows)
+
+    def _atomically(self, step: Callable[[], None]) -> None:
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            step()
+            self._execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise Transient(f"the state file {self.path} cannot be written: {error}") from error
+            if isinstance(error, sqlite3.DatabaseError):
+                raise _state_error(self.path, error) from error
+            raise
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._connection.close()
+
+    # Restoring
+
+    def secret_key(self) -> bytes:
+        """The random key that viewers are hashed with; made with the state."""
+        return bytes(self._connection.execute("SELECT key FROM secret").fetchone()[0])
+
+    def load(self) -> Snapshot | None:
+        """What was committed last, or None when nothing was."""
+        select = self._connection.execute
+        meta = dict(select("SELECT name, value FROM meta"))
+        if "settled" not in meta:
+            return None
+        profiles = [
+            (number, *msgspec.msgpack.decode(labels, type=tuple[str, str | None, str | None, tuple[str, str] | None]))
+            for number, labels in select("SELECT number, labels FROM profiles ORDER BY number")
+        ]
+        return Snapshot(
+            meta=meta,
+            profiles=profiles,
+            series=self._series(),
+            pending=list(select("SELECT slot, value FROM pending")),
+            viewer_runs=(rows for (rows,) in select("SELECT rows FROM viewer_runs ORDER BY level DESC, id")),
+            held=dict(select("SELECT tick, tally FROM held")),
+            shards=list(select("SELECT name, newest_ms, seen_ms FROM shards")),
+        )
+
+    def _series(self) -> Iterator[tuple[str, float, int, int, bool]]:
+        rows = self._connection.execute("SELECT slot, key, value, changed, written, live FROM series ORDER BY slot")
+        for expected, (slot, key, value, changed, written, live) in enumerate(rows):
+            if slot != expected:
+                raise StateError(f"the state file {self.path} lacks series {expected}", _RESTART)
+            yield key, value, changed, written, bool(live)
+
+    # Committing
+
+    def commit(self, changes: Changes) -> None:
+        """Write all of `changes` or nothing; Transient when the disk refuses, after which it may be tried again."""
+        self._atomically(lambda: self._write(changes))
+
+    def _write(self, changes: Changes) -> None:
+        self._each(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            changes.meta.items(),
+        )
+        self._each(
+            "INSERT INTO profiles VALUES (?, ?)",
+            ((number, msgspec.msgpack.encode(labels)) for number, *labels in changes.profiles),
+        )
+        self._each("INSERT INTO series (slot, key) VALUES (?, ?)", changes.series_new)
+        self._each(
+            "UPDATE series SET value = ?2, changed = ?3, written = ?4, live = ?5 WHERE slot = ?1", changes.series
+        )
+        self._execute("DELETE FROM pending")
+        self._each("INSERT INTO pending VALUES (?, ?)", changes.pending)
+        if changes.viewers:
+            self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (changes.viewers,))
+            self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
+        self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
+        self._each("INSERT OR REPLACE INTO held VALUES (?, ?)", changes.held.items())
+        self._each("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", changes.shards)
+        self._each(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, 0, ?, ?, ?, '')",
+            ((file.key, file.etag, file.due, file.size, file.modified_ms) for file in changes.files),
+        )
+        self._each(
+            "INSERT INTO outbox VALUES (?, ?, ?, ?)",
+            ((request.number, request.tick, request.samples, request.body) for request in changes.requests),
+        )
+
+    def _merge_runs(self, level: int, since_ms: int) -> None:
+        runs = self._execute("SELECT id, rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,)).fetchall()
+        if len(runs) < _FAN_IN:
+            return
+        merged = merge_runs((rows for _, rows in runs), since_ms)
+        self._execute("DELETE FROM viewer_runs WHERE level = ?", (level,))
+        self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level + 1, merged))
+        self._merge_runs(level + 1, since_ms)
+
+    # The outbox
+
+    def outbox(self) -> list[tuple[int, int, int]]:
+        """Number, tick and samples of the requests not yet done, in order."""
+        return self._execute("SELECT number, tick, samples FROM outbox ORDER BY number").fetchall()
+
+    def body(self, number: int) -> bytes:
+        """The body of a request in the outbox."""
+        return bytes(self._execute("SELECT body FROM outbox WHERE number = ?", (number,)).fetchone()[0])
+
+    def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
+        """Take requests out of the outbox; `acknowledged`: the last tick of which all has been accepted, if it moved."""
+
+        def step() -> None:
+            self._each("DELETE FROM outbox WHERE number = ?", ((number,) for number in numbers))
+            if acknowledged is not None:
+                self._execute(
+                    "INSERT INTO meta VALUES ('acknowledged', ?) "
+                    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                    (acknowledged,),
+                )
+
+        self._atomically(step)
+
+    # The ledger
+
+    def known(self, files: Sequence[LogFile]) -> set[tuple[str, str]]:
+        """The identities among `files` that the ledger has."""
+        if not files:
+            return set()
+        keys = [file.key for file in files]
+        rows = self._execute("SELECT key, etag FROM files WHERE key BETWEEN ? AND ?", (min(keys), max(keys)))
+        return {file.identity for file in files} & set(rows)
+
+    def deletable(self, most: int) -> list[CountedFile]:
+        """Counted files of which every tick has been acknowledged, oldest first."""
+        rows = self._execute(
+            "SELECT key, etag, due, size, modified_ms FROM files WHERE status = 0 AND due <= "
+            "(SELECT coalesce(max(value), 0) FROM meta WHERE name = 'acknowledged') ORDER BY due, key LIMIT ?",
+            (most,),
+        )
+        return [CountedFile(*row) for row in rows]
+
+    def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
+        """The files are no longer in the bucket (or are kept there for good); the ledger remembers them."""
+        self._atomically(lambda: self._each("UPDATE files SET status = 1 WHERE key = ? AND etag = ?", files))
+
+    def set_aside(self, file: LogFile, reason: str) -> None:
+        """The file cannot be read and will not be tried again."""
+        row = (file.key, file.etag, ASIDE, 0, file.size, file.modified_ms, reason)
+        self._atomically(lambda: (self._execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row), None)[1])
+
+    def aside(self, most: int = 1000) -> list[tuple[str, str, str, int]]:
+        """Key, ETag, reason and size of files set aside."""
+        rows = self._execute("SELECT key, etag, reason, size FROM files WHERE status = 2 ORDER BY key LIMIT ?", (most,))
+        return rows.fetchall()
+
+    def release(self, key: str) -> bool:
+        """Forget that a file was set aside, so that it is tried again; whether there was one."""
+        found = []
+        self._atomically(
+            lambda: found.append(self._execute("DELETE FROM files WHERE status = 2 AND key = ?", (key,)).rowcount)
+        )
+        return bool(found[0])
+
+    def prune(self, before_ms: int) -> None:
+        """Forget files that are gone from the bucket and too old to be listed again."""
+        self._atomically(
+            lambda: (self._execute("DELETE FROM files WHERE status = 1 AND modified_ms < ?", (before_ms,)), None)[1]
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many files the ledger holds, by status, and requests and bytes of the outbox."""
+        found = dict(self._execute("SELECT status, count(*) FROM files GROUP BY status"))
+        requests, size = self._execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox").fetchone()
+        return {
+            "counted": found.get(COUNTED, 0),
+            "done": found.get(DONE, 0),
+            "aside": found.get(ASIDE, 0),
+            "requests": requests,
+            "bytes": size,
+        }
+
+
+class State:
+    """The database on a thread of its own, so that a slow disk does not hold the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._thread = ThreadPoolExecutor(1, "state")
+
+    async def run(self, call: Callable[..., T], *values: object) -> T:
+        """`call(*values)` of the database, on its thread; calls are done in the order in which they are asked for."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*values))
+
+    async def commit(self, changes: Changes) -> None:
+        """See `Database.commit`."""
+        await self.run(self.database.commit, changes)
+
+    async def outbox(self) -> list[tuple[int, int, int]]:
+        """See `Database.outbox`."""
+        return await self.run(self.database.outbox)
+
+    async def body(self, number: int) -> bytes:
+        """See `Database.body`."""
+        return await self.run(self.database.body, number)
+
+    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
+        """See `Database.mark_done`."""
+        await self.run(self.database.mark_done, numbers, acknowledged)
+
+    async def known(self, files: Sequence[LogFile]) -> set[tuple[str, str]]:
+        """See `Database.known`."""
+        return await self.run(self.database.known, files)
+
+    async def deletable(self, most: int) -> list[CountedFile]:
+        """See `Database.deletable`."""
+        return await self.run(self.database.deletable, most)
+
+    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
+        """See `Database.mark_deleted`."""
+        await self.run(self.database.mark_deleted, files)
+
+    async def set_aside(self, file: LogFile, reason: str) -> None:
+        """See `Database.set_aside`."""
+        await self.run(self.database.set_aside, file, reason)
+
+    async def aside(self) -> list[tuple[str, str, str, int]]:
+        """See `Database.aside`."""
+        return await self.run(self.database.aside)
+
+    async def prune(self, before_ms: int) -> None:
+        """See `Database.prune`."""
+        await self.run(self.database.prune, before_ms)
+
+    async def counts(self) -> dict[str, int]:
+        """See `Database.counts`."""
+        return await self.run(self.database.counts)
+
+    def close(self) -> None:
+        """Wait for the call under way and give up the lock."""
+        self._thread.shutdown(wait=True)
+        self.database.close()
+
+
+def _private_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"the state folder {folder} cannot be made: {error.strerror}",
+            "make it writable for this user, or set STATE_PATH to a file in a folder that is",
+        ) from error
+
+
+def _state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
+    words = str(error)
+    if "locked" in words:
+        return StateLocked(f"another process holds the state file {path}")
+    if "readonly" in words or "unable to open" in words:
+        access = "" if os.access(Path(path).parent, os.W_OK) else " (its folder is not writable)"
+        return StateError(
+            f"the state file {path} cannot be opened for writing{access}: {words}",
+            "make the file and its folder writable for this user, or set STATE_PATH to another place",
+        )
+    if "full" in words:
+        return StateError(f"the disk of the state file {path} is full", "free some space; nothing is lost meanwhile")
+    return StateError(f"the state file {path} is damaged: {words}", _RESTART)
+

@@ -1,0 +1,70 @@
+"""The whole service on one screen: its stages and the channels between them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.ordering import InOrder, Places
+from cdn77_exporter.flow.stages import (
+    Aggregator,
+    Batch,
+    Context,
+    CountableFile,
+    Deleter,
+    Fetcher,
+    FileDecoder,
+    Lister,
+    Pusher,
+    Receipt,
+)
+
+LOOKAHEAD = 256  # files that are listed and not begun
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Stages joined by bounded channels. At most `context.places.most` files are in memory."""
+
+    context: Context
+    lister: Lister
+    fetcher: Fetcher
+    decoder: FileDecoder
+    aggregator: Aggregator
+    pusher: Pusher
+    deleter: Deleter
+    decode_width: int = 2
+    listed: Channel[LogFile] = field(default_factory=lambda: Channel(8, "listed"))
+    fetched: Channel[RawLog] = field(default_factory=lambda: Channel(2, "fetched"))
+    tallied: Channel[CountableFile] = field(default_factory=lambda: Channel(16, "tallied"))
+    batched: Channel[Batch] = field(default_factory=lambda: Channel(1, "batched"))
+    delivered: Channel[Receipt] = field(default_factory=lambda: Channel(2, "delivered"))
+
+    async def run(self) -> None:
+        """Until the stop signal was given and everything under way is done; raises what the first failed stage raised."""
+        fetching = InOrder(
+            self.fetcher,
+            key=lambda file: file.shard,
+            places=self.context.places,
+            lookahead=LOOKAHEAD,
+            rank=self._progress,
+            stopped=self.context.stop.is_set,
+            drop=self.context.let_go,
+        )
+        decoding = InOrder(
+            self.decoder, key=lambda raw: raw.file.shard, places=Places(self.decode_width), lookahead=2, frees=True
+        )
+        async with asyncio.TaskGroup() as stages:
+            stages.create_task(self.lister.run(self.listed), name="list")
+            stages.create_task(fetching.run(self.listed, self.fetched), name="fetch")
+            stages.create_task(decoding.run(self.fetched, self.tallied), name="decode")
+            stages.create_task(self.aggregator.run(self.tallied, self.batched), name="aggregate")
+            stages.create_task(self.pusher.run(self.batched, self.delivered), name="push")
+            stages.create_task(self.deleter.run(self.delivered), name="delete")
+
+    def _progress(self, shard: object) -> float:
+        """The shard that holds the watermark back goes first."""
+        known = self.context.watermark.shards.get(str(shard))
+        return known.newest_ms if known else 0

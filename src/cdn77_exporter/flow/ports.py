@@ -1,0 +1,89 @@
+"""What the flow needs from the outside, as narrow interfaces that the edges fulfil."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from cdn77_exporter.core.changes import Changes, CountedFile
+from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.tally import Tally
+
+
+class Report(Protocol):
+    """Tell what happened: one event of the closed list, with its fields."""
+
+    def __call__(self, event: str, /, **fields: object) -> None: ...
+
+
+class Problems(Protocol):
+    """What is wrong at the moment, for readiness: one entry per subject."""
+
+    def found(self, what: str, remedy: str) -> None:
+        """Something is wrong; `remedy` says what to do."""
+
+    def solved(self, what: str) -> None:
+        """It is no longer."""
+
+
+class Clock(Protocol):
+    """Time, and waiting for it."""
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never jumps."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Lists(Protocol):
+    """The bucket as the lister sees it."""
+
+    def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
+        """Files under a prefix, page by page; raises Transient or Misconfigured."""
+
+
+class Fetches(Protocol):
+    """The bucket as the downloaders see it."""
+
+    async def fetch(self, file: LogFile) -> bytes:
+        """A file's checked body; raises Transient, Misconfigured, FileGone or Unreadable."""
+
+
+class Deletes(Protocol):
+    """The bucket as the deleter sees it."""
+
+    async def delete(self, files: Sequence[LogFile]) -> dict[tuple[str, str], str]:
+        """Delete; why it did not succeed for some, by identity. Raises Transient or Misconfigured."""
+
+
+class Decodes(Protocol):
+    """Where files are decoded: a thread, processes, or other machines."""
+
+    def submit(self, raw: RawLog, latest_ms: int, oldest_ms: int) -> Future[Tally]:
+        """Begin to decode; the result raises Unreadable for a file that cannot be counted."""
+
+
+class Receives(Protocol):
+    """The receiver as the pusher sees it."""
+
+    async def write(self, body: bytes) -> None:
+        """One attempt; raises Transient, Refused or Misconfigured."""
+
+
+class Ledger(Protocol):
+    """The state as the stages see it."""
+
+    async def commit(self, changes: Changes) -> None: ...
+    async def outbox(self) -> list[tuple[int, int, int]]: ...
+    async def body(self, number: int) -> bytes: ...
+    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None: ...
+    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]: ...
+    async def deletable(self, most: int) -> list[CountedFile]: ...
+    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None: ...
+    async def set_aside(self, file: LogFile, reason: str) -> None: ...
+    async def prune(self, before_ms: int) -> None: ...

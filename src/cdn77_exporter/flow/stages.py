@@ -1,0 +1,508 @@
+"""The stages: list, fetch, decode, aggregate, push, delete. Each takes from one channel and puts into the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from cdn77_exporter.core.changes import Request
+from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
+from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.tally import Tally
+from cdn77_exporter.core.timeline import Absorbed, Timeline
+from cdn77_exporter.core.watermark import Watermark
+from cdn77_exporter.flow.channel import Channel, Closed
+from cdn77_exporter.flow.claims import MAX_ATTEMPTS, Claims, oldest_first
+from cdn77_exporter.flow.ordering import Places
+from cdn77_exporter.flow.ports import (
+    Clock,
+    Decodes,
+    Deletes,
+    Fetches,
+    Ledger,
+    Lists,
+    Problems,
+    Receives,
+    Report,
+)
+from cdn77_exporter.flow.retry import Backoff
+
+MAX_AGE_MS = 7 * 24 * 3600 * 1000
+_FETCH_ATTEMPTS = 3
+_COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete
+_MISCONFIGURED_SECONDS = 30.0
+_DELETE_AT_ONCE = 1000
+_FILES_A_STEP = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CountableFile:
+    """A decoded file on its way to the counters."""
+
+    file: LogFile
+    tally: Tally
+    fetch_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that were committed together, and the last tick that they and those before them complete."""
+
+    requests: list[Request]
+    tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that the receiver has everything up to a tick; only this lets a file be deleted."""
+
+    tick: int
+
+
+@dataclass(slots=True)
+class Context:
+    """What the stages share: the clock, the voices, the stop signal and the claims."""
+
+    clock: Clock
+    report: Report
+    problems: Problems
+    stop: asyncio.Event
+    claims: Claims
+    watermark: Watermark
+    places: Places
+    polled: bool = False  # whether a poll has succeeded since the start
+    last_poll_ms: int = 0
+    last_push_ms: int = 0
+    late_events: int = 0
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def let_go(self, file: LogFile) -> None:
+        """A listed file is not counted now; a later poll may take it."""
+        self.claims.release(file.identity)
+        self.watermark.withdrawn(file.shard)
+
+
+# list
+
+
+def hour_prefixes(prefix: str, now_ms: int, lookback_hours: float) -> list[str]:
+    """The hour folders from the lookback to now (UTC), oldest first; a little past now, as clocks differ."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    hour = (now - timedelta(hours=lookback_hours)).replace(minute=0, second=0, microsecond=0)
+    last = now + timedelta(minutes=5)
+    found = []
+    while hour <= last:
+        found.append(f"{prefix}/{hour:%Y%m%d}/{hour:%H}/" if prefix else f"{hour:%Y%m%d}/{hour:%H}/")
+        hour += timedelta(hours=1)
+    return found
+
+
+@dataclass(slots=True)
+class Lister:
+    """Looks for new files every `interval` seconds until it is told to stop."""
+
+    bucket: Lists
+    ledger: Ledger
+    context: Context
+    prefix: str
+    interval: float
+    lookback_hours: float
+    keep_files: bool = False
+
+    async def run(self, outbox: Channel[LogFile]) -> None:
+        """Poll, and put what is new into the outbox, oldest first."""
+        context = self.context
+        async with outbox:
+            while not context.stop.is_set():
+                began = context.clock.monotonic()
+                for file in await self._poll():
+                    if context.stop.is_set():
+                        context.let_go(file)
+                    else:
+                        await outbox.put(file)
+                await self._pause(self.interval - (context.clock.monotonic() - began))
+
+    async def _pause(self, seconds: float) -> None:
+        stop = asyncio.ensure_future(self.context.stop.wait())
+        sleep = asyncio.ensure_future(self.context.clock.sleep(max(0.0, seconds)))
+        try:
+            await asyncio.wait({stop, sleep}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            sleep.cancel()
+
+    async def _poll(self) -> list[LogFile]:
+        context = self.context
+        began = context.clock.monotonic()
+        try:
+            files, listed = await self._find_new()
+        except (Transient, Misconfigured) as error:
+            remedy = getattr(error, "remedy", "nothing is lost; the next poll tries again")
+            context.report("poll_failed", error=str(error), remedy=remedy)
+            context.problems.found("bucket", f"{error}; {remedy}")
+            return []
+        context.problems.solved("bucket")
+        context.polled = True
+        context.last_poll_ms = context.clock.now_ms()
+        context.claims.claim(files)
+        context.watermark.listed([file.shard for file in files], context.last_poll_ms)
+        context.report("poll_finished", listed=listed, new=len(files), seconds=context.clock.monotonic() - began)
+        return oldest_first(files)
+
+    async def _find_new(self) -> tuple[list[LogFile], int]:
+        new: list[LogFile] = []
+        listed = 0
+        for prefix in hour_prefixes(self.prefix, self.context.clock.now_ms(), self.lookback_hours):
+            async for page in self.bucket.list_files(prefix):
+                listed += len(page)
+                files = self.context.claims.unclaimed(page)
+                known = await self.ledger.known(files, again=not self.keep_files)
+                # A file may have been committed while the ledger was asked, so its claim is looked at again.
+                new += [file for file in self.context.claims.unclaimed(files) if file.identity not in known]
+        return new, listed
+
+
+# fetch
+
+
+@dataclass(slots=True)
+class Fetcher:
+    """Downloads a file, with a few attempts; what it cannot get is left to a later poll."""
+
+    bucket: Fetches
+    ledger: Ledger
+    context: Context
+
+    async def __call__(self, file: LogFile) -> RawLog | None:
+        """The file's checked bytes, or None."""
+        context = self.context
+        began = context.clock.monotonic()
+        backoff = Backoff(first=0.2, most=5.0)
+        for attempt in range(1, _FETCH_ATTEMPTS + 1):
+            try:
+                body = await self.bucket.fetch(file)
+            except FileGone:
+                context.report("file_gone", key=file.key)
+                break
+            except Unreadable as error:
+                await refuse(file, error, self.ledger, context)
+                return None
+            except Misconfigured as error:
+                context.report("file_fetch_failed", key=file.key, error=f"{error}; {error.remedy}")
+                context.problems.found("bucket", f"{error}; {error.remedy}")
+                break
+            except Transient as error:
+                if attempt == _FETCH_ATTEMPTS or context.stop.is_set():
+                    context.report("file_fetch_failed", key=file.key, error=str(error))
+                    break
+                await context.clock.sleep(backoff.next(error.retry_after))
+            else:
+                return RawLog(file, body, context.clock.monotonic() - began)
+        context.let_go(file)
+        return None
+
+
+async def refuse(file: LogFile, error: Unreadable, ledger: Ledger, context: Context) -> None:
+    """An unreadable file is tried again at later polls, then set aside; it is never deleted."""
+    attempt = context.claims.failed(file)
+    context.report("file_unreadable", key=file.key, reason=error.reason, attempt=attempt)
+    if attempt >= MAX_ATTEMPTS:
+        try:
+            await ledger.set_aside(file, error.reason)
+        except Transient:
+            pass  # it will be tried once more, and set aside then
+        else:
+            context.claims.forget(file.identity)
+            context.report("file_set_aside", key=file.key, reason=error.reason)
+    context.let_go(file)
+
+
+# decode
+
+
+@dataclass(slots=True)
+class FileDecoder:
+    """Has a file decoded beside the event loop."""
+
+    decoder: Decodes
+    ledger: Ledger
+    context: Context
+
+    async def __call__(self, raw: RawLog) -> CountableFile | None:
+        """What the file counts, or None when it cannot be read."""
+        now_ms = self.context.clock.now_ms()
+        latest_ms = min(raw.file.modified_ms, now_ms)
+        try:
+            tally = await asyncio.wrap_future(self.decoder.submit(raw, latest_ms, now_ms - MAX_AGE_MS))
+        except Unreadable as error:
+            await refuse(raw.file, error, self.ledger, self.context)
+            self.context.places.free()
+            return None
+        self.context.claims.forget(raw.file.identity)
+        return CountableFile(raw.file, tally, raw.fetch_seconds)
+
+
+# aggregate
+
+
+@dataclass(slots=True)
+class Aggregator:
+    """Counts files, settles complete ticks, and commits both with the requests that tell of them.
+
+    `thread`: where the timeline does its work, so that the event loop stays free. `keeps_state`: whether another
+    process will go on from what is committed.
+    """
+
+    timeline: Timeline
+    ledger: Ledger
+    context: Context
+    thread: Executor
+    keeps_state: bool
+    _committed_at: float = 0.0
+    _uncommitted: list[LogFile] = field(default_factory=list)
+    _last_tick: int = 0
+
+    async def run(self, inbox: Channel[CountableFile], outbox: Channel[Batch]) -> None:
+        """Until the inbox has ended and everything is committed."""
+        self._last_tick = self.timeline.emitted
+        async with outbox:
+            while True:
+                try:
+                    files = await inbox.take(_FILES_A_STEP, seconds=1.0)
+                except Closed:
+                    break
+                await self._absorb(files)
+                await self._advance(outbox, commit=False)
+            await self._advance(outbox, commit=True)
+            if not self.keeps_state:
+                await self._flush(outbox)
+
+    async def _work(self, call: Callable[..., object], *values: object) -> object:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: call(*values))
+
+    async def _absorb(self, files: Sequence[CountableFile]) -> None:
+        context = self.context
+        for item in files:
+            absorbed = await self._work(self.timeline.absorb, item.file, item.tally)
+            assert isinstance(absorbed, Absorbed)  # noqa: S101
+            tally, file = item.tally, item.file
+            context.watermark.delivered(file.shard, tally.newest_ms, context.clock.now_ms())
+            skipped = context.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
+            self._uncommitted.append(file)
+            context.places.free()
+            context.late_events += absorbed.late
+            context.report(
+                "file_counted",
+                key=file.key,
+                shard=file.shard,
+                size=file.size,
+                lines=tally.lines,
+                events=tally.events,
+                rejects=tally.rejects,
+                late=absorbed.late,
+                late_seconds=absorbed.late_seconds,
+                skipped=max(0, skipped),
+                fetch_seconds=item.fetch_seconds,
+                decode_seconds=tally.seconds,
+            )
+
+    async def _advance(self, outbox: Channel[Batch], *, commit: bool) -> None:
+        more = True
+        while more:
+            watermark_ms = self.context.watermark.advance()
+            step = await self._work(self.timeline.advance, watermark_ms, self.context.clock.now_ms())
+            requests, more = step  # type: ignore[misc]
+            waited = self.context.clock.monotonic() - self._committed_at
+            due = self._uncommitted and (commit or waited >= _COMMIT_SECONDS)
+            if self.timeline.emitted != self._last_tick or due or (commit and not more):
+                await self._commit(requests, outbox)
+
+    async def _flush(self, outbox: Channel[Batch]) -> None:
+        """Without a state, a stop writes what is held; what may not be written stays uncounted in the bucket."""
+        requests = await self._work(self.timeline.flush, self.context.clock.now_ms())
+        if requests is not None:
+            self._last_tick = 0
+            await self._commit(requests, outbox)  # type: ignore[arg-type]
+
+    async def _commit(self, requests: list[Request], outbox: Channel[Batch]) -> None:
+        changes = await self._work(
+            self.timeline.take_changes, requests, self.context.watermark.value_ms, self.context.watermark.take_changes()
+        )
+        backoff = Backoff(first=0.5, most=15.0)
+        began = self.context.clock.monotonic()
+        while True:
+            try:
+                await self.ledger.commit(changes)  # type: ignore[arg-type]
+                break
+            except Transient as error:
+                remedy = "free some space or make the state file writable; nothing is lost meanwhile"
+                self.context.report("state_commit_failed", error=str(error), remedy=remedy)
+                self.context.problems.found("state", f"{error}; {remedy}")
+                await self.context.clock.sleep(backoff.next(None))
+        self.context.problems.solved("state")
+        self._committed_at = self.context.clock.monotonic()
+        self.context.extra["commit_seconds"] = self._committed_at - began
+        for file in self._uncommitted:
+            self.context.claims.release(file.identity)
+        self._uncommitted = []
+        if requests or self.timeline.emitted != self._last_tick:
+            self._last_tick = self.timeline.emitted
+            await outbox.put(Batch(requests, self.timeline.emitted))
+
+
+# push
+
+
+@dataclass(slots=True)
+class Pusher:
+    """Sends committed requests in their order, each until it is done or given up."""
+
+    receiver: Receives
+    ledger: Ledger
+    context: Context
+    give_up_seconds: float
+    _owed: bool = False  # something was refused that no later tick has made good yet
+
+    async def run(self, inbox: Channel[Batch], outbox: Channel[Receipt]) -> None:
+        """First what an earlier process left, then batch after batch."""
+        async with outbox:
+            left = await self.ledger.outbox()
+            if left:
+                tick = max(tick for _, tick, _ in left)
+                requests = [Request(number, at, samples, b"") for number, at, samples in left]
+                await self._push(Batch(requests, tick), outbox, resent=True)
+            await outbox.put(Receipt(0))  # what was acknowledged before may still be in the bucket
+            async for batch in inbox:
+                await self._push(batch, outbox, resent=False)
+
+    async def _push(self, batch: Batch, outbox: Channel[Receipt], *, resent: bool) -> None:
+        context = self.context
+        began = context.clock.monotonic()
+        size = samples = 0
+        accepted = True
+        for request in batch.requests:
+            body = request.body or await self.ledger.body(request.number)
+            accepted = await self._deliver(body, resent=resent) and accepted
+            size += len(body)
+            samples += request.samples
+        numbers = [request.number for request in batch.requests]
+        if accepted and (batch.requests or not self._owed):
+            self._owed = False
+            await self._mark(numbers, batch.tick)
+            await outbox.put(Receipt(batch.tick))
+        else:
+            self._owed = True
+            await self._mark(numbers, None)
+        if not batch.requests:
+            return
+        context.last_push_ms = context.clock.now_ms()
+        context.report(
+            "batch_pushed",
+            first_tick=min(request.tick for request in batch.requests),
+            last_tick=batch.tick,
+            requests=len(numbers),
+            samples=samples,
+            size=size,
+            seconds=context.clock.monotonic() - began,
+            lag_seconds=context.last_push_ms / 1000 - batch.tick,
+            accepted=accepted,
+        )
+
+    async def _mark(self, numbers: list[int], acknowledged: int | None) -> None:
+        backoff = Backoff(first=0.5, most=15.0)
+        while True:
+            try:
+                return await self.ledger.mark_done(numbers, acknowledged)
+            except Transient as error:
+                remedy = "free some space or make the state file writable; nothing is lost meanwhile"
+                self.context.report("state_commit_failed", error=str(error), remedy=remedy)
+                self.context.problems.found("state", f"{error}; {remedy}")
+                await self.context.clock.sleep(backoff.next(None))
+
+    async def _deliver(self, body: bytes, *, resent: bool) -> bool:
+        """Whether the receiver has the request. A 400 for one that may have been stored before means that it was."""
+        context = self.context
+        backoff = Backoff()
+        began = context.clock.monotonic()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self.receiver.write(body)
+            except Refused as error:
+                if resent and error.status == 400:
+                    context.problems.solved("receiver")
+                    return True
+                context.report("request_refused", status=error.status, words=error.words)
+                context.problems.found("receiver", f"a request was refused ({error}); see its words")
+                return False
+            except Misconfigured as error:
+                context.report("receiver_misconfigured", error=str(error), remedy=error.remedy)
+                context.problems.found("receiver", f"{error}; {error.remedy}")
+                wait = _MISCONFIGURED_SECONDS
+            except Transient as error:
+                resent = True
+                spent = context.clock.monotonic() - began
+                context.problems.found("receiver", f"{error}; nothing is lost, it is tried again")
+                if spent >= self.give_up_seconds:
+                    context.report("request_set_aside", attempts=attempt, seconds=spent, error=str(error))
+                    return False
+                wait = backoff.next(error.retry_after)
+                context.report("push_retried", attempt=attempt, error=str(error), wait_seconds=wait)
+            else:
+                context.problems.solved("receiver")
+                return True
+            await context.clock.sleep(wait)
+
+
+# delete
+
+
+@dataclass(slots=True)
+class Deleter:
+    """Deletes the files of which every tick has been acknowledged; with `keep_files` it only notes that they are done."""
+
+    bucket: Deletes
+    ledger: Ledger
+    context: Context
+    keep_files: bool
+
+    async def run(self, inbox: Channel[Receipt]) -> None:
+        """For every receipt, all that it lets go."""
+        async for _ in inbox:
+            while await self._delete_some():
+                pass
+
+    async def _delete_some(self) -> bool:
+        """Delete a part; whether there may be more."""
+        counted = await self.ledger.deletable(_DELETE_AT_ONCE)
+        if not counted:
+            return False
+        files = [LogFile(file.key, file.etag, file.size, file.modified_ms) for file in counted]
+        failures: dict[tuple[str, str], str] = {}
+        try:
+            if not self.keep_files:
+                failures = await self.bucket.delete(files)
+            for identity in [identity for identity, reason in failures.items() if reason == "changed"]:
+                self.context.report("file_changed", key=identity[0])
+                del failures[identity]  # the new content is another file; this one is no more
+            done = [file.identity for file in files if file.identity not in failures]
+            await self.ledger.mark_deleted(done)
+        except (Transient, Misconfigured) as error:
+            remedy = getattr(error, "remedy", "it is tried again after the next tick")
+            self.context.report("delete_failed", count=len(files), error=f"{error}; {remedy}")
+            if isinstance(error, Misconfigured):
+                self.context.problems.found("deletion", f"{error}; {remedy}")
+            return False
+        if failures:
+            reason = next(iter(failures.values()))
+            self.context.report("delete_failed", count=len(failures), error=reason)
+            self.context.problems.found("deletion", f"{reason}: does the key have the right to delete?")
+        else:
+            self.context.problems.solved("deletion")
+        if done and not self.keep_files:
+            self.context.report("files_deleted", count=len(done))
+        return not failures and len(files) == _DELETE_AT_ONCE

@@ -1,0 +1,193 @@
+"""The slow plain oracle: what every sample must be, straight from the contract, sharing no code with the program.
+
+It takes parsed events (dicts, as in the log) and recomputes each answer from all of them, without any cleverness.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+Labels = tuple[tuple[str, str], ...]  # sorted by name
+Values = dict[Labels, float]
+Locate = Callable[[str], tuple[str, str]]
+
+COUNTERS = (
+    "cdn77_transfer_bytes_total",
+    "cdn77_requests_total",
+    "cdn77_responses_total",
+    "cdn77_viewers_total",
+    "cdn77_viewers_by_device_total",
+    "cdn77_viewers_by_country_total",
+    "cdn77_viewers_by_region_total",
+)
+WINDOW_GAUGES = (
+    "cdn77_active_viewers",
+    "cdn77_active_viewers_by_device",
+    "cdn77_active_viewers_by_country",
+    "cdn77_active_viewers_by_region",
+)
+TTFB = "cdn77_time_to_first_byte_ms"
+
+
+def labels(**pairs: str) -> Labels:
+    """Label pairs in the form that this module and the Prometheus harness share."""
+    return tuple(sorted(pairs.items()))
+
+
+def device_type(agent: str | None) -> str:  # noqa: PLR0911
+    """The contract's table of device types, read literally."""
+    text = (agent or "").lower()
+    baron = "baron" in text or "virtualrailfan" in text
+    if baron and (re.search(r"\b(iphone|ipad|ios)\b", text) or ("android" in text and "mobile" in text)):
+        return "baron_mobile"
+    if any(word in text for word in ("appletv", "apple tv", "tvos")):
+        return "apple_tv"
+    if "roku" in text:
+        return "roku"
+    if re.search(r"\baft[a-z]", text) or ("amazon" in text and "fire" in text):
+        return "firestick"
+    if "android" in text and "tv" in text:
+        return "android_tv"
+    if any(word in text for word in ("chrome", "firefox", "safari", "edge", "edg/", "opera")):
+        return "web"
+    return "other"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An event, reduced to what counts."""
+
+    ms: int
+    where: Labels
+    status: str
+    size: int
+    wait_ms: int | None
+    stream: str
+    ip: str
+    device: str
+    country: str
+
+
+def _read(event: Mapping[str, Any]) -> _Seen | None:
+    found = re.search(r"/([a-f0-9]{32})/", event["clientRequestPath"])
+    if found is None:
+        return None
+    moment = datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))
+    where = labels(
+        stream_name=found[1],
+        cdn_id=str(event.get("resourceID") or 0),
+        cache_status=event.get("cacheStatus") or "UNKNOWN",
+        pop=event.get("locationID") or "unknown",
+    )
+    return _Seen(
+        ms=round(moment.timestamp() * 1000),
+        where=where,
+        status=str(event.get("responseStatus") or 0),
+        size=event["responseBytes"],
+        wait_ms=event.get("timeToFirstByteMs") or None,
+        stream=found[1],
+        ip=str(ipaddress.ip_address(event["clientIP"])),
+        device=device_type(event.get("clientRequestUserAgent")),
+        country=event.get("clientCountry") or "XX",
+    )
+
+
+def _window_text(seconds: int) -> str:
+    if seconds % 3600 == 0:
+        return f"{seconds // 3600}h"
+    return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
+
+
+class Truth:
+    """What is true of a set of events. Times in Unix milliseconds, the window in seconds."""
+
+    def __init__(
+        self, events: Iterable[Mapping[str, Any]], *, window_seconds: int = 7200, locate: Locate | None = None
+    ) -> None:
+        self._seen = sorted(filter(None, map(_read, events)), key=lambda seen: seen.ms)
+        self._window_ms = window_seconds * 1000
+        self._window = _window_text(window_seconds)
+        self._locate = locate
+
+    @property
+    def first_ms(self) -> int:
+        """Time of the oldest event."""
+        return self._seen[0].ms
+
+    @property
+    def last_ms(self) -> int:
+        """Time of the newest event."""
+        return self._seen[-1].ms
+
+    def _place(self, ip: str) -> tuple[str, str]:
+        return self._locate(ip) if self._locate else ("XX", "Unknown")
+
+    def counters(self, before_ms: int | None = None) -> dict[str, Values]:
+        """Every counter's series with the number of things that happened before an instant (None: at all)."""
+        seen = [one for one in self._seen if before_ms is None or one.ms < before_ms]
+        size: Counter[Labels] = Counter()
+        for one in seen:
+            size[one.where] += one.size
+        found: dict[str, Counter[Labels]] = {
+            "cdn77_transfer_bytes_total": size,
+            "cdn77_requests_total": Counter(one.where for one in seen),
+            "cdn77_responses_total": Counter(labels(**dict(one.where), response_status=one.status) for one in seen),
+            "cdn77_viewers_total": self._new(seen, lambda one: labels(stream_name=one.stream)),
+            "cdn77_viewers_by_device_total": self._new(
+                seen, lambda one: labels(stream_name=one.stream, device_type=one.device)
+            ),
+            "cdn77_viewers_by_country_total": self._new(
+                seen, lambda one: labels(stream_name=one.stream, country=one.country)
+            ),
+            "cdn77_viewers_by_region_total": Counter(),
+        }
+        if self._locate is not None:
+            found["cdn77_viewers_by_region_total"] = self._new(seen, self._region)
+        return {name: {key: float(value) for key, value in values.items()} for name, values in found.items()}
+
+    def _region(self, one: _Seen) -> Labels:
+        country, region = self._place(one.ip)
+        return labels(stream_name=one.stream, country=country, region=region)
+
+    def _new(self, seen: list[_Seen], group: Callable[[_Seen], Labels]) -> Counter[Labels]:
+        """Viewers that appear in a group and were not seen there in [t - window, t)."""
+        last: dict[tuple[Labels, str], int] = {}
+        found: Counter[Labels] = Counter()
+        for one in seen:
+            viewer = (group(one), one.ip)
+            if viewer not in last or last[viewer] < one.ms - self._window_ms:
+                found[viewer[0]] += 1
+            last[viewer] = one.ms
+        return found
+
+    def active(self, tick_ms: int) -> dict[str, Values]:
+        """The window gauges at a tick: distinct viewers with an event in [tick - window, tick)."""
+        seen = [one for one in self._seen if tick_ms - self._window_ms <= one.ms < tick_ms]
+        whole: dict[Labels, set[str]] = {}
+        device: dict[Labels, set[str]] = {}
+        country: dict[Labels, set[str]] = {}
+        region: dict[Labels, set[str]] = {}
+        for one in seen:
+            own = {"stream_name": one.stream, "window": self._window}
+            at_country, at_region = self._place(one.ip)
+            whole.setdefault(labels(**own), set()).add(one.ip)
+            device.setdefault(labels(**own, device_type=one.device), set()).add(one.ip)
+            country.setdefault(labels(**own, country=at_country), set()).add(one.ip)
+            region.setdefault(labels(**own, country=at_country, region=at_region), set()).add(one.ip)
+        found = zip(WINDOW_GAUGES, (whole, device, country, region), strict=True)
+        return {name: {key: float(len(ips)) for key, ips in values.items()} for name, values in found}
+
+    def time_to_first_byte(self, tick_ms: int, tick_seconds: int) -> Values:
+        """The mean time to first byte of the events of one tick; a group without any is absent."""
+        waits: dict[Labels, list[int]] = {}
+        for one in self._seen:
+            if tick_ms - tick_seconds * 1000 <= one.ms < tick_ms and one.wait_ms:
+                waits.setdefault(one.where, []).append(one.wait_ms)
+        return {where: float(Fraction(sum(times), len(times))) for where, times in waits.items()}
