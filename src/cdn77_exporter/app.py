@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
+import platform
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import uvloop
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.decode import Limits
-from cdn77_exporter.core.errors import StateError, StateLocked
+from cdn77_exporter.core.errors import Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
+from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.decoding import DecoderRules, ExecutorDecoder
 from cdn77_exporter.edge.geoip import GeoIp
@@ -25,9 +27,11 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import Database, State
 from cdn77_exporter.edge.status import StatusServer
 from cdn77_exporter.flow.claims import Claims
+from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, Pusher
+from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.telemetry import Telemetry
 
@@ -56,33 +60,59 @@ class _Service:
 
     settings: Settings
     telemetry: Telemetry
-    lag: LoopLag = field(default_factory=LoopLag)
 
     async def run(self) -> int:
+        """Set up, work until a signal, and end; the exit code."""
         settings, telemetry = self.settings, self.telemetry
+        telemetry.adopt_logging()
+        for variable, doubt in settings.doubts:
+            telemetry("setting_doubtful", setting=variable, doubt=doubt)
         stop = asyncio.Event()
         deadline = asyncio.timeout(None)
         self._listen_to_signals(stop, deadline)
         clock = Clock()
         began = clock.monotonic()
+        drained = True
         async with AsyncExitStack() as stack:
             if settings.http_addr:
                 await stack.enter_async_context(StatusServer(settings.http_addr, telemetry))
-            state = await self._open_state(stop)
-            if state is None:
-                return 0
-            stack.callback(state.close)
-            pipeline = await self._build(stack, state, clock, stop)
-            drained = True
-            try:
-                async with deadline, asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._upkeep(pipeline, state, stop), name="upkeep")
-                    tasks.create_task(self._measure_lag(stop), name="lag")
-                    tasks.create_task(pipeline.run(), name="pipeline")
-            except TimeoutError:
-                drained = False  # what is not committed stays in the bucket
-            telemetry("service_stopped", drained=drained, seconds=round(clock.monotonic() - began, 3))
+            bucket = await stack.enter_async_context(self._bucket())
+            state = await self._open_state(bucket, clock, stop)
+            lease = Lease(bucket, lease_prefix(settings.s3_prefix), clock, telemetry, telemetry.problems)
+            if state is not None:
+                stack.callback(state.close)
+                if await lease.take(stop):
+                    if isinstance(state, BucketState):
+                        state = await self._reopened(bucket, stack)
+                    drained = await self._work(stack, deadline, bucket, state, lease, clock, stop)
+        telemetry("service_stopped", drained=drained, seconds=round(clock.monotonic() - began, 3))
         return 0
+
+    async def _work(
+        self,
+        stack: AsyncExitStack,
+        deadline: asyncio.Timeout,
+        bucket: S3Bucket,
+        state: State,
+        lease: Lease,
+        clock: Clock,
+        stop: asyncio.Event,
+    ) -> bool:
+        """Run the pipeline to its end; False when it was cut short."""
+        pipeline, geoip, timeline = await self._build(stack, bucket, state, clock, stop)
+        try:
+            async with deadline, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._upkeep(pipeline, state, bucket, clock, geoip, timeline), name="upkeep")
+                tasks.create_task(self._measure_lag(stop), name="lag")
+                tasks.create_task(lease.keep(stop), name="lease")
+                tasks.create_task(pipeline.run(), name="pipeline")
+        except TimeoutError:
+            return False  # what is not committed stays in the bucket
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await lease.release()
+        return True
 
     def _listen_to_signals(self, stop: asyncio.Event, deadline: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
@@ -98,69 +128,7 @@ class _Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ask_to_stop, number.name)
 
-    async def _open_state(self, stop: asyncio.Event) -> State | None:
-        """The state, as soon as no other process holds it; None when told to stop before."""
-        path = ":memory:" if self.settings.state_path == "off" else self.settings.state_path
-        said = False
-        while not stop.is_set():
-            try:
-                return State(await asyncio.to_thread(Database, path))
-            except StateLocked as error:
-                if not said:
-                    said = True
-                    self.telemetry("standby_waiting", error=str(error))
-                    self.telemetry.problems.found("standby", f"{error}; this one takes over when the other ends")
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _STANDBY_SECONDS)
-        return None
-
-    async def _build(self, stack: AsyncExitStack, state: State, clock: Clock, stop: asyncio.Event) -> Pipeline:
-        settings, telemetry = self.settings, self.telemetry
-        telemetry.problems.solved("standby")
-        bucket = await stack.enter_async_context(self._bucket())
-        writer = await stack.enter_async_context(self._writer())
-        decoder = ExecutorDecoder(
-            DecoderRules(
-                settings.tick_seconds,
-                settings.stream_pattern,
-                Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
-                settings.stream_allowlist,
-            )
-        )
-        stack.callback(decoder.close)
-        geoip = GeoIp(settings.geoip_db_path)
-        watermark = Watermark(idle_seconds=settings.shard_idle_seconds, lag_seconds=settings.idle_lag_seconds)
-        timeline = await self._timeline(state, watermark, geoip, clock)
-        context = Context(
-            clock=clock,
-            report=telemetry,
-            problems=telemetry.problems,
-            stop=stop,
-            claims=Claims(),
-            watermark=watermark,
-            places=Places(settings.download_concurrency),
-        )
-        thread = ThreadPoolExecutor(1, "aggregate")
-        stack.callback(thread.shutdown, wait=False, cancel_futures=True)
-        pipeline = Pipeline(
-            context=context,
-            lister=Lister(
-                bucket,
-                state,
-                context,
-                settings.s3_prefix,
-                settings.poll_interval,
-                settings.lookback_hours,
-                settings.keep_files,
-            ),
-            fetcher=Fetcher(bucket, state, context),
-            decoder=FileDecoder(decoder, state, context),
-            aggregator=Aggregator(timeline, state, context, thread, keeps_state=settings.state_path != "off"),
-            pusher=Pusher(writer, state, context, settings.push_retry_seconds),
-            deleter=Deleter(bucket, state, context, settings.keep_files),
-        )
-        self._watch(pipeline, timeline)
-        return pipeline
+    # Clients
 
     def _bucket(self) -> S3Bucket:
         settings = self.settings
@@ -178,50 +146,81 @@ class _Service:
         settings = self.settings
         return RemoteWriter(
             settings.prometheus_url,
-            user=settings.prometheus_user and settings.prometheus_user.reveal,
-            password=settings.prometheus_password and settings.prometheus_password.reveal,
-            bearer_token=settings.prometheus_bearer_token and settings.prometheus_bearer_token.reveal,
+            user=settings.prometheus_user,
+            password=_reveal(settings.prometheus_password),
+            bearer_token=_reveal(settings.prometheus_bearer_token),
             headers=settings.prometheus_headers,
             ca_bundle=settings.prometheus_ca_bundle,
             client_cert=settings.prometheus_client_cert,
             client_key=settings.prometheus_client_key,
         )
 
-    async def _timeline(self, state: State, watermark: Watermark, geoip: GeoIp, clock: Clock) -> Timeline:
+    # State
+
+    async def _open_state(self, bucket: S3Bucket, clock: Clock, stop: asyncio.Event) -> State | None:
+        """The state, as soon as no other process holds it; None when told to stop before."""
+        path = self.settings.state_path
+        said = False
+        while not stop.is_set():
+            try:
+                if path.startswith("s3://"):
+                    return await BucketState.open(bucket, path.removeprefix("s3://").partition("/")[2].rstrip("/"))
+                return State(await asyncio.to_thread(Database, ":memory:" if path == "off" else path))
+            except StateLocked as error:
+                if not said:
+                    said = True
+                    self.telemetry("standby_waiting", error=str(error))
+                    self.telemetry.problems.found("standby", f"{error}; this one takes over when the other ends")
+            except (Transient, Misconfigured) as error:
+                remedy = getattr(error, "remedy", "it is tried again")
+                self.telemetry("poll_failed", error=str(error), remedy=remedy)
+                self.telemetry.problems.found("bucket", f"{error}; {remedy}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _STANDBY_SECONDS)
+        return None
+
+    async def _reopened(self, bucket: S3Bucket, stack: AsyncExitStack) -> State:
+        """The state in the bucket as it is now: another process may have written it while this one stood by."""
+        prefix = self.settings.state_path.removeprefix("s3://").partition("/")[2].rstrip("/")
+        state = await BucketState.open(bucket, prefix)
+        stack.callback(state.close)
+        return state
+
+    async def _restore(
+        self, state: State, watermark: Watermark, geoip: GeoIp, clock: Clock
+    ) -> Timeline:
         settings = self.settings
-        offset = settings.timestamp_offset_ms
         rules = Rules(
             tick_seconds=settings.tick_seconds,
             session_window_seconds=settings.session_window_seconds,
-            timestamp_offset_ms=random.randrange(1000) if offset == "random" else int(offset),  # noqa: S311
+            timestamp_offset_ms=settings.timestamp_offset_ms,
             backfill_seconds=settings.backfill_window,
             max_streams=settings.max_streams,
             max_series=settings.max_series,
         )
 
-        def restore() -> Timeline:
-            timeline = Timeline(
-                rules,
-                start_ms=clock.now_ms(),
-                key=state.database.secret_key(),
-                locate=geoip.locate if geoip.available else None,
-            )
+        def restore() -> tuple[Timeline, bool]:
+            locate = geoip.locate if settings.geoip_db_path else None
+            timeline = Timeline(rules, start_ms=clock.now_ms(), key=state.database.secret_key(), locate=locate)
             snapshot = state.database.load()
             if snapshot is not None:
                 timeline.restore(snapshot)
                 watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
-            return timeline
+            return timeline, snapshot is None
 
-        timeline = await state.run(restore)
+        began = clock.monotonic()
+        timeline, fresh = await state.run(restore)
         counts = await state.counts()
         self.telemetry(
             "state_opened",
             path=settings.state_path,
+            fresh=fresh,
             last_tick=timeline.emitted,
             series=len(timeline.series),
             viewers=len(timeline.viewers),
             files=counts["counted"],
             outbox=counts["requests"],
+            seconds=round(clock.monotonic() - began, 3),
         )
         self.telemetry(
             "service_started",
@@ -233,10 +232,135 @@ class _Service:
         )
         return timeline
 
+    # The pipeline
+
+    async def _build(
+        self, stack: AsyncExitStack, bucket: S3Bucket, state: State, clock: Clock, stop: asyncio.Event
+    ) -> tuple[Pipeline, GeoIp, Timeline]:
+        settings, telemetry = self.settings, self.telemetry
+        telemetry.problems.solved("standby")
+        writer = await stack.enter_async_context(self._writer())
+        geoip = GeoIp(settings.geoip_db_path)
+        watermark = Watermark(idle_seconds=settings.shard_idle_seconds, lag_seconds=settings.idle_lag_seconds)
+        timeline = await self._restore(state, watermark, geoip, clock)
+        decoder = ExecutorDecoder(
+            DecoderRules(
+                settings.tick_seconds,
+                settings.stream_pattern,
+                Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+                settings.stream_allowlist,
+            )
+        )
+        thread = ThreadPoolExecutor(1, "aggregate")
+        stack.callback(decoder.close)
+        stack.callback(thread.shutdown, wait=False, cancel_futures=True)
+        context = Context(
+            clock=clock,
+            report=telemetry,
+            problems=telemetry.problems,
+            stop=stop,
+            claims=Claims(),
+            watermark=watermark,
+            places=Places(settings.download_concurrency),
+        )
+        keep = settings.keep_files
+        pipeline = Pipeline(
+            context=context,
+            lister=Lister(
+                bucket, state, context, settings.s3_prefix, settings.poll_interval, settings.lookback_hours, keep
+            ),
+            fetcher=Fetcher(bucket, state, context),
+            decoder=FileDecoder(decoder, state, context),
+            aggregator=Aggregator(timeline, state, context, thread, keeps_state=settings.state_path != "off"),
+            pusher=Pusher(writer, state, context, settings.push_retry_seconds),
+            deleter=Deleter(bucket, state, context, keep),
+        )
+        self._watch(pipeline, timeline, clock)
+        return pipeline, geoip, timeline
+
+    def _watch(self, pipeline: Pipeline, timeline: Timeline, clock: Clock) -> None:
+        context, watch = pipeline.context, self.telemetry.watch
+        for channel in (pipeline.listed, pipeline.fetched, pipeline.tallied, pipeline.batched, pipeline.delivered):
+            watch("queue_depth", channel.__len__, stage=channel.name)
+        watch("files_in_memory", lambda: context.places.taken)
+        watch("pending_files", lambda: len(context.claims))
+        watch("watermark_timestamp_seconds", lambda: context.watermark.value_ms / 1000)
+        watch("watermark_lag_seconds", lambda: _lag(context.watermark.value_ms, clock.now_ms()))
+        watch("series", lambda: len(timeline.series))
+        watch("streams", lambda: len(timeline.streams))
+        watch("viewers", lambda: len(timeline.viewers))
+        watch("limited_requests", lambda: timeline.streams.refused)
+        watch("clock_skew_seconds", lambda: clock.skew_ms / 1000)
+        watch("commit_seconds", lambda: context.extra.get("commit_seconds"))
+        for name in ("outbox_requests", "outbox_bytes", "ledger_files", "files_set_aside"):
+            watch(name, _extra(context, name))
+
+    # Beside the pipeline
+
+    async def _upkeep(
+        self, pipeline: Pipeline, state: State, bucket: S3Bucket, clock: Clock, geoip: GeoIp, timeline: Timeline
+    ) -> None:
+        """What has to be looked at now and then: the clock, the GeoIP file, the ledger, the bounds."""
+        context = pipeline.context
+        limits = {"MAX_STREAMS": 0, "MAX_SERIES": 0}
+        rounds = 0
+        while not context.stop.is_set():
+            self._compare_clock(bucket, clock)
+            if await asyncio.to_thread(geoip.refresh):
+                await pipeline.aggregator.between_steps(timeline.forget_places)
+            counts = await state.counts()
+            context.extra.update(
+                outbox_requests=counts["requests"],
+                outbox_bytes=counts["bytes"],
+                ledger_files=counts["counted"] + counts["done"] + counts["aside"],
+                files_set_aside=counts["aside"],
+            )
+            self._look_at_limits(timeline, limits)
+            if rounds % _PRUNE_EVERY == 0:
+                hours = self.settings.lookback_hours + 48
+                with suppress(Transient):
+                    await state.prune(clock.now_ms() - int(hours * 3_600_000))
+            rounds += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(context.stop.wait(), _UPKEEP_SECONDS)
+
+    def _compare_clock(self, bucket: S3Bucket, clock: Clock) -> None:
+        if bucket.server_ms is None:
+            return
+        server_ms, bucket.server_ms = bucket.server_ms, None
+        if clock.compare(server_ms):
+            self.telemetry.problems.solved("clock")
+        else:
+            self.telemetry("clock_skewed", skew_seconds=round(clock.skew_ms / 1000, 1))
+            self.telemetry.problems.found(
+                "clock", f"this machine's clock is {clock.skew_ms / 1000:.0f} s off the bucket's; synchronise it (NTP)"
+            )
+
+    def _look_at_limits(self, timeline: Timeline, said: dict[str, int]) -> None:
+        """Say it when a bound makes new requests count under another name than their own."""
+        bounds = {"MAX_STREAMS": self.settings.max_streams, "MAX_SERIES": self.settings.max_series}
+        refused = {"MAX_STREAMS": timeline.streams.refused, "MAX_SERIES": timeline.overflowed}
+        for limit, count in refused.items():
+            if count and not said[limit]:
+                self.telemetry("limit_reached", limit=limit, value=bounds[limit], refused=count)
+            said[limit] = count
+
     async def _measure_lag(self, stop: asyncio.Event) -> None:
         """How late the event loop is: how much longer than asked a short sleep takes."""
         loop = asyncio.get_running_loop()
         while not stop.is_set():
             due = loop.time() + _LAG_SAMPLE_SECONDS
             await asyncio.sleep(_LAG_SAMPLE_SECONDS)
-            self.telemetry.loop_lag(max(0.0, loop.time() - due))
+            self.telemetry.loop_lag.observe(loop.time() - due)
+
+
+def _reveal(secret: Secret | None) -> Callable[[], str] | None:
+    return secret.reveal if secret else None
+
+
+def _lag(value_ms: int, now_ms: int) -> float | None:
+    return (now_ms - value_ms) / 1000 if value_ms > 0 else None
+
+
+def _extra(context: Context, name: str) -> Callable[[], float | None]:
+    return lambda: context.extra.get(name)

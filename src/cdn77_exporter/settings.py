@@ -3,146 +3,27 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.events import Level
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
+from cdn77_exporter.secret import Headers, Secret, parse_headers, read_secret, secret_text
 
 DEFAULT_STREAM_PATTERN = "/([a-f0-9]{32})/"
 DEFAULT_HTTP_ADDR = "127.0.0.1:9177"
-_SECRET_BYTES = 64 * 1024
 _DAY = 86_400.0
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
-
-
-# Secrets
-
-
-@dataclass(frozen=True, slots=True)
-class _Print:
-    """What tells one content of a file from the next without reading it."""
-
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> _Print:
-        """The file's, following links, as mounted secrets are links that are swapped."""
-        found = path.stat()
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-class Secret:
-    """A value that no repr, text, copy or pickle shows; `reveal` gives it, anew when its file has changed."""
-
-    __slots__ = ("_asked", "_changes", "_check", "_path", "_print", "_seen", "_value")
-
-    def __init__(self, value: str, path: Path | None = None, check: Callable[[str], object] | None = None) -> None:
-        self._value = value
-        self._path = path
-        self._check = check or _secret_text
-        self._print = _Print.of(path) if path else None
-        self._seen = (value,)  # what the value is or was: an old one still may not be shown
-        self._changes = 0
-        self._asked = 0
-
-    def reveal(self) -> str:
-        """The value now. While its file cannot be read or makes no sense, the last good value stays."""
-        if self._path is None:
-            return self._value
-        try:
-            now = _Print.of(self._path)
-            if now != self._print:
-                value = _read_secret(self._path)
-                self._check(value)
-                self._print = now
-                self._take(value)
-        except (OSError, ValueError):
-            pass  # it may be replaced at this very moment
-        return self._value
-
-    def _take(self, value: str) -> None:
-        if value != self._value:
-            self._value = value
-            self._seen = (value, *self._seen)[:8]
-            self._changes += 1
-
-    def changed(self) -> bool:
-        """Whether the value has changed since this was asked last; reads the file if it has."""
-        self.reveal()
-        changed = self._changes != self._asked
-        self._asked = self._changes
-        return changed
-
-    @property
-    def seen(self) -> tuple[str, ...]:
-        """The value and those before it, for masking."""
-        return self._seen
-
-    @property
-    def source(self) -> str:
-        """How it is shown: masked, with the file that it comes from."""
-        return f"{MASK} (file {self._path})" if self._path else MASK
-
-    def __repr__(self) -> str:
-        return f"Secret({MASK})"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret is not pickled: it would leave the process in clear")
-
-
-class Headers(Mapping[str, str]):
-    """HTTP headers, which may hold secrets: shown by none of their texts, and read anew when their file changes."""
-
-    __slots__ = ("_secret",)
-
-    def __init__(self, secret: Secret | None = None) -> None:
-        self._secret = secret
-
-    def _now(self) -> dict[str, str]:
-        return parse_headers(self._secret.reveal()) if self._secret else {}
-
-    def __getitem__(self, name: str) -> str:
-        return self._now()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
-
-    @property
-    def secret(self) -> Secret | None:
-        """Where they come from."""
-        return self._secret
-
-    def __repr__(self) -> str:
-        return f"Headers({MASK if self._secret else ''})"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,33 +37,12 @@ class Allowlist:
         return stream in self.names or (self.pattern is not None and re.fullmatch(self.pattern, stream) is not None)
 
 
-def _read_secret(path: Path) -> str:
-    with path.open("rb") as file:
-        body = file.read(_SECRET_BYTES + 1)
-    if len(body) > _SECRET_BYTES:
-        raise ValueError("is larger than 64 KiB; a file that holds the secret and nothing else")
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text; a file that holds the secret and nothing else") from None
-    text = text.rstrip("\r\n")  # editors and `echo` end a file with a line break
-    if not text.strip():
-        raise ValueError("is empty; a file that holds the secret")
-    return text
-
-
 # Parsers: text -> value, or ValueError("what is wrong; what would be right"), without the text itself
 
 
 def _text(text: str) -> str:
     if not text.isprintable():
         raise ValueError("has control characters; plain text")
-    return text
-
-
-def _secret_text(text: str) -> str:
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
-        raise ValueError("has control characters or several lines; the secret and nothing else")
     return text
 
 
@@ -334,11 +194,6 @@ def _file(text: str) -> Path:
     return path
 
 
-def _database(text: str) -> Path:
-    # A database that is missing now may be mounted later; but a wrong path is a mistake, so it is refused like any file.
-    return _file(text)
-
-
 def _state_path(text: str) -> str:
     if text.lower() == "off":
         return "off"
@@ -400,51 +255,17 @@ def parse_http_addr(text: str) -> tuple[str, int] | None:
     return host, int(found[3])
 
 
+def _level(text: str) -> Level:
+    try:
+        return Level(text.lower())
+    except ValueError:
+        raise ValueError("is not a level; `debug`, `info`, `warning` or `error`") from None
+
+
 def _scheduler(text: str) -> str:
     if not re.fullmatch(r"(?:tcp|tls|ws|wss)://[A-Za-z0-9.\[\]:-]+:[0-9]{1,5}/?", text):
         raise ValueError("is not a Dask scheduler's address; such as `tcp://scheduler:8786`")
     return text.rstrip("/")
-
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: Headers that the exporter itself sets; a second value would break the request.
-_OWN_HEADERS = {
-    "content-type",
-    "content-encoding",
-    "content-length",
-    "transfer-encoding",
-    "host",
-    "connection",
-    "x-prometheus-remote-write-version",
-}
-
-
-def parse_headers(text: str) -> dict[str, str]:
-    """Headers from a JSON object, or from `Name: value` pairs, one a line or with semicolons between them."""
-    said = "`Name: value` pairs with semicolons or line breaks between them, or a JSON object"
-    if text.lstrip().startswith("{"):
-        try:
-            pairs = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ValueError(f"is not valid JSON; {said}") from None
-        if not all(isinstance(value, str) for value in pairs.values()):
-            raise ValueError(f"has values that are not text; {said}")
-    else:
-        pairs = {}
-        for part in re.split(r"[;\r\n]", text):
-            name, colon, value = part.partition(":")
-            if part.strip() and not colon:
-                raise ValueError(f"has a part without a colon; {said}")
-            if part.strip():
-                pairs[name.strip()] = value.strip()
-    for name, value in pairs.items():
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"has a header whose name is not one; {said}")
-        if name.lower() in _OWN_HEADERS:
-            raise ValueError("has a header that the exporter sets itself (such as Content-Type); only others")
-        if not value or any(ord(sign) < 32 or ord(sign) > 255 or ord(sign) == 127 for sign in value):
-            raise ValueError(f"has a header whose value is empty or not plain text; {said}")
-    return cast(dict[str, str], pairs)
 
 
 def _headers(text: str) -> str:
@@ -483,7 +304,8 @@ def _random_offset() -> int:
 
 
 def _spare_cores() -> int:
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
 
 
 _BUCKET = (
@@ -497,8 +319,8 @@ _BUCKET = (
         "real-time-logs/all-logs",
         required=True,
     ),
-    Variable("S3_ACCESS_KEY", _secret_text, None, "The access key's id.", required=True, secret=True, from_file=True),
-    Variable("S3_SECRET_KEY", _secret_text, None, "Its secret.", required=True, secret=True, from_file=True),
+    Variable("S3_ACCESS_KEY", secret_text, None, "The access key's id.", required=True, secret=True, from_file=True),
+    Variable("S3_SECRET_KEY", secret_text, None, "Its secret.", required=True, secret=True, from_file=True),
     Variable("S3_REGION", _text, "us-east-1", "The region that requests are signed for; most servers take any."),
     Variable("S3_CA_BUNDLE", _file, None, "A PEM file of authorities to trust for the S3 server.", "/etc/ssl/own.pem"),
     Variable("KEEP_FILES", _flag, "false", "Count but do not delete; the ledger remembers what has been counted."),
@@ -513,11 +335,11 @@ _RECEIVER = (
         "https://prometheus.example.com/api/v1/write",
         required=True,
     ),
-    Variable("PROMETHEUS_USER", _secret_text, None, "User for basic authentication.", "exporter", from_file=True),
-    Variable("PROMETHEUS_PASSWORD", _secret_text, None, "Its password.", secret=True, from_file=True),
+    Variable("PROMETHEUS_USER", secret_text, None, "User for basic authentication.", "exporter", from_file=True),
+    Variable("PROMETHEUS_PASSWORD", secret_text, None, "Its password.", secret=True, from_file=True),
     Variable(
         "PROMETHEUS_BEARER_TOKEN",
-        _secret_text,
+        secret_text,
         None,
         "Token, instead of user and password.",
         secret=True,
@@ -591,7 +413,7 @@ _STREAMS = (
         "(beginning with `/`, `./` or `../`) of a file with one name a line. Lines of others are rejected.",
         "/etc/cdn77-exporter/streams.txt",
     ),
-    Variable("GEOIP_DB_PATH", _database, None, "A MaxMind City database, for regions.", "/data/GeoLite2-City.mmdb"),
+    Variable("GEOIP_DB_PATH", _file, None, "A MaxMind City database, for regions.", "/data/GeoLite2-City.mmdb"),
 )
 _LIMITS = (
     Variable(
@@ -639,7 +461,7 @@ _WORK = (
     ),
     Variable(
         "LOG_LEVEL",
-        lambda text: _level(text),
+        _level,
         "info",
         "The least level of a log line: `debug`, `info`, `warning` or `error`.",
     ),
@@ -655,13 +477,6 @@ SECTIONS: tuple[tuple[str, tuple[Variable, ...]], ...] = (
     ("The process", _WORK),
 )
 VARIABLES: tuple[Variable, ...] = tuple(variable for _, section in SECTIONS for variable in section)
-
-
-def _level(text: str) -> Level:
-    try:
-        return Level(text.lower())
-    except ValueError:
-        raise ValueError("is not a level; `debug`, `info`, `warning` or `error`") from None
 
 
 # The result
@@ -801,7 +616,8 @@ class _Loader:
         self._faults: list[str] = []
         self._values: dict[str, Any] = {}
         self._guess = _misspelt(environ)
-        self._masker = Masker(self._secret_texts)
+        self._known = _known_secrets(environ)
+        self._masker = Masker(lambda: self._known)
 
     def load(self) -> Settings:
         for variable in VARIABLES:
@@ -813,12 +629,8 @@ class _Loader:
             raise ConfigError(self._faults)
         return Settings(**self._values, doubts=tuple(self._doubts()))
 
-    def _secret_texts(self) -> frozenset[str]:
-        secret_names = {variable.name for variable in VARIABLES if variable.secret}
-        return frozenset(self._environ[name] for name in secret_names if name in self._environ)
-
     def _fault(self, name: str, text: str) -> None:
-        self._faults.append(f"{name} {text}.")
+        self._faults.append(f"{name} {text.replace('; ', '; expected ', 1)}.")
 
     def _value(self, variable: Variable) -> object:
         name, from_file = variable.name, f"{variable.name}_FILE"
@@ -866,7 +678,7 @@ class _Loader:
     def _from_file(self, variable: Variable, path: Path) -> object:
         name = f"{variable.name}_FILE"
         try:
-            text = _read_secret(path)
+            text = read_secret(path)
             value = variable.parse(text)
             return Secret(text, path, variable.parse) if variable.secret else value
         except OSError as error:
@@ -879,6 +691,17 @@ class _Loader:
         for wrong, right in self._guess.items():
             yield wrong, f"is not a setting; was {right} meant?"
         yield from _doubts(self._values)
+
+
+def _known_secrets(environ: Mapping[str, str]) -> frozenset[str]:
+    """Everything secret that can be read now, so that no fault of another variable quotes it."""
+    found = set()
+    for variable in VARIABLES:
+        if variable.secret:
+            found.add(environ.get(variable.name, ""))
+            with suppress(OSError, ValueError):
+                found.add(read_secret(Path(environ.get(f"{variable.name}_FILE", ""))))
+    return frozenset(found - {""})
 
 
 def _misspelt(environ: Mapping[str, str]) -> dict[str, str]:
@@ -902,21 +725,21 @@ def _combinations(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iter
 
     user, password, token = (given(f"PROMETHEUS_{name}") for name in ("USER", "PASSWORD", "BEARER_TOKEN"))
     if user and not password:
-        yield "PROMETHEUS_PASSWORD is not set but PROMETHEUS_USER is; both or neither."
+        yield "PROMETHEUS_PASSWORD is not set but PROMETHEUS_USER is; set both or neither."
     if password and not user:
-        yield "PROMETHEUS_USER is not set but PROMETHEUS_PASSWORD is; both or neither."
+        yield "PROMETHEUS_USER is not set but PROMETHEUS_PASSWORD is; set both or neither."
     if token and (user or password):
-        yield "PROMETHEUS_BEARER_TOKEN and PROMETHEUS_USER or PROMETHEUS_PASSWORD are both set; one way to log in."
+        yield "PROMETHEUS_BEARER_TOKEN is set beside PROMETHEUS_USER or PROMETHEUS_PASSWORD; choose one way to log in."
     if (user or token) and "authorization" in {name.lower() for name in values["prometheus_headers"]}:
-        yield "PROMETHEUS_HEADERS has an Authorization header beside another login; one way to log in."
+        yield "PROMETHEUS_HEADERS has an Authorization header beside another login; choose one way to log in."
     if values["prometheus_user"] and password and not token and ":" in values["prometheus_user"]:
-        yield "PROMETHEUS_USER has a colon, which basic authentication cannot carry; a name without one."
+        yield "PROMETHEUS_USER has a colon, which basic authentication cannot carry; use a name without one."
     if given("PROMETHEUS_CLIENT_CERT") != given("PROMETHEUS_CLIENT_KEY"):
         missing = "KEY" if given("PROMETHEUS_CLIENT_CERT") else "CERT"
-        yield f"PROMETHEUS_CLIENT_{missing} is not set but its counterpart is; certificate and key, or neither."
+        yield f"PROMETHEUS_CLIENT_{missing} is not set but its counterpart is; set certificate and key, or neither."
     window, tick = values["session_window_seconds"], values["tick_seconds"]
     if window is not None and tick is not None and window < tick:
-        yield f"SESSION_WINDOW_SECONDS ({window}) is shorter than TICK_SECONDS ({tick}); at least one tick."
+        yield f"SESSION_WINDOW_SECONDS ({window}) is shorter than TICK_SECONDS ({tick}); set at least one tick."
     yield from _places(values)
 
 
@@ -926,13 +749,13 @@ def _places(values: Mapping[str, Any]) -> Iterator[str]:
     if prefix is None:
         return
     if quarantine == "":
-        yield "QUARANTINE_PREFIX is the whole bucket; a folder of its own, outside of S3_PREFIX."
+        yield "QUARANTINE_PREFIX is the whole bucket; name a folder of its own, outside of S3_PREFIX."
     elif quarantine is not None and _lies_under(quarantine, prefix):
-        yield f"QUARANTINE_PREFIX (`{quarantine}`) lies under S3_PREFIX; a folder outside of it."
+        yield f"QUARANTINE_PREFIX (`{quarantine}`) lies under S3_PREFIX; name a folder outside of it."
     if state and state.startswith("s3://"):
         bucket, _, folder = state[len("s3://") :].partition("/")
         if bucket == values["s3_bucket"] and _lies_under(folder, prefix):
-            yield f"STATE_PATH (`{state}`) lies under S3_PREFIX; another prefix or another bucket."
+            yield f"STATE_PATH (`{state}`) lies under S3_PREFIX; name another prefix or another bucket."
 
 
 def _lies_under(folder: str, prefix: str) -> bool:
@@ -952,7 +775,7 @@ def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("S3_ENDPOINT", urlsplit(values["s3_endpoint"]), False),
     ):
         if parts.scheme == "http" and sends_secret and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-            yield name, "is http, so that the login crosses the network in clear; https"
+            yield name, "is http, so that the login crosses the network in clear; use https"
     if values["lookback_hours"] * 3600 < values["backfill_window"]:
         yield "BACKFILL_WINDOW", "is longer than LOOKBACK_HOURS, so that older files are not even listed"
 

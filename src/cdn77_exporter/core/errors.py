@@ -66,3 +66,7 @@ class StateError(Exception):
 
 class StateLocked(Exception):
     """Another process holds the state; it may be waited for."""
+
+
+class LeaseLost(Exception):
+    """Another process has taken over; this one must end."""

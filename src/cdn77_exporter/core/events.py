@@ -127,7 +127,7 @@ _SERVICE = (
             Field("traceback", _T, "the calls that led there, without the values of variables"),
         ),
         "Something happened that the program does not know how to survive. It ends with exit code 1; nothing is lost.",
-        "Let the supervisor start it again. If it happens again at once, read `error`; a bug report needs the whole line.",
+        "Let the supervisor start it again. If it happens again at once, read `error`; a bug report needs the line.",
     ),
     Event(
         "setting_doubtful",
@@ -204,7 +204,7 @@ _STATE = (
         "state_commit_failed",
         Level.ERROR,
         (_ERROR, _REMEDY),
-        "The state could not be written. Nothing is pushed or deleted meanwhile, and nothing is lost; it is tried again.",
+        "The state could not be written. It is tried again; nothing is pushed, deleted or lost meanwhile.",
         "Do what `remedy` says: usually the disk is full or read-only.",
         (_one("commit_failures_total"),),
     ),

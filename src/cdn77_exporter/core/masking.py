@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
 
 MASK = "***"
@@ -13,8 +13,10 @@ MASK = "***"
 _SHORT = 8
 
 _V4 = re.compile(r"(?<!\d)(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?!\d)(?!\.\d)")
-# Only a candidate; `ip_address` decides. A letter may stand before it, since a repr writes a line break as `\n`.
-_V6 = re.compile(r"(?:[0-9A-Fa-f]{1,4})?:(?:[0-9A-Fa-f]{0,4}:){1,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{1,4})?")
+# Signs of which an IPv6 address consists; whether one is among them is decided by `_find_v6`.
+_V6_SIGNS = re.compile(r"[0-9A-Fa-f:.]{2,}")
+_LONGEST_V6 = 45
+_LONGEST_RUN = 256  # a longer run of such signs with colons is masked as a whole rather than searched
 
 Address = IPv4Address | IPv6Address
 
@@ -53,9 +55,9 @@ class Masker:
         """The text without secrets and without addresses."""
         text = self.secrets(text)
         if ":" in text:
-            text = _V6.sub(self._address, text)
+            text = _V6_SIGNS.sub(self._run, text)
         if "." in text:
-            text = _V4.sub(self._address, text)
+            text = _V4.sub(self._v4, text)
         return text
 
     def _current(self) -> re.Pattern[str] | None:
@@ -65,26 +67,43 @@ class Masker:
             self._pattern = _pattern(known)
         return self._pattern
 
-    def _address(self, found: re.Match[str]) -> str:
+    def _run(self, found: re.Match[str]) -> str:
         text = found[0]
-        tail = ""
-        if text.endswith(":") and not text.endswith("::"):
-            text, tail = text[:-1], ":"
-        try:
-            address = ip_address(text)
-        except ValueError:
-            return self._unpadded(text) + tail
-        return (text if self._may_stay(address) else MASK) + tail
-
-    def _unpadded(self, text: str) -> str:
-        """Four decimal groups with leading zeros are no address to `ip_address`, but they are to a reader."""
-        groups = text.split(".")
-        if len(groups) == 4 and all(group.isdigit() and int(group) <= 255 for group in groups):
+        if text.count(":") < 2:
+            return text
+        if len(text) > _LONGEST_RUN:
             return MASK
-        return text
+        shown = ""
+        while span := _find_v6(text):
+            start, end, address = span
+            shown += text[:start] + (text[start:end] if self._may_stay(address) else MASK)
+            text = text[end:]
+        return shown + text
+
+    def _v4(self, found: re.Match[str]) -> str:
+        groups = [int(group) for group in found[0].split(".")]  # with leading zeros too, as a reader would take it
+        if max(groups) > 255:
+            return found[0]
+        return found[0] if self._may_stay(IPv4Address(bytes(groups))) else MASK
 
     def _may_stay(self, address: Address) -> bool:
         return address.is_loopback or address.is_unspecified or address in self._spared
+
+
+def _find_v6(text: str) -> tuple[int, int, Address] | None:
+    """The first IPv6 address in the text, as long as it can be: where it begins and ends, and which it is.
+
+    It may touch other signs of the same kind: a colon of the sentence, or the letter of an escaped line break.
+    """
+    for start in range(len(text)):
+        for end in range(min(len(text), start + _LONGEST_V6), start + 1, -1):
+            part = text[start:end]
+            if "::" in part or part.count(":") == 7 or part.count(":") == 6:
+                try:
+                    return start, end, IPv6Address(part)
+                except ValueError:
+                    continue
+    return None
 
 
 def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:

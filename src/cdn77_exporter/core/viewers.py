@@ -159,7 +159,7 @@ class ViewerWindow:
         self._window_ms = window_seconds * 1000
         self._tick_ms = tick_seconds * 1000
         self._table = _Table()
-        self._calendar: dict[int, list[_Places]] = {}  # tick in ms -> places
+        self._calendar: dict[int, list[npt.NDArray[np.uint32]]] = {}  # tick in ms -> places
         self._facets: dict[tuple[int, int], int] = {}  # key and facet profile -> seen
         self._facet_calendar: dict[int, list[tuple[int, int]]] = {}
         self._touched: list[npt.NDArray[np.void]] = []

@@ -274,7 +274,7 @@ class Traffic:
     ) -> None:
         self._plan = plan
         self._streams = plan.streams or usual_streams(60, seed=plan.seed)
-        self._start_ms = start_ms // 1000 * 1000
+        self.begin_ms = start_ms // 1000 * 1000
         self._prefix = prefix.strip("/")
         self._draw = random.Random(plan.seed)  # noqa: S311
         self.totals = Totals(plan.session_window_seconds, locate)
@@ -292,7 +292,7 @@ class Traffic:
     @property
     def generated_ms(self) -> int:
         """How far events are generated (Unix ms)."""
-        return self._start_ms + self._second * 1000
+        return self.begin_ms + self._second * 1000
 
     def until(self, now_ms: int) -> Iterator[Upload]:
         """The files that have become due by `now_ms`, in the order in which they appear."""
@@ -315,7 +315,7 @@ class Traffic:
         crowd = list(itertools.chain.from_iterable(self._crowds.values()))
         self._owed += self._plan.lines_per_second * (0.8 + 0.4 * self._draw.random())
         lines, self._owed = int(self._owed), self._owed % 1
-        base_ms = self._start_ms + now * 1000
+        base_ms = self.begin_ms + now * 1000
         stem = datetime.fromtimestamp(base_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
         draw = self._draw.random
         people = len(crowd)
@@ -439,7 +439,7 @@ class Traffic:
         draw, plan = self._draw.random, self._plan
         shard = int(draw() * plan.shards)
         delay = draw() * plan.overlap_seconds if plan.overlap_seconds and draw() < 0.3 else 0.0
-        written = (ms - self._start_ms) / 1000 + delay + self._shift(shard)
+        written = (ms - self.begin_ms) / 1000 + delay + self._shift(shard)
         self._open.setdefault((shard, int(written / plan.file_seconds)), []).append(line)
 
     def _shift(self, shard: int) -> float:
@@ -452,7 +452,7 @@ class Traffic:
         ends: dict[tuple[int, int], int] = {}
         for shard, number in self._open:
             seconds = (number + 1) * plan.file_seconds - self._shift(shard)
-            ends[shard, number] = self._start_ms + int(seconds * 1000)
+            ends[shard, number] = self.begin_ms + int(seconds * 1000)
         for (shard, number), end_ms in sorted(ends.items(), key=lambda item: (item[1], item[0])):
             if now_ms is not None and end_ms > now_ms:
                 continue

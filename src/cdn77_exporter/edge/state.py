@@ -140,6 +140,15 @@ class Database:
         """Give up the lock."""
         self._connection.close()
 
+    def serialize(self) -> bytes:
+        """The whole state as the bytes of a database file."""
+        return self._connection.serialize()
+
+    def replace(self, content: bytes) -> None:
+        """Become what `serialize` gave (for a state in memory)."""
+        self._connection.deserialize(content)
+        self._check(self._connection, fresh=False)
+
     # Restoring
 
     def secret_key(self) -> bytes:
@@ -244,13 +253,24 @@ class Database:
 
     # The ledger
 
-    def known(self, files: Sequence[LogFile]) -> set[tuple[str, str]]:
-        """The identities among `files` that the ledger has."""
+    def known(self, files: Sequence[LogFile], again: bool = False) -> set[tuple[str, str]]:
+        """The identities among `files` that the ledger has.
+
+        `again`: those of them that had been deleted are in the bucket again and are to be deleted again.
+        """
         if not files:
             return set()
         keys = [file.key for file in files]
-        rows = self._execute("SELECT key, etag FROM files WHERE key BETWEEN ? AND ?", (min(keys), max(keys)))
-        return {file.identity for file in files} & set(rows)
+        rows = self._execute(
+            "SELECT key, etag, status FROM files WHERE key BETWEEN ? AND ?", (min(keys), max(keys))
+        ).fetchall()
+        listed = {file.identity for file in files}
+        back = [(key, etag) for key, etag, status in rows if status == DONE and (key, etag) in listed]
+        if again and back:
+            self._atomically(
+                lambda: self._each("UPDATE files SET status = 0 WHERE key = ? AND etag = ?", back)
+            )
+        return listed & {(key, etag) for key, etag, _ in rows}
 
     def deletable(self, most: int) -> list[CountedFile]:
         """Counted files of which every tick has been acknowledged, oldest first."""
@@ -329,9 +349,9 @@ class State:
         """See `Database.mark_done`."""
         await self.run(self.database.mark_done, numbers, acknowledged)
 
-    async def known(self, files: Sequence[LogFile]) -> set[tuple[str, str]]:
+    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]:
         """See `Database.known`."""
-        return await self.run(self.database.known, files)
+        return await self.run(self.database.known, files, again)
 
     async def deletable(self, most: int) -> list[CountedFile]:
         """See `Database.deletable`."""

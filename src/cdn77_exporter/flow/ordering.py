@@ -117,12 +117,12 @@ class InOrder(Generic[In, Out]):
         """Wait until an item comes, the first item of a key is done, or a place is free."""
         if self._next is None and not self._ended and self.waiting < self._lookahead:
             self._next = tasks.create_task(_next_of(inbox))
-        waits: set[asyncio.Task[object]] = {queue[0] for queue in self._active.values()}  # type: ignore[misc]
+        waits: set[asyncio.Task[object]] = {queue[0] for queue in self._active.values()}
         if self._next is not None:
-            waits.add(self._next)  # type: ignore[arg-type]
+            waits.add(self._next)
         freed = tasks.create_task(self._places.wait()) if self._waiting and not self._room() else None
         if freed is not None:
-            waits.add(freed)  # type: ignore[arg-type]
+            waits.add(freed)
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if freed is not None:
             freed.cancel()

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.core.tally import Tally
-from cdn77_exporter.core.timeline import Absorbed, Timeline
+from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.claims import MAX_ATTEMPTS, Claims, oldest_first
@@ -30,6 +31,7 @@ from cdn77_exporter.flow.ports import (
 )
 from cdn77_exporter.flow.retry import Backoff
 
+T = TypeVar("T")
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
 _FETCH_ATTEMPTS = 3
 _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete
@@ -280,14 +282,17 @@ class Aggregator:
             if not self.keeps_state:
                 await self._flush(outbox)
 
-    async def _work(self, call: Callable[..., object], *values: object) -> object:
+    async def _work(self, call: Callable[..., T], *values: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: call(*values))
+
+    async def between_steps(self, call: Callable[[], None]) -> None:
+        """Do something with the timeline when nothing else does."""
+        await self._work(call)
 
     async def _absorb(self, files: Sequence[CountableFile]) -> None:
         context = self.context
         for item in files:
             absorbed = await self._work(self.timeline.absorb, item.file, item.tally)
-            assert isinstance(absorbed, Absorbed)  # noqa: S101
             tally, file = item.tally, item.file
             context.watermark.delivered(file.shard, tally.newest_ms, context.clock.now_ms())
             skipped = context.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
@@ -313,8 +318,7 @@ class Aggregator:
         more = True
         while more:
             watermark_ms = self.context.watermark.advance()
-            step = await self._work(self.timeline.advance, watermark_ms, self.context.clock.now_ms())
-            requests, more = step  # type: ignore[misc]
+            requests, more = await self._work(self.timeline.advance, watermark_ms, self.context.clock.now_ms())
             waited = self.context.clock.monotonic() - self._committed_at
             due = self._uncommitted and (commit or waited >= _COMMIT_SECONDS)
             if self.timeline.emitted != self._last_tick or due or (commit and not more):
@@ -325,7 +329,7 @@ class Aggregator:
         requests = await self._work(self.timeline.flush, self.context.clock.now_ms())
         if requests is not None:
             self._last_tick = 0
-            await self._commit(requests, outbox)  # type: ignore[arg-type]
+            await self._commit(requests, outbox)
 
     async def _commit(self, requests: list[Request], outbox: Channel[Batch]) -> None:
         changes = await self._work(
@@ -335,7 +339,7 @@ class Aggregator:
         began = self.context.clock.monotonic()
         while True:
             try:
-                await self.ledger.commit(changes)  # type: ignore[arg-type]
+                await self.ledger.commit(changes)
                 break
             except Transient as error:
                 remedy = "free some space or make the state file writable; nothing is lost meanwhile"

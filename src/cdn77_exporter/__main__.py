@@ -1,0 +1,108 @@
+"""The command line: without a command it is the service; exit codes 0 success, 1 failure, 2 usage or configuration."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from cdn77_exporter import __version__
+from cdn77_exporter.core.errors import ConfigError
+
+PROGRAM = "cdn77_exporter"
+
+_INTERRUPTED = 130
+
+#: Command -> its module in `commands`, and what it does in a line. A module is imported only for its own command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "inspect": ("inspect", "decode local log files and say what is in them; needs no network and no configuration"),
+    "demo": ("demo", "run the service against a local S3 server and receiver, and compare what went in and came out"),
+    "healthcheck": ("healthcheck", "ask a running service whether it is alive; for a container's health check"),
+}
+
+
+class Command(Protocol):
+    """What a module in `commands` offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Describe the command's arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the exit code."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    given = list(sys.argv[1:] if words is None else words)
+    try:
+        if given and given[0] in COMMANDS:
+            return _run_command(given[0], given[1:])
+        _parser().parse_args(given)
+        return _run_service()
+    except ConfigError as error:
+        for fault in error.faults:
+            _say(fault)
+        return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has had enough (`| head`); Python must not complain about it at its exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        _say(f"{PROGRAM}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 1
+
+
+def _run_command(name: str, words: list[str]) -> int:
+    module, help_ = COMMANDS[name]
+    command = cast(Command, importlib.import_module(f"cdn77_exporter.commands.{module}"))
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=_sentence(help_))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(words))
+
+
+def _run_service() -> int:
+    from cdn77_exporter import settings  # noqa: PLC0415 - commands start without it
+
+    loaded = settings.load(os.environ)
+    from cdn77_exporter import app  # noqa: PLC0415 - a configuration at fault is reported before the libraries load
+
+    return app.run(loaded)
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {help_}" for name, (_, help_) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [-h] [--version] [COMMAND ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=(
+            "Turns CDN77 real-time logs in an S3 bucket into Prometheus metrics.\n\n"
+            "Without a command it runs the service, configured by environment variables."
+        ),
+        epilog=(
+            f"commands:\n{commands}\n\n"
+            f"`{PROGRAM} COMMAND --help` describes a command's arguments.\n"
+            "Exit codes: 0 success, 1 failure, 2 usage or configuration."
+        ),
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", choices=sorted(COMMANDS), help=argparse.SUPPRESS)
+    return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Asks a running service whether it is alive, as a container's health check does."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import sys
+
+from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, parse_http_addr
+
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to ask when it listens on every interface
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to ask, and for what."""
+    parser.add_argument("--ready", action="store_true", help="ask whether it is ready, not only whether it is alive")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="wait at most so long (5)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when the service says yes, 1 when it says no or nothing."""
+    given = os.environ.get("HTTP_ADDR", "").strip() or DEFAULT_HTTP_ADDR
+    try:
+        address = parse_http_addr(given)
+    except ValueError as error:
+        raise ConfigError([f"HTTP_ADDR {error}."]) from error
+    if address is None:
+        print("HTTP_ADDR is off: there is nobody to ask")
+        return 0
+    host, port = address
+    path = "/readyz" if arguments.ready else "/healthz"
+    connection = http.client.HTTPConnection(_ANYWHERE.get(host, host), port, timeout=arguments.timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(65_536).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        print(f"no answer from {host}:{port}: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+    print(body)
+    return 0 if answer.status == 200 else 1

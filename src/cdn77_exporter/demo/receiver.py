@@ -1,0 +1,285 @@
+"""A small remote-write receiver that takes nothing amiss: it checks every request strictly and keeps what it accepts.
+
+It stands in for Prometheus where there is none. What a real one refuses it refuses too, in similar words; and it also
+refuses what the specification forbids although real receivers let it pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import re
+import signal
+import ssl
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+import cramjam
+import orjson
+from aiohttp import web
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from cdn77_exporter.core.errors import Refused
+from cdn77_exporter.core.remote_write_pb2 import MetricMetadata, TimeSeries, WriteRequest
+
+MAX_SAMPLES = 2000
+MAX_BYTES = 32 << 20
+#: How far behind the newest sample of all a sample may be, and how far ahead of the clock.
+BEHIND_MS = 3600 * 1000
+AHEAD_MS = 600 * 1000
+
+_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+_HEADERS = {
+    "Content-Encoding": re.compile(r"snappy"),
+    "Content-Type": re.compile(r"application/x-protobuf(;\s*proto=prometheus\.WriteRequest)?"),
+    "X-Prometheus-Remote-Write-Version": re.compile(r"0\.1\.\d+"),
+    "User-Agent": re.compile(r"\S.*"),
+}
+
+Labels = tuple[tuple[str, str], ...]  # with __name__, sorted
+Sample = tuple[int, float]  # Unix milliseconds, value
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return int(time.time() * 1000)
+
+
+class Store:
+    """The series received, each with its newest `samples_each` samples; a request is taken whole or not at all."""
+
+    def __init__(
+        self, now_ms: Callable[[], int] = wall_ms, *, most_series: int = 200_000, samples_each: int = 5760
+    ) -> None:
+        self._now_ms = now_ms
+        self._most_series = most_series
+        self._samples_each = samples_each
+        self._series: dict[Labels, deque[Sample]] = {}
+        self._newest_ms = 0
+        self.metadata: dict[str, tuple[str, str]] = {}  # metric: kind, help
+        self.requests = 0
+        self.samples = 0
+
+    def series(self) -> dict[Labels, list[Sample]]:
+        """All that is kept, oldest samples first; stale markers are among them as NaN."""
+        return {labels: list(samples) for labels, samples in self._series.items()}
+
+    def take(self, body: bytes) -> None:
+        """Check a request and keep what it holds; raises Refused and keeps nothing when any part of it is wrong."""
+        request = parse(body)
+        count = sum(len(series.samples) for series in request.timeseries)
+        if count > MAX_SAMPLES:
+            raise Refused(400, f"{count} samples in one request; at most {MAX_SAMPLES} are allowed")
+        metadata = [_checked_metadata(entry) for entry in request.metadata]
+        fresh: dict[Labels, list[Sample]] = {}
+        latest_ms = self._now_ms() + AHEAD_MS
+        for series in request.timeseries:
+            labels = _checked_labels(series)
+            self._add(labels, series, fresh.setdefault(labels, []), latest_ms)
+        if len(self._series) + sum(labels not in self._series for labels in fresh) > self._most_series:
+            raise Refused(429, f"more than {self._most_series} series")
+        for labels, samples in fresh.items():
+            self._series.setdefault(labels, deque(maxlen=self._samples_each)).extend(samples)
+            self._newest_ms = max([self._newest_ms, *(timestamp for timestamp, _ in samples)])
+        self.metadata.update(metadata)
+        self.requests += 1
+        self.samples += sum(map(len, fresh.values()))
+
+    def _add(self, labels: Labels, series: TimeSeries, fresh: list[Sample], latest_ms: int) -> None:
+        """Check a series' samples against what came before, and add the new ones to `fresh`."""
+        kept = self._series.get(labels)
+        last = fresh[-1] if fresh else kept[-1] if kept else None
+        for sample in series.samples:
+            timestamp, value = sample.timestamp, sample.value
+            said = f"timestamp={timestamp} series={_text(labels)}"
+            if timestamp > latest_ms:
+                raise Refused(400, f"out of bounds: too far in the future: {said}")
+            if last is not None and timestamp == last[0]:
+                if _bits(value) == _bits(last[1]):
+                    continue
+                raise Refused(400, f"duplicate sample for timestamp: {said}")
+            if last is not None and timestamp < last[0]:
+                raise Refused(400, f"out of order sample: {said}")
+            if timestamp < self._newest_ms - BEHIND_MS:
+                raise Refused(400, f"out of bounds: too far behind the newest sample: {said}")
+            last = (timestamp, value)
+            fresh.append(last)
+
+    def dump(self) -> dict[str, object]:
+        """Everything as JSON can hold it: a NaN's value is null."""
+        return {
+            "series": [
+                {"labels": dict(labels), "samples": [[at, value if value == value else None] for at, value in samples]}  # noqa: PLR0124
+                for labels, samples in self._series.items()
+            ],
+            "metadata": {name: {"type": kind, "help": words} for name, (kind, words) in self.metadata.items()},
+            "requests": self.requests,
+            "samples": self.samples,
+        }
+
+
+def parse(body: bytes) -> WriteRequest:
+    """A request's body, inflated and parsed; Refused when it is not remote write 1.0."""
+    try:
+        size = cramjam.snappy.decompress_raw_len(body)
+        if size > MAX_BYTES:
+            raise Refused(413, f"{size} bytes in one request; at most {MAX_BYTES} are allowed")
+        plain = bytes(cramjam.snappy.decompress_raw(body))
+    except cramjam.DecompressionError as error:
+        raise Refused(400, f"snappy: {error}") from error
+    try:
+        request = WriteRequest.FromString(plain)
+    except DecodeError as error:
+        raise Refused(400, f"protobuf: {error}") from error
+    for part in (request, *request.timeseries, *request.metadata):
+        if len(UnknownFieldSet(part)):
+            raise Refused(400, "protobuf: a field that remote write 1.0 does not have, or that is not taken here")
+    return request
+
+
+def _checked_labels(series: TimeSeries) -> Labels:
+    labels = tuple((label.name, label.value) for label in series.labels)
+    names = [name for name, _ in labels]
+    if names != sorted(names):
+        raise Refused(400, f"labels are not sorted: {_text(labels)}")
+    if len(set(names)) != len(names):
+        raise Refused(400, f"a label name occurs twice: {_text(labels)}")
+    for name, value in labels:
+        if not _LABEL_NAME.fullmatch(name):
+            raise Refused(400, f"invalid label name {name!r}: {_text(labels)}")
+        if not value:
+            raise Refused(400, f"the label {name!r} is empty: {_text(labels)}")
+    if not _METRIC_NAME.fullmatch(dict(labels).get("__name__", "")):
+        raise Refused(400, f"no valid metric name: {_text(labels)}")
+    return labels
+
+
+def _checked_metadata(entry: MetricMetadata) -> tuple[str, tuple[str, str]]:
+    if not _METRIC_NAME.fullmatch(entry.metric_family_name):
+        raise Refused(400, f"metadata without a valid metric name: {entry.metric_family_name!r}")
+    kinds = {value: name for name, value in MetricMetadata.MetricType.items()}
+    if entry.type not in kinds:
+        raise Refused(400, f"metadata of {entry.metric_family_name} with an unknown type {entry.type}")
+    return entry.metric_family_name, (kinds[entry.type].lower(), entry.help)
+
+
+def _text(labels: Iterable[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f"{name}={value!r}" for name, value in labels) + "}"
+
+
+def _bits(value: float) -> bytes:
+    """What makes two values the same: a stale marker is a NaN, and no NaN equals itself."""
+    return struct.pack("<d", value)
+
+
+Before = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+
+
+class Receiver:
+    """The store behind HTTP on loopback; an async context manager.
+
+    `port` 0 takes a free one. `credentials` (user, password) are asked for by basic authentication. `before` sees each
+    write first, and what it returns is the answer.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        port: int = 0,
+        credentials: tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        before: Before | None = None,
+    ) -> None:
+        self.store = store or Store()
+        self.port = port
+        self._credentials = credentials
+        self._tls = tls
+        self._before = before
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def write_url(self) -> str:
+        """Where it takes requests."""
+        return f"{self.address}/api/v1/write"
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=MAX_BYTES)
+        app.router.add_post("/api/v1/write", self._write)
+        app.router.add_get("/-/ready", self._ready)
+        app.router.add_get("/api/v1/series_dump", self._dump)
+        # Waiting writes are ended with the server; there is nothing to wait for.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(text="ready\n")
+
+    async def _dump(self, _: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(self.store.dump()), content_type="application/json")
+
+    async def _write(self, request: web.Request) -> web.StreamResponse:
+        if self._before is not None and (answer := await self._before(request)) is not None:
+            return answer
+        try:
+            self._check(request)
+            self.store.take(await request.read())
+        except Refused as refusal:
+            return web.Response(status=refusal.status, text=refusal.words + "\n")
+        return web.Response(status=204)
+
+    def _check(self, request: web.Request) -> None:
+        if self._credentials is not None:
+            expected = "Basic " + base64.b64encode(":".join(self._credentials).encode()).decode()
+            if request.headers.get("Authorization") != expected:
+                raise Refused(401, "Unauthorized")
+        for name, form in _HEADERS.items():
+            found = request.headers.get(name, "")
+            if not form.fullmatch(found):
+                raise Refused(415 if name.startswith("Content-") else 400, f"the header {name} is {found!r}")
+
+
+async def serve(port: int) -> None:
+    """Serve until SIGTERM or SIGINT; prints the address when it is ready."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Receiver(port=port) as receiver:
+        print(receiver.address, flush=True)
+        await stop.wait()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m cdn77_exporter.demo.receiver", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="port on loopback; 0 takes a free one (default)")
+    asyncio.run(serve(parser.parse_args(arguments).port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

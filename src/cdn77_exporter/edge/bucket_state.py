@@ -1,0 +1,187 @@
+"""State that lives in the bucket: a journal of commits, one object each, and now and then a snapshot of the whole.
+
+The database is in memory; a commit is done when its journal object is written. An object is only ever created, never
+replaced (`If-None-Match: *`), and its name holds its number: of two processes that write number N, one fails, and must
+end. What is not a commit (what was acknowledged, what was deleted) goes along with the next commit; losing it means only
+that it is done again, to no effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import cramjam
+import msgspec
+
+from cdn77_exporter.core.changes import Changes
+from cdn77_exporter.core.errors import Conflict, LeaseLost, StateError
+from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.edge.state import Database, State
+
+T = TypeVar("T")
+_SNAPSHOT_EVERY = 200  # commits
+_DIGITS = 12
+_LOGGED = ("mark_done", "mark_deleted", "set_aside", "release", "prune")
+
+
+class Objects(Protocol):
+    """Objects of the bucket."""
+
+    async def get(self, key: str) -> tuple[bytes, str] | None: ...
+    async def put(self, key: str, body: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> str: ...
+    async def remove(self, key: str) -> None: ...
+    def list_keys(self, prefix: str) -> AsyncIterator[list[str]]: ...
+
+
+class _Entry(msgspec.Struct, array_like=True):
+    """One journal object: what happened since the commit before, then the commit."""
+
+    writer: str
+    steps: list[tuple[str, list[Any]]]
+    changes: Changes | None
+
+
+class BucketState(State):
+    """The state of `State`, durable in the bucket under `prefix`."""
+
+    def __init__(self, bucket: Objects, prefix: str, database: Database, number: int, fresh: bool) -> None:
+        super().__init__(database)
+        self._bucket = bucket
+        self._prefix = prefix
+        self._number = number  # of the last journal object
+        self._snapshot = number
+        self._writer = secrets.token_hex(8)
+        self._steps: list[tuple[str, list[Any]]] = []
+        self._fresh = fresh
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, bucket: Objects, prefix: str) -> BucketState:
+        """Read the newest snapshot and the journal after it."""
+        keys = [key async for page in bucket.list_keys(f"{prefix}/") for key in page]
+        snapshots = sorted(_number(key) for key in keys if "/snapshot-" in key)
+        journal = sorted(_number(key) for key in keys if "/journal-" in key)
+        database = Database(":memory:")
+        number = 0
+        if snapshots:
+            number = snapshots[-1]
+            body = await _read(bucket, _name(prefix, "snapshot", number))
+            try:
+                database.replace(bytes(cramjam.zstd.decompress(body)))
+            except (cramjam.DecompressionError, sqlite3.DatabaseError, StateError) as error:
+                raise _damaged(prefix, f"snapshot {number}: {error}") from error
+        for entry_number in (found for found in journal if found > number):
+            if entry_number != number + 1:
+                raise _damaged(prefix, f"journal object {number + 1} is missing")
+            _replay(database, prefix, entry_number, await _read(bucket, _name(prefix, "journal", entry_number)))
+            number = entry_number
+        if journal and not snapshots:
+            raise _damaged(prefix, "there is a journal and no snapshot")
+        state = cls(bucket, prefix, database, number, fresh=not snapshots)
+        if not snapshots:
+            await state.save()  # it holds the key that viewers are hashed with
+        return state
+
+    async def commit(self, changes: Changes) -> None:
+        """Durable when the journal object is written; LeaseLost when another process has written one of its number."""
+        async with self._turn:
+            body = await self.run(self._encode, changes)
+            await self._append(self._number + 1, body)
+            self._number += 1
+            self._steps = []
+            await self.run(self.database.commit, changes)
+        if self._number - self._snapshot >= _SNAPSHOT_EVERY:
+            await self.save()
+
+    def _encode(self, changes: Changes) -> bytes:
+        return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(_Entry(self._writer, self._steps, changes)), level=3))
+
+    async def _append(self, number: int, body: bytes) -> None:
+        key = _name(self._prefix, "journal", number)
+        try:
+            await self._bucket.put(key, body, if_none_match=True)
+        except Conflict as error:
+            found = await self._bucket.get(key)
+            if found is None or found[0] != body:  # else the first attempt had arrived and only its answer was lost
+                raise LeaseLost(f"another process has written {key}: it works on this state") from error
+
+    async def save(self) -> None:
+        """Write a snapshot, then remove what it makes needless."""
+        async with self._turn:
+            number = self._number
+            body = await self.run(lambda: bytes(cramjam.zstd.compress(self.database.serialize(), level=3)))
+            await self._bucket.put(_name(self._prefix, "snapshot", number), body)
+            self._snapshot = number
+        async for page in self._bucket.list_keys(f"{self._prefix}/"):
+            for key in page:
+                old = _number(key)
+                if ("/journal-" in key and old <= number) or ("/snapshot-" in key and old < number):
+                    await self._bucket.remove(key)
+
+    async def _logged(self, call: Callable[..., T], *values: Any) -> T:
+        async with self._turn:
+            result = await self.run(call, *values)
+            self._steps.append((call.__name__, [_plain(value) for value in values]))
+        return result
+
+    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
+        """See `Database.mark_done`."""
+        await self._logged(self.database.mark_done, numbers, acknowledged)
+
+    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
+        """See `Database.mark_deleted`."""
+        await self._logged(self.database.mark_deleted, files)
+
+    async def set_aside(self, file: LogFile, reason: str) -> None:
+        """See `Database.set_aside`."""
+        await self._logged(self.database.set_aside, file, reason)
+
+    async def prune(self, before_ms: int) -> None:
+        """See `Database.prune`."""
+        await self._logged(self.database.prune, before_ms)
+
+
+def _plain(value: Any) -> Any:
+    return [value.key, value.etag, value.size, value.modified_ms] if isinstance(value, LogFile) else value
+
+
+def _name(prefix: str, kind: str, number: int) -> str:
+    return f"{prefix}/{kind}-{number:0{_DIGITS}d}"
+
+
+def _number(key: str) -> int:
+    tail = key.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else -1
+
+
+async def _read(bucket: Objects, key: str) -> bytes:
+    found = await bucket.get(key)
+    if found is None:
+        raise StateError(f"the state object {key} has gone while it was read", "start again")
+    return found[0]
+
+
+def _replay(database: Database, prefix: str, number: int, body: bytes) -> None:
+    try:
+        entry = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(body)), type=_Entry)
+    except (cramjam.DecompressionError, msgspec.MsgspecError) as error:
+        raise _damaged(prefix, f"journal object {number}: {error}") from error
+    for name, values in entry.steps:
+        if name not in _LOGGED:
+            raise _damaged(prefix, f"journal object {number} has an unknown step")
+        if name == "set_aside":
+            values[0] = LogFile(*values[0])
+        getattr(database, name)(*values)
+    if entry.changes is not None:
+        database.commit(entry.changes)
+
+
+def _damaged(prefix: str, what: str) -> StateError:
+    return StateError(
+        f"the state under {prefix}/ in the bucket is damaged ({what})",
+        "copy that prefix away and empty it to start fresh, or restore it from a copy",
+    )

@@ -1,0 +1,326 @@
+"""The receiver of remote write 1.0: one attempt of one request over one kept connection, and what its answer means."""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from cdn77_exporter import __version__
+from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+
+_WORDS_CHARACTERS = 500
+_WORDS_BYTES = 4 * _WORDS_CHARACTERS
+_DRAIN_BYTES = 65536  # of an answer that nobody reads, so that the connection can be used again
+_CONNECT_SECONDS = 10.0
+_KEEP_ALIVE_SECONDS = 45.0  # longer than the time between two ticks
+
+_PROTOCOL_HEADERS = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+    "User-Agent": f"cdn77-exporter/{__version__}",
+    "Accept-Encoding": "identity",  # an answer is a sentence; nothing to inflate
+}
+
+_CREDENTIALS = "check PROMETHEUS_USER and PROMETHEUS_PASSWORD, or PROMETHEUS_BEARER_TOKEN"
+_REMEDIES = {
+    401: _CREDENTIALS,
+    403: f"the receiver knows who writes but does not allow it: {_CREDENTIALS}, the tenant in PROMETHEUS_HEADERS, "
+    "and the rights of that account",
+    404: "check the path of PROMETHEUS_URL (Prometheus: /api/v1/write), and that the receiver takes remote write: "
+    "Prometheus does so only when started with --web.enable-remote-write-receiver",
+    405: "check the path of PROMETHEUS_URL; what lies there takes no POST (Prometheus: /api/v1/write)",
+    407: "a proxy before the receiver asks for credentials; let PROMETHEUS_URL go around it",
+    415: "PROMETHEUS_URL must lead to a receiver of remote write 1.0 (snappy and protobuf)",
+}
+_REDIRECTED = "set PROMETHEUS_URL to the address that it redirects to, if that is the receiver; it is not followed"
+_WEB_PAGE = "PROMETHEUS_URL leads to a web page (a login form or a proxy, perhaps), not to a remote-write receiver"
+_TRANSIENT = {408, 425, 429}
+#: Web servers answer plain HTTP on a TLS port with 400, which would otherwise mean that the samples are bad.
+_PLAIN_TO_TLS = re.compile(r"HTTP request.{0,20} HTTPS (server|port)")
+
+_UNTRUSTED = (
+    "set PROMETHEUS_CA_BUNDLE to the authority that signed the receiver's certificate, and check its names and dates"
+)
+_CLIENT_REFUSED = "set PROMETHEUS_CLIENT_CERT and PROMETHEUS_CLIENT_KEY to a certificate that the receiver accepts"
+_NOT_TLS = "check the scheme and port of PROMETHEUS_URL; the other side does not speak TLS as this one does"
+#: What a TLS failure's text contains, and the remedy; what fits none is a broken connection and may pass.
+_TLS_REMEDIES = (
+    ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
+    ("ALERT_CERTIFICATE", _CLIENT_REFUSED),
+    ("ALERT_BAD_CERTIFICATE", _CLIENT_REFUSED),
+    ("ALERT_UNKNOWN_CA", _CLIENT_REFUSED),
+    ("ALERT_UNSUPPORTED_CERTIFICATE", _CLIENT_REFUSED),
+    ("ALERT_ACCESS_DENIED", _CLIENT_REFUSED),
+    ("ALERT_HANDSHAKE_FAILURE", _CLIENT_REFUSED),
+    ("WRONG_VERSION_NUMBER", _NOT_TLS),
+    ("HTTP_REQUEST", _NOT_TLS),
+    ("UNSUPPORTED_PROTOCOL", _NOT_TLS),
+    ("ALERT_PROTOCOL_VERSION", _NOT_TLS),
+    ("RECORD_LAYER_FAILURE", _NOT_TLS),
+)
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\u167f\u1681-\u200a\u2010-\u2027\u2030-\u205e\u2070-\ud7ff\uf900-\uffef]+")
+
+SecretText = str | Callable[[], str] | None
+
+
+class RemoteWriter:
+    """Writes to one receiver; an async context manager.
+
+    A user, password or token may be a callable that is asked before every attempt, so that a changed secret is used
+    at once; certificate files are read again when they change. TLS certificates are always verified. Redirects are
+    not followed, since they would carry the credentials to another place.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: SecretText = None,
+        password: SecretText = None,
+        bearer_token: SecretText = None,
+        headers: Mapping[str, str] | None = None,
+        ca_bundle: Path | str | None = None,
+        client_cert: Path | str | None = None,
+        client_key: Path | str | None = None,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        parsed = URL(url)
+        self._url = parsed.with_user(None)  # without the password too: addresses stand in error texts
+        self._user = user or parsed.user
+        self._password = password or parsed.password
+        self._bearer_token = bearer_token
+        self._headers = {**(headers or {}), **_PROTOCOL_HEADERS}
+        self._tls = _Tls(ca_bundle, client_cert, client_key) if parsed.scheme == "https" else None
+        self._timeout_seconds = timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(
+                total=self._timeout_seconds, sock_connect=min(_CONNECT_SECONDS, self._timeout_seconds)
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def write(self, body: bytes) -> None:
+        """One attempt of one compressed WriteRequest; returns when the receiver has it.
+
+        Raises Refused, Misconfigured or Transient.
+        """
+        if self._session is None:
+            raise RuntimeError("RemoteWriter is used outside its context")
+        headers = self._headers | self._authorization()
+        context = self._tls.context() if self._tls else True
+        try:
+            async with self._session.post(
+                self._url, data=body, headers=headers, ssl=context, allow_redirects=False
+            ) as response:
+                await _judge(response)
+        except TimeoutError as error:
+            raise Transient(f"no answer within {self._timeout_seconds:g} seconds") from error
+        except aiohttp.InvalidURL as error:
+            raise Misconfigured("the address is none that HTTP can reach", "check PROMETHEUS_URL") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _network_error(error) from error
+        except ValueError:
+            # Its text may hold the value of a header, which may be a secret.
+            raise Misconfigured(
+                "a header cannot be sent", "remove line breaks and the like from PROMETHEUS_HEADERS"
+            ) from None
+
+    def _authorization(self) -> dict[str, str]:
+        try:
+            token = _reveal(self._bearer_token)
+            user, password = _reveal(self._user), _reveal(self._password)
+        except OSError as error:
+            raise Misconfigured(
+                f"a secret cannot be read ({type(error).__name__})",
+                "check the files that PROMETHEUS_PASSWORD_FILE and PROMETHEUS_BEARER_TOKEN_FILE name",
+            ) from error
+        if token:
+            if not (token.isascii() and token.isprintable()):
+                raise Misconfigured(
+                    "the bearer token has characters that no header can carry", "check PROMETHEUS_BEARER_TOKEN"
+                )
+            return {"Authorization": f"Bearer {token}"}
+        if user:
+            return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+        return {}
+
+
+class _Tls:
+    """The TLS context; made anew when one of its files has changed."""
+
+    def __init__(
+        self, ca_bundle: Path | str | None, client_cert: Path | str | None, client_key: Path | str | None
+    ) -> None:
+        self._ca_bundle, self._client_cert, self._client_key = ca_bundle, client_cert, client_key
+        self._paths = [Path(path) for path in (ca_bundle, client_cert, client_key) if path]
+        self._stamp: list[tuple[int, int, int]] | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The context of the files as they are; while they cannot be read, the one before."""
+        try:
+            stamp = [_stamp(path) for path in self._paths]
+            if self._context is None or stamp != self._stamp:
+                self._context = self._load()
+                self._stamp = stamp
+        except OSError as error:  # ssl.SSLError is one too
+            # A certificate and its key are rarely replaced in one step; the next attempt finds both.
+            if self._context is None:
+                raise Misconfigured(
+                    f"the TLS files cannot be used ({_first_line(error)})",
+                    "check the files that PROMETHEUS_CA_BUNDLE, PROMETHEUS_CLIENT_CERT and PROMETHEUS_CLIENT_KEY name",
+                ) from error
+        return self._context
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._ca_bundle)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._client_cert:
+            context.load_cert_chain(self._client_cert, self._client_key, password=_no_passphrase)
+        return context
+
+
+def _no_passphrase() -> str:
+    """Instead of OpenSSL's question on the terminal."""
+    return ""
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _reveal(secret: SecretText) -> str:
+    return (secret() if callable(secret) else secret) or ""
+
+
+async def _judge(response: aiohttp.ClientResponse) -> None:
+    """Return for an accepted request; raise what the answer means for any other."""
+    status = response.status
+    if 200 <= status < 300:
+        if status != 204 and response.content_type == "text/html" and await _read(response, 1):
+            raise Misconfigured(f"{status} with a web page", _WEB_PAGE)
+        with suppress(aiohttp.ClientError, OSError):  # accepted, whatever becomes of the rest of the answer
+            await _read(response, _DRAIN_BYTES)
+        return
+    words = _words(await _read_what_comes(response))
+    said = f"{status} {words}".rstrip()
+    if status < 400:
+        target = response.headers.get("Location", "")
+        raise Misconfigured(f"{status} redirects to {_address(target)}", _REDIRECTED)
+    if status == 400 and _PLAIN_TO_TLS.search(words):
+        raise Misconfigured(said, "the receiver speaks TLS: let PROMETHEUS_URL begin with https")
+    if status in _REMEDIES:
+        raise Misconfigured(said, _REMEDIES[status])
+    if status in _TRANSIENT or status >= 500:
+        raise Transient(said, _retry_after(response.headers))
+    raise Refused(status, words)
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The first bytes of an answer, up to `most`; the rest stays unread and costs the connection."""
+    read = bytearray()
+    while len(read) < most:
+        piece = await response.content.read(most - len(read))
+        if not piece:
+            break
+        read += piece
+    return bytes(read)
+
+
+async def _read_what_comes(response: aiohttp.ClientResponse) -> bytes:
+    """The words of a refusal. The status says what it means, so words that do not arrive do not matter."""
+    try:
+        return await _read(response, _WORDS_BYTES)
+    except (aiohttp.ClientError, OSError):
+        return b""
+
+
+def _words(body: bytes) -> str:
+    """What a receiver said, fit for a log line: one line, printable, cut."""
+    text = _UNPRINTABLE.sub(" ", body.decode("utf-8", "replace"))
+    return " ".join(text.split())[:_WORDS_CHARACTERS]
+
+
+def _address(target: str) -> str:
+    """Where a redirect leads, without what may be secret in an address."""
+    try:
+        parsed = URL(target)
+        return _words(str(parsed.with_user(None).with_query(None) if parsed.host else parsed.with_query(None)).encode())
+    except ValueError:
+        return "an address that is none"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the receiver asks for, which may be a number or a date."""
+    text = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
+        return float(text)
+    until = _http_date(text)
+    if until is None:
+        return None
+    # The receiver's own clock is the one that its date is meant by.
+    now = _http_date(headers.get("Date", "")) or time.time()
+    return max(0.0, until - now)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _network_error(error: BaseException) -> Transient | Misconfigured:
+    """What a failure below HTTP means: TLS that cannot work as it is set up, or something that may pass."""
+    for cause in reversed([*_causes(error)]):  # the innermost says it without a wrapping
+        if isinstance(cause, ssl.SSLError):
+            text = str(cause).upper().replace(" ", "_")
+            for sign, remedy in _TLS_REMEDIES:
+                if sign in text:
+                    return Misconfigured(f"TLS: {_first_line(cause)}", remedy)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Transient(f"the name {error.host} cannot be resolved ({_first_line(error.os_error)})")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = "closed during the handshake" if error.os_error.args == (None,) else _first_line(error.os_error)
+        return Transient(f"no connection to {error.host}:{error.port} ({why})")
+    return Transient(f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
+        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return _words(str(error).partition("\n")[0].encode("utf-8", "replace"))[:200] or type(error).__name__

@@ -1,0 +1,237 @@
+"""One whole installation for a test: a bucket, a Prometheus, the daemon, and a writer of traffic."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from cdn77_exporter.demo.traffic import Locate, Plan, Traffic, Upload
+from tests.support.exporter_process import Exporter, wait_until
+from tests.support.prometheus import Prometheus
+from tests.support.truth import COUNTERS, TTFB, WINDOW_GAUGES, Labels, Truth, Values
+
+PREFIX = "real-time-logs/all-logs"
+ACCESS_KEY, SECRET_KEY = "e2e-access", "e2e-secret-that-must-not-be-printed"
+
+#: The service with all its waits shortened.
+QUICK = {
+    "TICK_SECONDS": "1",
+    "POLL_INTERVAL": "1",
+    "SHARD_IDLE_SECONDS": "5",
+    "IDLE_LAG_SECONDS": "6",
+    "LOOKBACK_HOURS": "2",
+}
+
+
+class Bucket:
+    """A bucket of an S3 server, by a client that is not the program's."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        self.endpoint = endpoint
+        self.name = name
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        self._client.create_bucket(Bucket=name)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Put an object."""
+        self._client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def keys(self) -> list[str]:
+        """All keys."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+
+class Writer:
+    """Writes traffic into a bucket in real time, in a thread of its own."""
+
+    def __init__(self, bucket: Bucket, traffic: Traffic) -> None:
+        self._bucket = bucket
+        self.traffic = traffic
+        self.uploads: list[Upload] = []
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(0.2):
+                for upload in self.traffic.until(int(time.time() * 1000)):
+                    self._put(upload)
+            for upload in self.traffic.finish():
+                self._put(upload)
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _put(self, upload: Upload) -> None:
+        self._bucket.put(upload.key, upload.body)
+        self.uploads.append(upload)
+
+    def until(self, seconds: float) -> None:
+        """Let it go on until its traffic is that old."""
+        end_ms = self.traffic.begin_ms + seconds * 1000
+        wait_until(lambda: self.traffic.generated_ms >= end_ms, seconds + 10, f"{seconds:g} s of traffic", self._check)
+
+    def finish(self) -> None:
+        """Stop, having written everything."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+        self._check()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise AssertionError("the writer of traffic failed") from self._failure
+
+
+@dataclass
+class Scene:
+    """What a test works with."""
+
+    bucket: Bucket
+    prometheus: Prometheus
+    exporter: Exporter
+    window_seconds: int = 7200
+    locate: Locate | None = None
+    refused: dict[str, float] = field(default_factory=dict)
+
+    def traffic(self, plan: Plan, start_ms: int | None = None) -> Traffic:
+        """Traffic from now on, or from another time."""
+        start = int(time.time() * 1000) if start_ms is None else start_ms
+        return Traffic(plan, start_ms=start, prefix=PREFIX, locate=self.locate, keep_events=True)
+
+    @contextmanager
+    def writing(self, plan: Plan) -> Iterator[Writer]:
+        """Real-time traffic for the length of the context; at its end everything is written."""
+        writer = Writer(self.bucket, self.traffic(plan))
+        writer.start()
+        try:
+            yield writer
+        finally:
+            writer.finish()
+
+    def truth(self, traffic: Traffic) -> Truth:
+        """The oracle's view of the events that were written."""
+        assert traffic.events is not None
+        return Truth(traffic.events, window_seconds=self.window_seconds, locate=self.locate)
+
+    def settle(self, seconds: float = 45) -> None:
+        """Wait until every file was counted, acknowledged and deleted."""
+        self.exporter.wait_until(lambda: not self.bucket.keys(), seconds, "an empty bucket")
+
+    # Comparisons
+
+    def check_counters(self, truth: Truth) -> None:
+        """Every counter has exactly the true series, each with the true value in the end."""
+        expected = truth.counters()
+        for name in COUNTERS:
+            differences(name, self.prometheus.last(name), expected[name])
+
+    def check_increase(self, truth: Truth) -> None:
+        """`increase()` over the whole span is within 2 % of the truth, for every counter summed over its series."""
+        expected = truth.counters()
+        for name in COUNTERS:
+            whole = sum(expected[name].values())
+            if not whole:
+                continue
+            stamps = [stamp for values in self.prometheus.samples(name).values() for stamp, _ in values]
+            span = max(stamps) - min(stamps)
+            found = self.prometheus.query(f"sum(increase({name}[{span}ms]))", at=max(stamps) / 1000)
+            assert abs(found[()] - whole) <= 0.02 * whole, (name, found[()], whole)
+
+    def check_last_windows(self, truth: Truth) -> None:
+        """On the last tick the window gauges have exactly the true series and values."""
+        for name in WINDOW_GAUGES:
+            by_tick = _by_tick(self.prometheus.samples(name))
+            tick_ms = max(by_tick)
+            differences(f"{name} at {tick_ms}", by_tick[tick_ms], truth.active(tick_ms)[name])
+
+    def check_every_tick(self, truth: Truth, tick_seconds: int, *, step: int = 1) -> None:
+        """On every tick that is written, counters and gauges are what was true at that instant."""
+        stored = {name: _by_tick(self.prometheus.samples(name)) for name in (*COUNTERS, *WINDOW_GAUGES, TTFB)}
+        ticks = sorted({tick_ms for by_tick in stored.values() for tick_ms in by_tick})
+        assert len(ticks) > 10
+        assert all(later - earlier == tick_seconds * 1000 for earlier, later in pairwise(ticks))
+        for tick_ms in ticks[::step]:
+            active = truth.active(tick_ms)
+            for name in WINDOW_GAUGES:
+                # On the tick on which a window becomes empty its gauge says so, once.
+                found = {key: value for key, value in stored[name].get(tick_ms, {}).items() if value}
+                differences(f"{name} at {tick_ms}", found, active[name])
+            waits = truth.time_to_first_byte(tick_ms, tick_seconds)
+            differences(f"{TTFB} at {tick_ms}", stored[TTFB].get(tick_ms, {}), waits, tolerance=1e-9)
+            counters = truth.counters(before_ms=tick_ms)
+            for name in COUNTERS:
+                for key, value in stored[name].get(tick_ms, {}).items():
+                    assert value == counters[name].get(key, 0), (name, tick_ms, key)
+
+    def check_nothing_refused(self) -> None:
+        """Prometheus took every sample of every request."""
+        assert self.refused | self.prometheus.refused() == {}
+
+    def check_complete(self, truth: Truth) -> None:
+        """Everything that holds at the end of any run without loss of state."""
+        self.check_counters(truth)
+        self.check_increase(truth)
+        self.check_last_windows(truth)
+        self.check_nothing_refused()
+        assert self.bucket.keys() == []
+
+
+def _by_tick(samples: Mapping[Labels, list[tuple[int, float]]]) -> dict[int, Values]:
+    found: dict[int, Values] = {}
+    for key, values in samples.items():
+        for stamp, value in values:
+            found.setdefault(stamp, {})[key] = value
+    return found
+
+
+def differences(name: str, found: Values, expected: Values, tolerance: float = 0.0) -> None:
+    """Fail with the first few series that differ."""
+    wrong = [
+        f"{dict(key)}: {found.get(key)} is stored, {expected.get(key)} is true"
+        for key in sorted(found.keys() | expected.keys())
+        if key not in found
+        or key not in expected
+        or abs(found[key] - expected[key]) > tolerance * max(1.0, abs(expected[key]))
+    ]
+    assert not wrong, "\n".join([f"{name}: {len(wrong)} of {len(expected)} series differ", *wrong[:8]])
+
+
+def open_scene(
+    folder: Path, bucket: Bucket, prometheus: Prometheus, *, locate: Locate | None = None, **environ: Any
+) -> Scene:
+    """The daemon is set up with short waits and `environ` on top, but not started."""
+    settings = {
+        "S3_ENDPOINT": bucket.endpoint,
+        "S3_BUCKET": bucket.name,
+        "S3_PREFIX": PREFIX,
+        "S3_ACCESS_KEY": ACCESS_KEY,
+        "S3_SECRET_KEY": SECRET_KEY,
+        "PROMETHEUS_URL": prometheus.write_url,
+        **QUICK,
+        **environ,
+    }
+    window = int(settings.get("SESSION_WINDOW_SECONDS", 7200))
+    return Scene(bucket, prometheus, Exporter(folder / "exporter", settings), window, locate)

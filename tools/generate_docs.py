@@ -1,0 +1,160 @@
+"""Writes the pages of `docs/` that tell what the code knows: configuration, metrics and events; `--check` compares."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cdn77_exporter.core import events
+from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.settings import SECTIONS, Variable
+from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+_MADE = "<!-- Made by tools/generate_docs.py from the code; change it there. -->"
+
+
+def configuration() -> str:
+    """The page of environment variables."""
+    lines = [
+        _MADE,
+        "# Configuration",
+        "",
+        "Everything is set by environment variables. An empty variable is an unset one. All faults are reported "
+        "together on stderr before anything is contacted, each with its variable and what would be right, and the exit "
+        "code is 2. "
+        "A variable that looks like a misspelt one is told in a `setting_doubtful` line.",
+        "",
+        "A variable marked *file* can also be given by a file: `S3_SECRET_KEY_FILE=/run/secrets/s3_secret_key` instead "
+        "of `S3_SECRET_KEY`. Line breaks at the file's end do not count. A *secret* is never shown in a log line, an "
+        "error or the status page; its file is read again when it changes, so that keys can be replaced without a "
+        "restart.",
+        "",
+        "Durations are seconds, or have a unit: `500ms`, `90s`, `15m`, `2h`, `1d`. Sizes are bytes, or have a unit: "
+        "`64KiB`, `256MiB`, `1GiB`. Flags are `true` or `false`.",
+    ]
+    for title, variables in SECTIONS:
+        lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
+        lines += [_variable(variable) for variable in variables]
+    return _page(lines)
+
+
+def _variable(variable: Variable) -> str:
+    marks = [mark for mark, is_so in (("secret", variable.secret), ("file", variable.from_file)) if is_so]
+    default = "**required**" if variable.required else f"`{variable.default}`" if variable.default else "none"
+    meaning = variable.help
+    if variable.example:
+        meaning += f" Example: `{variable.example}`."
+    if marks:
+        meaning += f" *{', '.join(marks)}*"
+    return f"| `{variable.name}` | {_cell(default)} | {_cell(meaning)} |"
+
+
+def metrics() -> str:
+    """The page of the metrics that are pushed, and of those about the exporter itself."""
+    lines = [
+        _MADE,
+        "# Metrics",
+        "",
+        "## What is pushed",
+        "",
+        "Counters are cumulative: use `rate()` and `increase()`. Every query has `offset 90s`, since the newest minute "
+        "and a half is still on its way from the CDN.",
+    ]
+    for metric in CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines += ["", f"### `{metric.name}`", "", metric.help, "", f"- kind: {metric.kind}", f"- labels: {labels}"]
+        if metric.queries:
+            lines += ["", "| question | query |", "|---|---|"]
+            lines += [f"| {_cell(question)} | `{_cell(query)}` |" for question, query in metric.queries]
+    lines += [
+        "",
+        "## About the exporter itself",
+        "",
+        f"Served at `/metrics` of the status server, in the Prometheus text format. Every name begins with `{PREFIX}`. "
+        "With them come `build_info` with the version, and the usual `process_*` and `python_*` metrics.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for own in SELF_METRICS:
+        labels = ", ".join(f"`{label}`" for label, _ in own.labels)
+        kind = "gauge" if own.kind == "probe" else own.kind
+        lines.append(f"| `{own.name}` | {kind} | {labels} | {_cell(own.help)} |")
+    for title, reasons in (("Reject reasons", REJECT_REASONS), ("Unreadable reasons", UNREADABLE_REASONS)):
+        lines += ["", f"### {title}", "", "| reason | meaning |", "|---|---|"]
+        lines += [f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in reasons.items()]
+    return _page(lines)
+
+
+def log_events() -> str:
+    """The page of log events: what each means and what to do."""
+    lines = [
+        _MADE,
+        "# Log events",
+        "",
+        "The service writes one JSON object a line to stdout: `timestamp` (UTC), `level`, `event`, then the event's "
+        "fields. The events are a closed list. There is one line for each file and one for each batch, none for each "
+        "request, and no line holds a client's IP address or a secret: both are written as `***`. `LOG_LEVEL` decides "
+        "which lines are written; metrics move all the same.",
+    ]
+    for title, section in events.SECTIONS:
+        lines += ["", f"## {title}"]
+        for event in section:
+            lines += [
+                "",
+                f"### `{event.name}`",
+                "",
+                f"*{event.level}.* {event.meaning}",
+                "",
+                f"What to do: {event.action}",
+            ]
+            if event.fields:
+                lines += ["", "| field | holds | meaning |", "|---|---|---|"]
+                lines += [f"| `{field.name}` | {field.holds} | {_cell(field.help)} |" for field in event.fields]
+            moved = sorted({f"`{PREFIX}{move.metric}`" for move in event.moves})
+            if moved:
+                lines += ["", f"Moves {', '.join(moved)}."]
+    return _page(lines)
+
+
+#: Page -> what writes it.
+PAGES = {"configuration.md": configuration, "metrics.md": metrics, "events.md": log_events}
+
+
+def stale(folder: Path = DOCS) -> list[str]:
+    """The pages that do not say what the code says."""
+    return [
+        name
+        for name, write in PAGES.items()
+        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != write()
+    ]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write the pages, or with `--check` say which are stale; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is stale")
+    if parser.parse_args(words).check:
+        pages = stale()
+        for name in pages:
+            print(f"docs/{name} is stale; run tools/generate_docs.py", file=sys.stderr)
+        return 1 if pages else 0
+    DOCS.mkdir(exist_ok=True)
+    for name, write in PAGES.items():
+        (DOCS / name).write_text(write(), "utf-8")
+    return 0
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _page(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

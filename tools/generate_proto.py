@@ -1,0 +1,62 @@
+"""Generates the Python module of proto/remote_write.proto; with `--check` it only says whether the module is stale.
+
+The schema is compiled under the path that the module has in the package, so that its name in protobuf's process-wide
+register is as unlikely to collide as its package name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = ROOT / "proto" / "remote_write.proto"
+FOLDER = Path("cdn77_exporter") / "core"
+OUTPUTS = (FOLDER / "remote_write_pb2.py", FOLDER / "remote_write_pb2.pyi")
+
+
+def generate(target: Path) -> None:
+    """Write the generated files below `target`, as they lie below `src`."""
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"--proto_path={FOLDER}={SCHEMA.parent}",
+        f"--proto_path={files('grpc_tools') / '_proto'}",
+        f"--python_out={target}",
+        f"--pyi_out={target}",
+        str(FOLDER / SCHEMA.name),
+    ]
+    subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603
+
+
+def stale(source: Path = ROOT / "src") -> list[str]:
+    """The generated files below `source` that are not what the schema gives now."""
+    with tempfile.TemporaryDirectory() as name:
+        generate(Path(name))
+        return [
+            path.as_posix()
+            for path in OUTPUTS
+            if not (source / path).is_file() or (source / path).read_bytes() != (Path(name) / path).read_bytes()
+        ]
+
+
+def main() -> int:
+    """The command line; exit code 1 when `--check` finds something stale."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 when a file is stale")
+    if not parser.parse_args().check:
+        generate(ROOT / "src")
+        return 0
+    found = stale()
+    for path in found:
+        print(f"src/{path} is stale: run tools/generate_proto.py", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
