@@ -246,7 +246,7 @@ def parse_http_addr(text: str) -> tuple[str, int] | None:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})", text)
     if not found or int(found[3]) > 65535:
         raise ValueError(f"is not host and port; `{DEFAULT_HTTP_ADDR}`, `[::1]:9177` or `off`")
-    host = found[1] or found[2] or "0.0.0.0"  # noqa: S104 - `:9177` asks for every interface, as elsewhere
+    host = found[1] or found[2] or "0.0.0.0"  # noqa: S104 # nosec B104 - `:9177` asks for every interface, as elsewhere
     if found[1]:
         try:
             ip_address(host)
@@ -712,9 +712,15 @@ def _misspelt(environ: Mapping[str, str]) -> dict[str, str]:
     for name in sorted(environ.keys() - known):
         if len(name) <= 40:
             close = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.85)
-            if close:
+            if close and _same_family(name.upper(), close[0]):
                 found[name] = close[0]
     return found
+
+
+def _same_family(name: str, known: str) -> bool:
+    """Whether the first words look alike too: AWS_CA_BUNDLE is nobody's misspelling of S3_CA_BUNDLE."""
+    first, other = name.partition("_")[0], known.partition("_")[0]
+    return name.count("_") != known.count("_") or difflib.SequenceMatcher(None, first, other).ratio() >= 0.6
 
 
 def _combinations(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:

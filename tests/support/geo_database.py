@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdb_writer import MMDBWriter
-from netaddr import IPSet
+from netaddr import IPSet  # type: ignore[import-untyped]
 
 #: Networks of many address families and shapes: country code, then subdivisions from the largest to the smallest.
 PLACES: dict[str, tuple[str | None, Sequence[str]]] = {

@@ -36,13 +36,17 @@ def test_an_address_has_the_place_of_its_network(database: Path, ip: str, place:
     assert [geoip.locate(ip), geoip.locate(ip)] == [place, place]
 
 
-@pytest.mark.parametrize("ip", ["", "x", "1.2.3.4.5", " 1.2.3.4", "1.2.3.4\0", "fe80::1%eth0", "::ffff:300.1.1.1", "9" * 5000])
+@pytest.mark.parametrize(
+    "ip", ["", "x", "1.2.3.4.5", " 1.2.3.4", "1.2.3.4\0", "fe80::1%eth0", "::ffff:300.1.1.1", "9" * 5000]
+)
 def test_an_odd_address_is_nowhere(database: Path, ip: str) -> None:
     """Text that is no address is answered like an unknown one."""
     assert GeoIp(database).locate(ip) == NOWHERE
 
 
-@pytest.mark.parametrize("entry", [{"country": "US"}, {"subdivisions": "CA"}, ["US"], "US", {"country": {"iso_code": 7}}])
+@pytest.mark.parametrize(
+    "entry", [{"country": "US"}, {"subdivisions": "CA"}, ["US"], "US", {"country": {"iso_code": 7}}]
+)
 def test_an_odd_entry_is_nowhere(tmp_path: Path, entry: object) -> None:
     """An entry of another shape than a City database has does not raise."""
     path = write_city_database(tmp_path / "odd.mmdb", extra={"9.9.9.0/24": entry})

@@ -189,7 +189,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 def test_a_misspelt_variable_is_told() -> None:
     """A name that is close to a known one is a doubt, and part of the fault when the known one is missing."""
     assert load(POLL_INTERVALL="30").doubts == (("POLL_INTERVALL", "is not a setting; was POLL_INTERVAL meant?"),)
-    assert load(PROMETHEUS_MULTIPROC_DIR="/x", PATH="/bin", S3_USE_X="1").doubts == ()
+    assert load(PROMETHEUS_MULTIPROC_DIR="/x", PATH="/bin", S3_USE_X="1", AWS_CA_BUNDLE="/x").doubts == ()
     wrong = {name: value for name, value in LEAST.items() if name != "S3_ENDPOINT"} | {"S3_ENDPIONT": "https://x"}
     with pytest.raises(ConfigError) as caught:
         settings.load(wrong)
@@ -248,7 +248,7 @@ def test_a_secrets_file_that_makes_no_sense_is_a_fault(body: bytes, tmp_path: Pa
 
 
 def test_a_secret_is_read_anew_when_its_file_changes(tmp_path: Path) -> None:
-    """A replaced file gives the new value; the old one stays while there is none or nonsense, and is masked for good."""
+    """A replaced file gives the new value; the old one stays while there is none, and is masked for good."""
     path = tmp_path / "secret"
     path.write_text("first-value")
     env = {key: value for key, value in LEAST.items() if key != "S3_SECRET_KEY"}

@@ -91,7 +91,7 @@ def test_every_event_that_the_program_tells_is_in_the_table_with_its_fields() ->
             target = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             if target.strip("_") not in {"report", "telemetry"}:
                 continue
-            event = EVENTS[call.args[0].value]
+            event = EVENTS[str(call.args[0].value)]
             given_ = {keyword.arg for keyword in call.keywords if keyword.arg}
             assert given_ <= {field.name for field in event.fields}, (path.name, call.lineno)
             found.add(event.name)

@@ -10,7 +10,7 @@ import sys
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, parse_http_addr
 
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to ask when it listens on every interface
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # nosec B104 - what to ask when it listens on every interface
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -306,8 +306,9 @@ class Timeline:
         self._next_request += 1
         return request
 
-    def flush(self, now_ms: int) -> list[Request] | None:
-        """Write all that is held onto the next tick: the stop of a process that keeps no state.
+    def flush(self, now_ms: int) -> tuple[list[Request], int] | None:
+        """Write all that is held onto the next tick: the stop of a process that keeps no state. The requests, and the
+        latest tick that they make good: nothing counted is missing in them.
 
         A tick in the future may be another process's floor, so then the last one is written again, a little later.
         None when nothing was ever emitted and the next tick is still to come: then nothing may be written.
@@ -320,11 +321,10 @@ class Timeline:
             tick = self.emitted
             self._rewrites += 1
             rewrite_ms = self._rewrites * _REWRITE_MS
+        covered = max([tick, self._first_emission, *self._held])
         for held in sorted(self._held):
             self._settle(held)
-        for number, file in enumerate(self._files):
-            self._files[number] = msgspec.structs.replace(file, due=min(file.due, tick))
-        return self._emit(tick, now_ms, rewrite_ms)
+        return self._emit(tick, now_ms, rewrite_ms), covered
 
     # State
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
@@ -98,6 +99,11 @@ class StatusServer:
         """The port in use, which the system chose when 0 was asked for."""
         return int(self._server.sockets[0].getsockname()[1]) if self._server else 0
 
+    @property
+    def open_connections(self) -> int:
+        """How many there are now."""
+        return len(self._runner.server.connections) if self._runner and self._runner.server else 0
+
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard], client_max_size=_HEADER_BYTES)
         app.add_routes(
@@ -116,8 +122,10 @@ class StatusServer:
             self._server = await asyncio.get_running_loop().create_server(self._connection, host, port, backlog=128)
         except OSError as error:
             await self._runner.cleanup()
+            # asyncio puts the address into the error's text once more; a failed look-up has a negative number.
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise ConfigError(
-                [f"HTTP_ADDR: cannot listen on {_shown(host, port)} ({error.strerror}); use another port, or `off`."]
+                [f"HTTP_ADDR: cannot listen on {_shown(host, port)} ({reason}); use another address, or `off`."]
             ) from error
         self._telemetry("status_server_started", address=_shown(host, self.port))
         return self

@@ -321,17 +321,17 @@ class Aggregator:
             requests, more = await self._work(self.timeline.advance, watermark_ms, self.context.clock.now_ms())
             waited = self.context.clock.monotonic() - self._committed_at
             due = self._uncommitted and (commit or waited >= _COMMIT_SECONDS)
-            if self.timeline.emitted != self._last_tick or due or (commit and not more):
+            if self.timeline.emitted > self._last_tick or due or (commit and not more):
                 await self._commit(requests, outbox)
 
     async def _flush(self, outbox: Channel[Batch]) -> None:
         """Without a state, a stop writes what is held; what may not be written stays uncounted in the bucket."""
-        requests = await self._work(self.timeline.flush, self.context.clock.now_ms())
-        if requests is not None:
-            self._last_tick = 0
-            await self._commit(requests, outbox)
+        flushed = await self._work(self.timeline.flush, self.context.clock.now_ms())
+        if flushed is not None:
+            requests, covered = flushed
+            await self._commit(requests, outbox, covered)
 
-    async def _commit(self, requests: list[Request], outbox: Channel[Batch]) -> None:
+    async def _commit(self, requests: list[Request], outbox: Channel[Batch], covered: int = 0) -> None:
         changes = await self._work(
             self.timeline.take_changes, requests, self.context.watermark.value_ms, self.context.watermark.take_changes()
         )
@@ -352,9 +352,10 @@ class Aggregator:
         for file in self._uncommitted:
             self.context.claims.release(file.identity)
         self._uncommitted = []
-        if requests or self.timeline.emitted != self._last_tick:
-            self._last_tick = self.timeline.emitted
-            await outbox.put(Batch(requests, self.timeline.emitted))
+        tick = max(self.timeline.emitted, covered)
+        if requests or tick != self._last_tick:
+            self._last_tick = tick
+            await outbox.put(Batch(requests, tick))
 
 
 # push

@@ -1,0 +1,47 @@
+"""The pages that are made from the code say what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.events import EVENTS
+from cdn77_exporter.settings import VARIABLES
+from tools import generate_docs
+
+
+def test_the_generated_pages_are_fresh(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tools/generate_docs.py --check` finds nothing to change."""
+    assert (generate_docs.main(["--check"]), capsys.readouterr().err) == (0, "")
+
+
+def test_a_stale_or_missing_page_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check fails for a page that differs, and writing makes it fresh."""
+    monkeypatch.setattr(generate_docs, "DOCS", tmp_path)
+    monkeypatch.setattr(generate_docs.stale, "__defaults__", (tmp_path,))
+    (tmp_path / "metrics.md").write_text("old")
+    assert generate_docs.main(["--check"]) == 1
+    assert "docs/metrics.md is stale" in capsys.readouterr().err
+    assert generate_docs.main([]) == 0
+    assert generate_docs.stale(tmp_path) == []
+
+
+def test_every_variable_metric_and_event_has_its_place() -> None:
+    """Nothing that the code knows is missing from its page."""
+    assert all(f"| `{variable.name}` |" in generate_docs.configuration() for variable in VARIABLES)
+    assert all(f"### `{metric.name}`" in generate_docs.metrics() for metric in CATALOGUE)
+    assert all(f"### `{event}`" in generate_docs.log_events() for event in EVENTS)
+
+
+def test_tables_have_as_many_cells_in_each_row() -> None:
+    """A pipe in a query or a pattern does not break its table."""
+    for write in generate_docs.PAGES.values():
+        columns = 0
+        for line in write().splitlines():
+            cells = line.replace("\\|", "").count("|") if line.startswith("|") else 0
+            assert not columns or not cells or cells == columns, line
+            columns = cells
