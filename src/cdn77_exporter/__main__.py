@@ -42,19 +42,29 @@ def main(words: Sequence[str] | None = None) -> int:
             return _run_command(given[0], given[1:])
         _parser().parse_args(given)
         return _run_service()
-    except ConfigError as error:
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (ConfigError, ModuleNotFoundError, OSError) as error:
+        return _explain(error)
+
+
+def _explain(error: ConfigError | ModuleNotFoundError | OSError) -> int:
+    """Say in sentences what an operator can change; the exit code. Anything else is a bug, and raised again."""
+    if isinstance(error, ConfigError):
         for fault in error.faults:
             _say(fault)
         return 2
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         # Whoever read the output has had enough (`| head`); Python must not complain about it at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        _say(f"{PROGRAM}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    if isinstance(error, ModuleNotFoundError):
+        if not error.name or error.name.partition(".")[0] == PROGRAM:
+            raise error
+        _say(f"{PROGRAM}: the package {error.name} is not installed; see the extras in the documentation")
         return 1
+    _say(f"{PROGRAM}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    return 1
 
 
 def _run_command(name: str, words: list[str]) -> int:

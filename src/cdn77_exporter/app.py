@@ -186,9 +186,7 @@ class _Service:
         stack.callback(state.close)
         return state
 
-    async def _restore(
-        self, state: State, watermark: Watermark, geoip: GeoIp, clock: Clock
-    ) -> Timeline:
+    async def _restore(self, state: State, watermark: Watermark, geoip: GeoIp, clock: Clock) -> Timeline:
         settings = self.settings
         rules = Rules(
             tick_seconds=settings.tick_seconds,

@@ -26,8 +26,8 @@ ACCESS_KEY, SECRET_KEY = "e2e-access", "e2e-secret-that-must-not-be-printed"
 QUICK = {
     "TICK_SECONDS": "1",
     "POLL_INTERVAL": "1",
-    "SHARD_IDLE_SECONDS": "5",
-    "IDLE_LAG_SECONDS": "6",
+    "SHARD_IDLE_SECONDS": "4",
+    "IDLE_LAG_SECONDS": "4",
     "LOOKBACK_HOURS": "2",
 }
 
@@ -136,7 +136,7 @@ class Scene:
         assert traffic.events is not None
         return Truth(traffic.events, window_seconds=self.window_seconds, locate=self.locate)
 
-    def settle(self, seconds: float = 45) -> None:
+    def settle(self, seconds: float = 90) -> None:
         """Wait until every file was counted, acknowledged and deleted."""
         self.exporter.wait_until(lambda: not self.bucket.keys(), seconds, "an empty bucket")
 

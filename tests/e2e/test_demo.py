@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,21 @@ def begin(folder: Path, *words: str, **environ: str) -> subprocess.Popen[str]:
     )
 
 
-def check_success(folder: Path, demo: subprocess.Popen[str]) -> str:
+def read_until(demo: subprocess.Popen[str], pattern: str) -> str:
+    """What it prints up to the line that fits."""
+    assert demo.stdout is not None
+    printed = ""
+    for line in demo.stdout:
+        printed += line
+        if re.search(pattern, line):
+            return printed
+    raise AssertionError(f"no line like {pattern!r} in:\n{printed}")
+
+
+def check_success(folder: Path, demo: subprocess.Popen[str], printed: str = "") -> str:
     """It ends with 0, says that all is equal, and leaves neither files nor processes."""
-    printed, _ = demo.communicate(timeout=150)
+    rest, _ = demo.communicate(timeout=150)
+    printed += rest
     assert demo.returncode == 0, printed
     assert len(re.findall(r"^│ cdn77_\w+_total +│.*│ yes +│$", printed, re.MULTILINE)) == _COUNTERS, printed
     assert list(folder.iterdir()) == []
@@ -68,21 +81,24 @@ def test_the_demo_proves_itself_with_prometheus(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_works_without_prometheus(tmp_path: Path) -> None:
-    """Where there is no Prometheus the embedded receiver takes its place; DEMO_SECONDS sets the length."""
-    demo = begin(tmp_path, PATH=str(Path(sys.executable).parent), DEMO_SECONDS="6")
-    assert "apt-get install prometheus" in check_success(tmp_path, demo)
+    """Where there is no Prometheus the embedded receiver takes its place; with --keep all stays up until Ctrl-C."""
+    demo = begin(tmp_path, "--keep", PATH=str(Path(sys.executable).parent), DEMO_SECONDS="6")
+    printed = read_until(demo, "Ctrl-C ends them")
+    address = re.search(r"daemon: (http://127\.0\.0\.1:\d+/metrics)", printed)
+    assert address is not None
+    with urllib.request.urlopen(address[1], timeout=10) as answer:  # noqa: S310
+        assert b"cdn77_exporter_" in answer.read()
+    demo.send_signal(signal.SIGINT)
+    assert "apt-get install prometheus" in check_success(tmp_path, demo, printed)
 
 
 @pytest.mark.slow
 def test_an_interrupt_ends_the_traffic_and_the_numbers_still_agree(tmp_path: Path) -> None:
     """Ctrl-C ends the writing sooner; what was written until then is worked off and compared."""
     demo = begin(tmp_path, "--seconds", "600", PATH=str(Path(sys.executable).parent))
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if "writing traffic: 3 files" in line or re.search(r"writing traffic: [1-9]\d+ files", line):
-            break
+    printed = read_until(demo, r"writing traffic: ([3-9]|\d\d+) files")
     demo.send_signal(signal.SIGINT)
-    check_success(tmp_path, demo)
+    check_success(tmp_path, demo, printed)
 
 
 @pytest.mark.slow
@@ -115,7 +131,7 @@ def test_without_an_s3_server_it_says_what_to_install(
 
 def test_a_difference_is_seen() -> None:
     """A missing series, a strange one and a wrong value each make the comparison unequal, and are named."""
-    written = {("a",): 1, ("b",): 2, ("c",): 3}
+    written: dict[tuple[str, ...], int] = {("a",): 1, ("b",): 2, ("c",): 3}
     found = compare("cdn77_requests_total", written, {("a",): 1.0, ("b",): 5.0, ("d",): 1.0})
     assert not found.equal
     assert [words.partition(":")[0] for words in found.different] == ["b", "c", "d"]

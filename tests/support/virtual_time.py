@@ -1,4 +1,4 @@
-"""An event loop whose time jumps to the next timer when nothing is ready: hours of waiting pass at once, in fixed order."""
+"""An event loop whose time jumps to the next timer when nothing is ready: hours pass at once, in a fixed order."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_without_a_configuration_the_service_says_everything_that_is_missing() -
     assert "wJalrXUtnFEMIexample" not in ended.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["healthcheck", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["-h"], *([name, "--help"] for name in command_line.COMMANDS)])
 def test_help_is_everywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Help goes to stdout with exit code 0 and needs no configuration."""
     with pytest.raises(SystemExit) as ended:
@@ -83,6 +83,11 @@ def test_a_wrong_word_is_a_usage_error(words: list[str], capsys: pytest.CaptureF
     [
         (ConfigError(["A is wrong.", "B is wrong."]), 2, "A is wrong.\nB is wrong.\n"),
         (KeyboardInterrupt(), 130, ""),
+        (
+            ModuleNotFoundError("no", name="moto.server"),
+            1,
+            "cdn77_exporter: the package moto.server is not installed; see the extras in the documentation\n",
+        ),
         (
             FileNotFoundError(2, "No such file or directory", "x.gz"),
             1,

@@ -143,7 +143,11 @@ class Decoder:
             return "not_json"
         if not isinstance(value, dict):
             return "not_an_object"
-        for name, reason in (("timestamp", "bad_timestamp"), ("clientRequestPath", "bad_path"), ("clientIP", "bad_client_ip")):
+        for name, reason in (
+            ("timestamp", "bad_timestamp"),
+            ("clientRequestPath", "bad_path"),
+            ("clientIP", "bad_client_ip"),
+        ):
             if not isinstance(value.get(name), str):
                 return reason
         return "bad_number"
@@ -168,14 +172,23 @@ class Decoder:
         except ValueError:
             return "bad_client_ip"
         part = tally.ticks.setdefault((at // 1000 // self._tick + 1) * self._tick, TickTally())
-        group = (stream[1], str(event.resourceID or 0), event.cacheStatus or "UNKNOWN", event.locationID or "unknown", str(event.responseStatus or 0))
+        group = (
+            stream[1],
+            str(event.resourceID or 0),
+            event.cacheStatus or "UNKNOWN",
+            event.locationID or "unknown",
+            str(event.responseStatus or 0),
+        )
         sums = part.groups.setdefault(group, [0, 0, 0, 0])
         sums[0] += 1
         sums[1] += event.responseBytes or 0
         if event.timeToFirstByteMs:
             sums[2] += event.timeToFirstByteMs
             sums[3] += 1
-        seen = part.viewers.setdefault((stream[1], event.clientIP, device_type(event.clientRequestUserAgent or ""), event.clientCountry or "XX"), [at, at])
+        seen = part.viewers.setdefault(
+            (stream[1], event.clientIP, device_type(event.clientRequestUserAgent or ""), event.clientCountry or "XX"),
+            [at, at],
+        )
         seen[0], seen[1] = min(seen[0], at), max(seen[1], at)
         tally.events += 1
         tally.bytes += event.responseBytes or 0

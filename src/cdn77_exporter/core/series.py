@@ -23,6 +23,8 @@ _SEPARATOR = "\x1f"
 _NEVER = 0
 
 _COUNTER, _WINDOW, _SPARSE = 0, 1, 2
+#: Its value and its timestamp are overwritten before it is sent.
+_ANY_SAMPLE = wire.sample_bytes(0.0, 1 << 40)
 _BEHAVIOUR = tuple(
     _COUNTER if metric.kind is Kind.COUNTER else _SPARSE if metric is TIME_TO_FIRST_BYTE else _WINDOW
     for metric in CATALOGUE
@@ -123,7 +125,7 @@ class SeriesTable:
     def _append(self, key: str) -> int:
         slot = self._size
         code, values = split_key(key)
-        entry = wire.series_entry(wire.label_bytes(CATALOGUE[code], values), wire.sample_bytes(0.0, 1 << 40))
+        entry = wire.series_entry(wire.label_bytes(CATALOGUE[code], values), _ANY_SAMPLE)
         if slot % _BLOCK == 0:
             self._blocks.append(_Block())
             self._grow(slot + _BLOCK)
@@ -194,9 +196,7 @@ class SeriesTable:
             labels = self._blocks[slot // _BLOCK].labels(slot % _BLOCK)
             packer.add(wire.series_entry(labels, samples), count)
 
-    def _choose(
-        self, touched: npt.NDArray[np.int64], tick: int
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def _choose(self, touched: npt.NDArray[np.int64], tick: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Which series have a sample on this tick, and which of them a stale marker."""
         size = self._size
         self.live[touched] = True

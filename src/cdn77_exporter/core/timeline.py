@@ -279,9 +279,7 @@ class Timeline:
             return self._slot(code, (OTHER, *labels[1:]))
         if len(self.series) >= self._rules.max_series + _SPARE_SERIES:
             names = CATALOGUE[code].labels
-            labels = tuple(
-                value if name == "window" else OTHER for name, value in zip(names, labels, strict=True)
-            )
+            labels = tuple(value if name == "window" else OTHER for name, value in zip(names, labels, strict=True))
             key = series_key(code, labels)
         return self.series.slot(key)
 
@@ -328,7 +326,9 @@ class Timeline:
 
     # State
 
-    def take_changes(self, requests: list[Request], watermark_ms: int, shards: Iterable[tuple[str, int, int]]) -> Changes:
+    def take_changes(
+        self, requests: list[Request], watermark_ms: int, shards: Iterable[tuple[str, int, int]]
+    ) -> Changes:
         """Everything since the last call, for one atomic commit together with the requests of this step."""
         held = {tick: self._encode_held(self._held[tick]) for tick in sorted(self._dirty_held)}
         self._dirty_held.clear()

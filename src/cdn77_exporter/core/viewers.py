@@ -1,9 +1,9 @@
 """Distinct viewers in a rolling window: who appears, who is still there, and who has left, exactly.
 
 A viewer is a client IP within a stream, known here only by a keyed hash of 63 bits (an odd 64-bit number). That any two
-of ten million viewers share one has a probability of about 5 in a million. Each viewer has a *profile* (what its gauges are labelled with); as long as
-it shows one device and one country that is all there is. From a second device or country on, each of its devices and
-countries is followed by itself, as a *facet*.
+of ten million viewers share one has a probability of about 5 in a million. Each viewer has a *profile* (what its gauges
+are labelled with); as long as it shows one device and one country that is all there is. From a second device or country
+on, each of its devices and countries is followed by itself, as a *facet*.
 
 The table is open addressing over arrays, 20 bytes a place, filled to between one half and three quarters. Every viewer
 stands in the calendar once, under the tick on which it would leave had it not been seen again; so a tick's work is for
@@ -175,7 +175,7 @@ class ViewerWindow:
         return self._table.capacity * 20 + places
 
     def advance(self, tick: int, rows: npt.NDArray[np.void]) -> Movement:
-        """Take in what was seen before `tick` (rows of `SEEN`, any order), let go who has left, and say what changed."""
+        """Take in what was seen before `tick` (rows of `SEEN`, any order), let go who has left; what that changed."""
         movement = Movement()
         if len(rows):
             self._see(rows, movement)
@@ -255,6 +255,7 @@ class ViewerWindow:
                 for facet in self._facets_of(shown):
                     self._facets[key, facet] = seen
                     self._enter_facet(key, facet, seen)
+                    self._touch_facet(key, facet)  # what was committed so far only knows the profile
                     movement.change(facet, 1)
             if first - seen > self._window_ms:
                 movement.appear(whole)
@@ -369,8 +370,8 @@ class ViewerWindow:
         self._touched = []
 
     def _restore_viewers(self, rows: npt.NDArray[np.void]) -> None:
-        keys, from_end = np.unique(rows["key"][::-1], return_index=True)
-        rows = rows[::-1][from_end]
+        rows = rows[_latest(rows["key"])]
+        keys = rows["key"].copy()
         self._make_room(len(keys))
         places = self._table.find(keys)
         new = places < 0
@@ -389,13 +390,24 @@ class ViewerWindow:
 
 
 def merge_runs(runs: Iterable[bytes], since_ms: int) -> bytes:
-    """Several runs of `STATE` rows, oldest first, as one: the latest row of each, those left out that were seen before."""
-    rows = np.frombuffer(b"".join(runs), STATE)[::-1]
+    """Several runs of `STATE` rows, oldest first, as one: the latest row of each viewer seen since then."""
+    rows = np.frombuffer(b"".join(runs), STATE)
     rows = rows[rows["seen"] >= since_ms]
     facet = (rows["profile"] & FACET) != 0
-    _, viewers = np.unique(rows["key"][~facet], return_index=True)
-    _, facets = np.unique(rows[facet][["key", "profile"]], return_index=True)
-    return rows[~facet][viewers].tobytes() + rows[facet][facets].tobytes()
+    viewers, facets = rows[~facet], rows[facet][::-1]
+    _, latest = np.unique(facets[["key", "profile"]], return_index=True)
+    return bytes(viewers[_latest(viewers["key"])].tobytes() + facets[latest].tobytes())
+
+
+def _latest(keys: _Keys) -> npt.NDArray[np.bool_]:
+    """Which rows are the last ones with their key."""
+    chosen = np.zeros(len(keys), np.bool_)
+    if len(keys):
+        order = np.argsort(keys)  # need not be stable, which is several times faster
+        in_order = keys[order]
+        starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
+        chosen[np.maximum.reduceat(order, starts)] = True
+    return chosen
 
 
 def _count(profiles: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:

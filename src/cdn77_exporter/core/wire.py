@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 
 import cramjam
 
@@ -26,10 +27,15 @@ VALUE_OFFSET = 3  # from a Sample's tag to its value
 TIMESTAMP_OFFSET = 12  # from a Sample's tag to its timestamp
 TIMESTAMP_BYTES = 6
 _METADATA_TYPES = {"counter": 1, "gauge": 2}
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+#: Encoded labels that are kept: most series share theirs with many others.
+_KNOWN_LABELS = 8192
 
 
 def varint(value: int) -> bytes:
     """A non-negative integer as a base-128 varint."""
+    if value <= 0x7F:  # nearly all are lengths of a label
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -50,14 +56,23 @@ def timestamp_bytes(timestamp_ms: int) -> bytes:
     return encoded
 
 
+@lru_cache(_KNOWN_LABELS)
+def _label(name: str, value: str) -> bytes:
+    return _field(_LABEL, _field(b"\x0a", name.encode()) + _field(b"\x12", value.encode("utf-8", "replace")))
+
+
+@cache
+def _order(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """The label names sorted, the metric's own name among them, each with the place of its value behind that name."""
+    return tuple(sorted([("__name__", 0), *((name, place) for place, name in enumerate(names, 1))]))
+
+
 def label_bytes(metric: Metric, values: Sequence[str]) -> bytes:
     """The Label fields of a series, sorted by name as the specification demands; empty values are left out."""
-    pairs = [("__name__", metric.name), *zip(metric.labels, values, strict=True)]
-    out = []
-    for name, value in sorted(pairs):
-        if value:
-            out.append(_field(_LABEL, _field(b"\x0a", name.encode()) + _field(b"\x12", value.encode("utf-8", "replace"))))
-    return b"".join(out)
+    if len(values) != len(metric.labels):
+        raise ValueError(f"{metric.name} has {len(metric.labels)} labels, not {len(values)}")
+    texts = (metric.name, *values)
+    return b"".join([_label(name, texts[place]) for name, place in _order(metric.labels) if texts[place]])
 
 
 def sample_bytes(value: float, timestamp_ms: int) -> bytes:

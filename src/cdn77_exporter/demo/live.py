@@ -138,18 +138,18 @@ def picture(progress: Progress) -> Group:
             (f"{progress.files_written:,}", "files written"),
             (f"{progress.lines_written:,}", "lines written"),
             (f"{progress.pushes:,}", "pushes"),
-            (f"{progress.lag_seconds:.0f} s", "behind the events"),
+            (f"{progress.lag_seconds:.0f} s", "behind"),
         ),
         (
             (f"{progress.files_counted:,}", "files counted"),
             (f"{progress.events_counted:,}", "events counted"),
             (f"{progress.samples:,}", "samples"),
-            (f"{progress.queue:,}", "files in the bucket"),
+            (f"{progress.queue:,}", "files waiting"),
         ),
         (
             (f"{progress.files_deleted:,}", "files deleted"),
-            (f"{progress.lines_rejected:,}", "bad lines skipped"),
-            (f"{progress.refused:,}", "requests refused"),
+            (f"{progress.lines_rejected:,}", "bad lines"),
+            (f"{progress.refused:,}", "refused"),
             (f"{progress.events_late:,}", "late events"),
         ),
     )

@@ -29,7 +29,7 @@ from cdn77_exporter.edge.s3 import S3Bucket
 _BUCKET, _PREFIX = "demo-logs", "real-time-logs/all-logs"
 _DRAIN_SECONDS = 90.0
 #: What differs from production, so that a minute is enough to see a file from its writing to its deletion.
-_QUICK = {"POLL_INTERVAL": "2", "TICK_SECONDS": "5", "SHARD_IDLE_SECONDS": "10", "IDLE_LAG_SECONDS": "12"}
+_QUICK = {"POLL_INTERVAL": "2", "TICK_SECONDS": "5", "SHARD_IDLE_SECONDS": "8", "IDLE_LAG_SECONDS": "8"}
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 _MOTO_REMEDY = (
     "The demo needs an S3 server to talk to: install it with `pip install 'cdn77-exporter[demo]'`, or run `make demo`."

@@ -11,14 +11,17 @@ import asyncio
 import os
 import secrets
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
 
 import msgspec
 
-from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
+from cdn77_exporter.core.changes import Changes, CountedFile, Snapshot
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.viewers import merge_runs
@@ -67,39 +70,34 @@ class Database:
         self._connection = self._open(path)
 
     def _open(self, path: str) -> sqlite3.Connection:
-        fresh = path == ":memory:" or not Path(path).exists()
-        if not fresh and Path(path).stat().st_size == 0:
-            raise StateError(f"the state file {path} is empty", _RESTART)
         if path != ":memory:":
             _private_folder(Path(path).parent)
+            if not Path(path).exists():
+                _make(path)
+            _look_at(path)
+        connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
         try:
-            connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
-            self._connection = connection
+            if path == ":memory:":
+                _fill(connection)
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA cache_size = -4096")
-            self._check(connection, fresh)
-        except sqlite3.DatabaseError as error:
-            raise _state_error(path, error) from error
+            self._check(connection)
+        except BaseException as error:
+            connection.close()  # the lock must not outlive the refusal
+            if isinstance(error, sqlite3.DatabaseError):
+                raise _state_error(path, error) from error
+            raise
         return connection
 
-    def _check(self, connection: sqlite3.Connection, fresh: bool) -> None:
+    def _check(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN EXCLUSIVE")  # held until the connection is closed
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if fresh:
-            for statement in _SCHEMA.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-            if self.path != ":memory:":
-                Path(self.path).chmod(0o600)
-            return
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        size = pages * connection.execute("PRAGMA page_size").fetchone()[0]
         connection.execute("COMMIT")
         if application != _APPLICATION_ID:
             raise StateError(f"{self.path} is not a state file of this program", _RESTART)
@@ -108,9 +106,14 @@ class Database:
                 f"the state file {self.path} has version {version}, this program reads version {_SCHEMA_VERSION}",
                 "run the version that wrote it, or " + _RESTART,
             )
+        if self.path != ":memory:" and Path(self.path).stat().st_size != size:  # a last page cut short reads as zeros
+            raise StateError(f"the state file {self.path} is damaged (it does not have {size} bytes)", _RESTART)
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise StateError(f"the state file {self.path} is damaged ({found})", _RESTART)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE secret SET key = key")  # SQLite opens a file that is read-only without a word
+        connection.execute("ROLLBACK")
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         if self._on_statement:
@@ -147,7 +150,7 @@ class Database:
     def replace(self, content: bytes) -> None:
         """Become what `serialize` gave (for a state in memory)."""
         self._connection.deserialize(content)
-        self._check(self._connection, fresh=False)
+        self._check(self._connection)
 
     # Restoring
 
@@ -170,8 +173,8 @@ class Database:
             profiles=profiles,
             series=self._series(),
             pending=list(select("SELECT slot, value FROM pending")),
-            viewer_runs=(rows for (rows,) in select("SELECT rows FROM viewer_runs ORDER BY level DESC, id")),
-            held=dict(select("SELECT tick, tally FROM held")),
+            viewer_runs=map(self._unseal, select("SELECT rows FROM viewer_runs ORDER BY level DESC, id")),
+            held={tick: self._unseal((tally,)) for tick, tally in select("SELECT tick, tally FROM held")},
             shards=list(select("SELECT name, newest_ms, seen_ms FROM shards")),
         )
 
@@ -204,10 +207,11 @@ class Database:
         self._execute("DELETE FROM pending")
         self._each("INSERT INTO pending VALUES (?, ?)", changes.pending)
         if changes.viewers:
-            self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (changes.viewers,))
+            self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (_seal(changes.viewers),))
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
-        self._each("INSERT OR REPLACE INTO held VALUES (?, ?)", changes.held.items())
+        held = ((tick, _seal(tally)) for tick, tally in changes.held.items())
+        self._each("INSERT OR REPLACE INTO held VALUES (?, ?)", held)
         self._each("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", changes.shards)
         self._each(
             "INSERT OR REPLACE INTO files VALUES (?, ?, 0, ?, ?, ?, '')",
@@ -215,16 +219,16 @@ class Database:
         )
         self._each(
             "INSERT INTO outbox VALUES (?, ?, ?, ?)",
-            ((request.number, request.tick, request.samples, request.body) for request in changes.requests),
+            ((request.number, request.tick, request.samples, _seal(request.body)) for request in changes.requests),
         )
 
     def _merge_runs(self, level: int, since_ms: int) -> None:
-        runs = self._execute("SELECT id, rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,)).fetchall()
+        runs = self._execute("SELECT rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,)).fetchall()
         if len(runs) < _FAN_IN:
             return
-        merged = merge_runs((rows for _, rows in runs), since_ms)
+        merged = merge_runs(map(self._unseal, runs), since_ms)
         self._execute("DELETE FROM viewer_runs WHERE level = ?", (level,))
-        self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level + 1, merged))
+        self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level + 1, _seal(merged)))
         self._merge_runs(level + 1, since_ms)
 
     # The outbox
@@ -235,10 +239,17 @@ class Database:
 
     def body(self, number: int) -> bytes:
         """The body of a request in the outbox."""
-        return bytes(self._execute("SELECT body FROM outbox WHERE number = ?", (number,)).fetchone()[0])
+        return self._unseal(self._execute("SELECT body FROM outbox WHERE number = ?", (number,)).fetchone())
+
+    def _unseal(self, row: tuple[bytes]) -> bytes:
+        """A row's only value without its checksum; StateError when it is not what was written."""
+        content = memoryview(row[0])
+        if crc32(content[:-4]).to_bytes(4, "little") != content[-4:]:
+            raise StateError(f"the state file {self.path} is damaged (a checksum is wrong)", _RESTART)
+        return bytes(content[:-4])
 
     def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
-        """Take requests out of the outbox; `acknowledged`: the last tick of which all has been accepted, if it moved."""
+        """Take requests out of the outbox; `acknowledged`: the last tick that has been accepted whole, if it moved."""
 
         def step() -> None:
             self._each("DELETE FROM outbox WHERE number = ?", ((number,) for number in numbers))
@@ -267,17 +278,15 @@ class Database:
         listed = {file.identity for file in files}
         back = [(key, etag) for key, etag, status in rows if status == DONE and (key, etag) in listed]
         if again and back:
-            self._atomically(
-                lambda: self._each("UPDATE files SET status = 0 WHERE key = ? AND etag = ?", back)
-            )
+            self._atomically(lambda: self._each("UPDATE files SET status = 0 WHERE key = ? AND etag = ?", back))
         return listed & {(key, etag) for key, etag, _ in rows}
 
-    def deletable(self, most: int) -> list[CountedFile]:
-        """Counted files of which every tick has been acknowledged, oldest first."""
+    def deletable(self, most: int, skip: int = 0) -> list[CountedFile]:
+        """Counted files of which every tick has been acknowledged, oldest first, without the first `skip`."""
         rows = self._execute(
             "SELECT key, etag, due, size, modified_ms FROM files WHERE status = 0 AND due <= "
-            "(SELECT coalesce(max(value), 0) FROM meta WHERE name = 'acknowledged') ORDER BY due, key LIMIT ?",
-            (most,),
+            "(SELECT coalesce(max(value), 0) FROM meta WHERE name = 'acknowledged') ORDER BY due, key LIMIT ? OFFSET ?",
+            (most, skip),
         )
         return [CountedFile(*row) for row in rows]
 
@@ -288,7 +297,7 @@ class Database:
     def set_aside(self, file: LogFile, reason: str) -> None:
         """The file cannot be read and will not be tried again."""
         row = (file.key, file.etag, ASIDE, 0, file.size, file.modified_ms, reason)
-        self._atomically(lambda: (self._execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row), None)[1])
+        self._atomically(lambda: self._each("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", [row]))
 
     def aside(self, most: int = 1000) -> list[tuple[str, str, str, int]]:
         """Key, ETag, reason and size of files set aside."""
@@ -312,7 +321,7 @@ class Database:
     def counts(self) -> dict[str, int]:
         """How many files the ledger holds, by status, and requests and bytes of the outbox."""
         found = dict(self._execute("SELECT status, count(*) FROM files GROUP BY status"))
-        requests, size = self._execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox").fetchone()
+        requests, size = self._execute("SELECT count(*), coalesce(sum(length(body) - 4), 0) FROM outbox").fetchone()
         return {
             "counted": found.get(COUNTED, 0),
             "done": found.get(DONE, 0),
@@ -353,9 +362,9 @@ class State:
         """See `Database.known`."""
         return await self.run(self.database.known, files, again)
 
-    async def deletable(self, most: int) -> list[CountedFile]:
+    async def deletable(self, most: int, skip: int = 0) -> list[CountedFile]:
         """See `Database.deletable`."""
-        return await self.run(self.database.deletable, most)
+        return await self.run(self.database.deletable, most, skip)
 
     async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
         """See `Database.mark_deleted`."""
@@ -393,6 +402,65 @@ def _private_folder(folder: Path) -> None:
         ) from error
 
 
+def _seal(content: bytes) -> bytes:
+    """With a checksum behind it: the pages of large values are the ones that SQLite's own check cannot judge."""
+    return content + crc32(content).to_bytes(4, "little")
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new state."""
+    for statement in _SCHEMA.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def _make(path: str) -> None:
+    """A new state file. It appears whole or not at all, so that a kill leaves no half of one that nobody can open."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        _fill(connection)
+        content = connection.serialize()
+    try:
+        number, temporary = tempfile.mkstemp(prefix=f".{Path(path).name}.", dir=Path(path).parent)  # for this user only
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(number)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass  # another process was faster; the lock decides
+        except OSError:  # a file system without links
+            Path(temporary).rename(path)
+        Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"the state file {path} cannot be made: {error.strerror}",
+            "make its folder writable for this user and see that the disk has room, or set STATE_PATH to another place",
+        ) from error
+
+
+def _look_at(path: str) -> None:
+    """Refuse what cannot be a state file before SQLite would take it for an empty database and write to it."""
+    journal = Path(f"{path}-journal")
+    if journal.exists() and journal.stat().st_size:
+        return  # SQLite first takes back what was not committed
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise StateError(
+            f"the state file {path} cannot be read: {error.strerror}",
+            "make the file and its folder writable for this user, or set STATE_PATH to another place",
+        ) from error
+    if not head:
+        raise StateError(f"the state file {path} is empty", _RESTART)
+    if head != b"SQLite format 3\0":
+        raise StateError(f"{path} is not a state file of this program", _RESTART)
+
+
 def _state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
     words = str(error)
     if "locked" in words:
@@ -406,4 +474,3 @@ def _state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
     if "full" in words:
         return StateError(f"the disk of the state file {path} is full", "free some space; nothing is lost meanwhile")
     return StateError(f"the state file {path} is damaged: {words}", _RESTART)
-

@@ -35,9 +35,10 @@ class Claims:
 
     def failed(self, file: LogFile) -> int:
         """The file could not be read; how often that has happened now."""
+        count = self._attempts.pop(file.identity, 0) + 1
         if len(self._attempts) >= _MAX_REMEMBERED:
             self._attempts.pop(next(iter(self._attempts)))
-        count = self._attempts[file.identity] = self._attempts.pop(file.identity, 0) + 1
+        self._attempts[file.identity] = count
         return count
 
     def forget(self, identity: tuple[str, str]) -> None:

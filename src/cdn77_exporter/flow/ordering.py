@@ -45,9 +45,10 @@ class InOrder(Generic[In, Out]):
     """`work` on up to `places.most` items at once; each key's results leave in the order in which its items came.
 
     A result of None leaves nothing and frees its place at once; the place of any other is freed by whoever consumes
-    it, or with `frees` when it has gone into the outbox. One key never takes the last place, so that a slow item holds up nothing but its own key. Of the keys that wait,
-    the one with the fewest items under way goes first, then the one with the lowest `rank`. At most `lookahead` items
-    wait. Once `stopped` says so, `drop` is called for what waits instead.
+    it, or with `frees` when it has gone into the outbox. One key never takes the last place, so that a slow item holds
+    up nothing but its own key. Of the keys that wait, the one with the fewest items under way goes first, then the one
+    with the lowest `rank`. At most `lookahead` items wait. Once `stopped` says so, `drop` is called for what waits
+    instead.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class InOrder(Generic[In, Out]):
         self._active: dict[Hashable, deque[asyncio.Task[Out | None]]] = {}
         self._next: asyncio.Task[tuple[In] | None] | None = None
         self._ended = False
+        self._lacks_place = False  # an item could begin, were there a place for it
 
     @property
     def waiting(self) -> int:
@@ -102,7 +104,8 @@ class InOrder(Generic[In, Out]):
         share = max(1, self._places.most - 1)
         while True:
             ready = [key for key in self._waiting if len(self._active.get(key, ())) < share]
-            if not ready or not self._places.take():
+            self._lacks_place = bool(ready) and not self._places.take()
+            if not ready or self._lacks_place:
                 return
             key = min(ready, key=lambda key: (len(self._active.get(key, ())), self._rank(key)))
             item = self._waiting[key].popleft()
@@ -120,7 +123,7 @@ class InOrder(Generic[In, Out]):
         waits: set[asyncio.Task[object]] = {queue[0] for queue in self._active.values()}
         if self._next is not None:
             waits.add(self._next)
-        freed = tasks.create_task(self._places.wait()) if self._waiting and not self._room() else None
+        freed = tasks.create_task(self._places.wait()) if self._lacks_place else None
         if freed is not None:
             waits.add(freed)
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -129,9 +132,6 @@ class InOrder(Generic[In, Out]):
         if self._next is not None and self._next.done():
             self._arrive(self._next)
             self._next = None
-
-    def _room(self) -> bool:
-        return self._places.taken < self._places.most
 
     def _arrive(self, came: asyncio.Task[tuple[In] | None]) -> None:
         result = came.result()

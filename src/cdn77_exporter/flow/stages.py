@@ -155,7 +155,7 @@ class Lister:
         return oldest_first(files)
 
     async def _find_new(self) -> tuple[list[LogFile], int]:
-        new: list[LogFile] = []
+        new: dict[tuple[str, str], LogFile] = {}  # a listing that goes on while files come may name one twice
         listed = 0
         for prefix in hour_prefixes(self.prefix, self.context.clock.now_ms(), self.lookback_hours):
             async for page in self.bucket.list_files(prefix):
@@ -163,8 +163,9 @@ class Lister:
                 files = self.context.claims.unclaimed(page)
                 known = await self.ledger.known(files, again=not self.keep_files)
                 # A file may have been committed while the ledger was asked, so its claim is looked at again.
-                new += [file for file in self.context.claims.unclaimed(files) if file.identity not in known]
-        return new, listed
+                unclaimed = self.context.claims.unclaimed(files)
+                new.update((file.identity, file) for file in unclaimed if file.identity not in known)
+        return list(new.values()), listed
 
 
 # fetch
@@ -420,7 +421,8 @@ class Pusher:
         backoff = Backoff(first=0.5, most=15.0)
         while True:
             try:
-                return await self.ledger.mark_done(numbers, acknowledged)
+                await self.ledger.mark_done(numbers, acknowledged)
+                return self.context.problems.solved("state")
             except Transient as error:
                 remedy = "free some space or make the state file writable; nothing is lost meanwhile"
                 self.context.report("state_commit_failed", error=str(error), remedy=remedy)
@@ -468,12 +470,13 @@ class Pusher:
 
 @dataclass(slots=True)
 class Deleter:
-    """Deletes the files of which every tick has been acknowledged; with `keep_files` it only notes that they are done."""
+    """Deletes the files of which every tick is acknowledged; with `keep_files` it only notes that they are done."""
 
     bucket: Deletes
     ledger: Ledger
     context: Context
     keep_files: bool
+    _skip: int = 0  # files at the front that could not be deleted and must not hold up those behind them
 
     async def run(self, inbox: Channel[Receipt]) -> None:
         """For every receipt, all that it lets go."""
@@ -483,15 +486,17 @@ class Deleter:
 
     async def _delete_some(self) -> bool:
         """Delete a part; whether there may be more."""
-        counted = await self.ledger.deletable(_DELETE_AT_ONCE)
+        counted = await self.ledger.deletable(_DELETE_AT_ONCE, self._skip)
         if not counted:
+            self._skip = 0
             return False
         files = [LogFile(file.key, file.etag, file.size, file.modified_ms) for file in counted]
         failures: dict[tuple[str, str], str] = {}
         try:
             if not self.keep_files:
                 failures = await self.bucket.delete(files)
-            for identity in [identity for identity, reason in failures.items() if reason == "changed"]:
+            changed = [identity for identity, reason in failures.items() if reason == "changed"]
+            for identity in changed:
                 self.context.report("file_changed", key=identity[0])
                 del failures[identity]  # the new content is another file; this one is no more
             done = [file.identity for file in files if file.identity not in failures]
@@ -506,8 +511,10 @@ class Deleter:
             reason = next(iter(failures.values()))
             self.context.report("delete_failed", count=len(failures), error=reason)
             self.context.problems.found("deletion", f"{reason}: does the key have the right to delete?")
-        else:
+        elif not self._skip:
             self.context.problems.solved("deletion")
-        if done and not self.keep_files:
-            self.context.report("files_deleted", count=len(done))
-        return not failures and len(files) == _DELETE_AT_ONCE
+        if len(done) > len(changed) and not self.keep_files:
+            self.context.report("files_deleted", count=len(done) - len(changed))
+        full = len(files) == _DELETE_AT_ONCE
+        self._skip = self._skip + len(failures) if full else 0
+        return full and not failures

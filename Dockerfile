@@ -1,0 +1,50 @@
+# syntax=docker/dockerfile:1
+# The image is built in two stages: the first one makes a wheel and installs it with the pinned dependencies into a
+# virtual environment, the second one gets that environment and nothing else: no compiler, no pip cache, no sources.
+
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+# hadolint ignore=DL3006 # the version is in the argument above
+FROM ${PYTHON_IMAGE} AS build
+# More of the project's extras, with a comma between them: `cluster` for Dask, `demo` for the demo's S3 server.
+ARG EXTRAS=""
+ENV PIP_CONSTRAINT=/build/constraints.txt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY src ./src
+RUN python -m pip wheel --no-deps --wheel-dir /wheels . \
+    && python -m venv /opt/cdn77-exporter \
+    && /opt/cdn77-exporter/bin/python -m pip install --only-binary :all: --find-links /wheels "cdn77-exporter${EXTRAS:+[${EXTRAS}]}" \
+    && /opt/cdn77-exporter/bin/python -m pip uninstall --yes pip setuptools
+
+# hadolint ignore=DL3006 # the version is in the argument above
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="cdn77-exporter" \
+      org.opencontainers.image.description="Turns CDN77 real-time logs in an S3 bucket into exact Prometheus metrics by remote write" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11.14-slim-bookworm"
+# A fixed number, so that a volume's owner can be set from outside and `runAsNonRoot` can be checked.
+RUN groupadd --system --gid 10001 exporter \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/cdn77-exporter --shell /usr/sbin/nologin exporter \
+    && install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/cdn77-exporter
+COPY --from=build /opt/cdn77-exporter /opt/cdn77-exporter
+# The root file system may be read-only: nothing is written but the state and, with DECODE_WORKERS or a GeoIP database,
+# files in /tmp.
+ENV PATH=/opt/cdn77-exporter/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    STATE_PATH=/var/lib/cdn77-exporter/state.db \
+    HTTP_ADDR=0.0.0.0:9177
+WORKDIR /var/lib/cdn77-exporter
+VOLUME /var/lib/cdn77-exporter
+USER 10001:10001
+EXPOSE 9177
+# SIGTERM drains; whoever stops the container must wait longer than DRAIN_SECONDS (25).
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "cdn77_exporter", "healthcheck"]
+ENTRYPOINT ["python", "-m", "cdn77_exporter"]

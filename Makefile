@@ -1,0 +1,90 @@
+# The project's tasks; `make` alone lists them. Each sets up what it needs.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# Stamps: each says that its extras are installed as pyproject.toml and constraints.txt have them now.
+INSTALLED := $(VENV)/.installed-dev
+INSTALLED_DEMO := $(VENV)/.installed-demo
+INSTALLED_BENCH := $(VENV)/.installed-bench
+JOBS ?= 2
+
+# Servers that the tests use when they are there. With CI set, a test whose server is missing fails.
+SERVERS := prometheus ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup servers demo test test-fast lint format bench bench-smoke soak docs generate build sbom clean
+
+help: ## list the tasks
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+setup: $(INSTALLED) ## make the virtual environment and install everything, pinned
+
+$(INSTALLED): EXTRAS := dev,demo
+$(INSTALLED_DEMO): EXTRAS := demo
+$(INSTALLED_BENCH): EXTRAS := bench,demo
+$(INSTALLED) $(INSTALLED_DEMO) $(INSTALLED_BENCH): pyproject.toml constraints.txt tools/make_venv.sh
+	@echo 'setting up $(VENV) for $(EXTRAS); the first time takes a minute or two'
+	@PYTHON='$(PYTHON)' sh tools/make_venv.sh '$(VENV)' '$(EXTRAS)'
+	@touch $@
+
+servers: ## install the servers that the tests use (Debian, as root; no service is started)
+	@sh tools/debian_packages.sh $(SERVERS) || [ -z "$$CI" ]
+
+demo: $(INSTALLED_DEMO) ## the real service, a real S3 API and Prometheus, for DEMO_SECONDS (60)
+	@$(BIN)/python -m cdn77_exporter demo
+
+test: $(INSTALLED) servers ## every test: unit, flow, contract, end to end, deployment
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+test-fast: $(INSTALLED) ## the tests that need no server and no process
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/unit tests/flow
+
+lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, shellcheck, hadolint, known vulnerabilities
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests tools $(wildcard bench deploy/grafana/build.py)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+	$(BIN)/shellcheck .ci/run tools/*.sh
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python tools/audit.py
+
+format: $(INSTALLED) ## put the code into the house's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED_BENCH) ## measure decoding, encoding and the whole service
+	$(BIN)/python -m bench
+
+bench-smoke: $(INSTALLED_BENCH) ## the same on little data, to see that it runs
+	$(BIN)/python -m bench --smoke
+
+soak: $(INSTALLED) servers ## hours of traffic with failures, time and memory watched
+	$(BIN)/python -m pytest tests/soak
+
+docs: $(INSTALLED) ## build the documentation site into site/
+	$(BIN)/python tools/generate_docs.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+generate: $(INSTALLED) ## write what is generated from the code: protobuf, pages, dashboards
+	$(BIN)/python tools/generate_proto.py
+	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python deploy/grafana/build.py
+
+build: $(INSTALLED) ## a wheel and an sdist, in dist/
+	@rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 315619200) $(BIN)/python -m build
+
+# From an installation of its own, which has nothing in it but what production has.
+sbom: $(INSTALLED) ## what a production installation consists of, as CycloneDX JSON, in dist/
+	@rm -rf build/sbom && mkdir -p dist
+	$(BIN)/python -m venv --without-pip build/sbom
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip --quiet --python build/sbom/bin/python install .
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --output-file dist/sbom.cdx.json build/sbom/bin/python
+
+clean: ## remove what the tasks have made, the virtual environment too
+	rm -rf $(VENV) build dist site state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

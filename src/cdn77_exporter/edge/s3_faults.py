@@ -1,0 +1,225 @@
+"""What an error of the S3 client means: whether to try again, or what an operator has to do.
+
+No text of the server goes into an error: such texts can hold keys and signatures. Codes and variables' names do.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+import botocore.exceptions as boto
+
+from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient
+
+#: What each call does, for error texts.
+VERBS = {
+    "list_objects_v2": "list files",
+    "get_object": "read an object",
+    "head_object": "look at an object",
+    "put_object": "write an object",
+    "copy_object": "copy an object",
+    "delete_object": "delete an object",
+    "delete_objects": "delete objects",
+    "create_multipart_upload": "begin an upload",
+    "abort_multipart_upload": "end an upload",
+    "list_multipart_uploads": "list uploads",
+}
+
+_KEYS = "check S3_ACCESS_KEY and S3_SECRET_KEY"
+_RIGHTS = f"{_KEYS}, and that this key may do so in the bucket of S3_BUCKET"
+_PLACE = "check S3_ENDPOINT and S3_REGION: the bucket is elsewhere, or requests are signed for another region"
+_BUCKET = "check S3_BUCKET, and that S3_ENDPOINT is the one of that bucket's region"
+_RENEW = "renew the credentials of S3_ACCESS_KEY and S3_SECRET_KEY: these are no longer valid"
+_CLOCK = "synchronise this machine's clock (NTP): the server refuses signatures that are minutes off"
+_NOT_S3 = "check S3_ENDPOINT: it must be the address of an S3 server, without a bucket or a path"
+_PROXY = "let HTTPS_PROXY or HTTP_PROXY lead to a proxy that lets S3 pass, or name S3_ENDPOINT in NO_PROXY"
+_UNTRUSTED = "set S3_CA_BUNDLE to the authority that signed the server's certificate, and check its names and dates"
+_BAD_BUNDLE = "S3_CA_BUNDLE must be a readable file of PEM certificates"
+_NOT_TLS = "check the scheme and port of S3_ENDPOINT: the other side does not speak TLS as this one does"
+_STRANGE = "check S3_ENDPOINT, S3_BUCKET and S3_REGION: the server does not take such a request"
+
+#: What to do, by the code of the answer, or by its status where it has no code.
+_REMEDIES = {
+    "AccessDenied": _RIGHTS,
+    "AllAccessDisabled": _RIGHTS,
+    "AccountProblem": _RIGHTS,
+    "UserSuspended": _RIGHTS,
+    "403": _RIGHTS,
+    "Forbidden": _RIGHTS,
+    "401": _KEYS,
+    "Unauthorized": _KEYS,
+    "InvalidAccessKeyId": f"{_KEYS}: the server does not know the access key",
+    "SignatureDoesNotMatch": f"{_KEYS}: the secret key is not the one of the access key",
+    "ExpiredToken": _RENEW,
+    "InvalidToken": _RENEW,
+    "TokenRefreshRequired": _RENEW,
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
+    "NoSuchBucket": _BUCKET,
+    "InvalidBucketName": _BUCKET,
+    "AuthorizationHeaderMalformed": _PLACE,
+    "IllegalLocationConstraintException": _PLACE,
+    "PermanentRedirect": _PLACE,
+    "Redirect": _PLACE,
+    "TemporaryRedirect": _PLACE,
+    "404": _NOT_S3,
+    "407": _PROXY,
+    "QuotaExceeded": "the bucket or its owner has no room left: raise the quota, or delete something",
+}
+_GONE = {"404", "NotFound", "NoSuchKey", "NoSuchUpload", "NoSuchVersion"}
+_CONFLICT = {"412", "PreconditionFailed"}
+#: Codes that pass although their status is no 5xx.
+_PASSING = {
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "SlowDown",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "ServiceUnavailable",
+    "InternalError",
+}
+_PASSING_STATUSES = {408, 409, 425, 429}
+#: Answers of servers that cannot delete several objects at once.
+_NO_MULTI_DELETE = {
+    "405",
+    "501",
+    "InvalidRequest",
+    "MalformedXML",
+    "MethodNotAllowed",
+    "MissingContentMD5",
+    "NotImplemented",
+    "UnsupportedOperation",
+}
+#: What the text of a TLS failure contains; what fits none is a broken connection.
+_TLS_REMEDIES = (
+    ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
+    ("NO_CERTIFICATE_OR_CRL_FOUND", _BAD_BUNDLE),
+    ("X509", _BAD_BUNDLE),
+    ("PEM", _BAD_BUNDLE),
+    ("WRONG_VERSION_NUMBER", _NOT_TLS),
+    ("HTTP_REQUEST", _NOT_TLS),
+    ("UNSUPPORTED_PROTOCOL", _NOT_TLS),
+    ("PROTOCOL_VERSION", _NOT_TLS),
+    ("HANDSHAKE_FAILURE", _NOT_TLS),
+    ("RECORD_LAYER_FAILURE", _NOT_TLS),
+)
+#: Only the bundle of authorities is a file.
+_UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
+#: The first that is among an error's causes says what happened.
+_CONNECTION_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    ((socket.gaierror, aiohttp.ClientConnectorDNSError), "the name in S3_ENDPOINT is not found (DNS)"),
+    (ConnectionRefusedError, "nothing listens at S3_ENDPOINT (connection refused)"),
+    ((TimeoutError, boto.ConnectTimeoutError, boto.ReadTimeoutError), "the bucket does not answer in time"),
+)
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_MOST_RETRY_AFTER = 3600.0
+
+#: What the client may raise; anything else is a bug.
+CLIENT_ERRORS = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
+
+
+def not_s3(what: str) -> Misconfigured:
+    """The endpoint answers, but not as an S3 server does."""
+    return Misconfigured(what, _NOT_S3)
+
+
+def elsewhere() -> Misconfigured:
+    """The endpoint answers that the bucket is at another place."""
+    return Misconfigured("the bucket redirects to another place or region", _PLACE)
+
+
+def code_of(error: Mapping[str, object]) -> str:
+    """An error's code, fit for a log line."""
+    return _UNSAFE.sub("", str(error.get("Code") or ""))[:64] or "no code"
+
+
+def cannot_delete_many(error: boto.ClientError) -> bool:
+    """Whether the server refuses to delete several objects with one request."""
+    return code_of(error.response.get("Error", {})) in _NO_MULTI_DELETE
+
+
+def meaning(error: BaseException, call: str, *, of_object: bool = True) -> Exception:
+    """The error as the flow knows it. `of_object`: whether the call names an object that may be gone."""
+    verb = VERBS[call]
+    if isinstance(error, boto.ClientError):
+        return _of_answer(error, verb, of_object=of_object)
+    if isinstance(error, boto.ParamValidationError):
+        return Misconfigured(f"cannot {verb}: the request would not be valid", _BUCKET)
+    if isinstance(error, boto.InvalidEndpointConfigurationError | boto.UnsupportedS3ConfigurationError):
+        return not_s3(f"cannot {verb}: no request can be made of the settings")
+    if isinstance(error, boto.NoCredentialsError | boto.CredentialRetrievalError):
+        return Misconfigured(f"cannot {verb}: there are no credentials", _KEYS)
+    return _of_connection(error, verb)
+
+
+def _of_answer(error: boto.ClientError, verb: str, *, of_object: bool) -> Exception:
+    code = code_of(error.response.get("Error", {}))
+    answer = error.response.get("ResponseMetadata", {})
+    status = int(answer.get("HTTPStatusCode", 0))
+    if code in _GONE and of_object:
+        return FileGone(code)
+    if code in _CONFLICT:
+        return Conflict(code)
+    said = code if str(status) in (code, "0") else f"{status} {code}"
+    reason = f"the bucket refuses to {verb}: {said}"
+    if status >= 500 or status in _PASSING_STATUSES or code in _PASSING:
+        return Transient(f"the bucket cannot {verb} now: {said}", _retry_after(answer.get("HTTPHeaders", {})))
+    by_status = _PLACE if 300 <= status < 400 else _STRANGE
+    return Misconfigured(reason, _REMEDIES.get(code) or _REMEDIES.get(str(status), by_status))
+
+
+def _of_connection(error: BaseException, verb: str) -> Exception:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, _UNREADABLE):
+            return Misconfigured("the authorities in S3_CA_BUNDLE cannot be loaded", _BAD_BUNDLE)
+        if isinstance(cause, ssl.SSLError | aiohttp.ClientSSLError | boto.SSLError):
+            text = str(cause).upper().replace(" ", "_")
+            for part, remedy in _TLS_REMEDIES:
+                if part in text:
+                    return Misconfigured(f"no TLS connection to the bucket: {part.lower().replace('_', ' ')}", remedy)
+    for kinds, words in _CONNECTION_WORDS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return Transient(f"cannot {verb}: {words}")
+    return Transient(f"cannot {verb}: the connection to the bucket broke ({type(causes[-1]).__name__})")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it; the client library wraps them as it likes."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        inner = [one.__cause__, one.__context__, getattr(one, "os_error", None)]
+        inner.append(getattr(one, "kwargs", {}).get("error"))
+        left += [cause for cause in inner if isinstance(cause, BaseException)]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return min(float(text), _MOST_RETRY_AFTER)
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, IndexError):
+        return None
+    return min(max(0.0, seconds), _MOST_RETRY_AFTER)

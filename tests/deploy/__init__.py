@@ -1,0 +1,1 @@
+"""What operators are given: image, Compose file, manifests, rules, dashboards and the release."""

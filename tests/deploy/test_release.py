@@ -1,0 +1,133 @@
+"""The release: a wheel and an sdist that are whole, one version everywhere, and pinned dependencies."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from cdn77_exporter import __version__
+from tests.deploy.tools import DEPLOY, ROOT, run
+
+_PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9A-Za-z.]*")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a wheel and an sdist of the tree as it is."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    return folder
+
+
+def names(wheel: Path) -> set[str]:
+    """The files in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_has_every_module_and_nothing_else(built: Path) -> None:
+    """The wheel holds the package's files, its licence and its metadata, and no tests."""
+    wheel = built / f"cdn77_exporter-{__version__}-py3-none-any.whl"
+    folder = ROOT / "src"
+    source = {
+        path.relative_to(folder).as_posix()
+        for path in (folder / "cdn77_exporter").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    found = names(wheel)
+    assert {name for name in found if ".dist-info/" not in name} == source
+    assert "cdn77_exporter/py.typed" in source
+    assert f"cdn77_exporter-{__version__}.dist-info/licenses/LICENSE" in found
+
+
+def test_wheel_installs_the_command(built: Path) -> None:
+    """The command's entry point exists in the package."""
+    wheel = built / f"cdn77_exporter-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        told = archive.read(f"cdn77_exporter-{__version__}.dist-info/entry_points.txt").decode()
+    assert "cdn77-exporter = cdn77_exporter.__main__:main" in told
+
+
+def test_wheel_runs_from_a_folder_of_its_own(built: Path, tmp_path: Path) -> None:
+    """The installed wheel tells its version and explains itself, away from the sources."""
+    wheel = built / f"cdn77_exporter-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)  # noqa: S202 - built just now
+    environ = {"PYTHONPATH": str(tmp_path), "PATH": ""}
+    told = run(sys.executable, "-m", "cdn77_exporter", "--version", environ=environ, folder=tmp_path)
+    assert told.strip() == f"cdn77_exporter {__version__}"
+
+
+def test_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    """A wheel built from the sdist is the wheel built from the tree, byte for byte."""
+    with tarfile.open(built / f"cdn77_exporter-{__version__}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    again = tmp_path / "again"
+    source = tmp_path / f"cdn77_exporter-{__version__}"
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", again, source)
+    name = f"cdn77_exporter-{__version__}-py3-none-any.whl"
+    assert (again / name).read_bytes() == (built / name).read_bytes()
+
+
+def test_constraints_hold_names_and_versions_only() -> None:
+    """No address, no option and no range is in the constraints."""
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    assert [line for line in lines if not _PIN.fullmatch(line)] == []
+    assert len({line.partition("==")[0] for line in lines}) == len(lines)
+
+
+def requirements() -> Iterator[Requirement]:
+    """Everything that pyproject.toml asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    lists = [
+        project["build-system"]["requires"],
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+    ]
+    yield from (Requirement(text) for texts in lists for text in texts)
+
+
+def test_every_requirement_is_pinned_within_its_range() -> None:
+    """The pin of each requirement is there and is one that the requirement allows."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines())
+    checked = 0
+    for need in requirements():
+        name = re.sub(r"[-_.]+", "-", need.name).lower()
+        if name != "cdn77-exporter":
+            assert need.specifier.contains(pins[name], prereleases=True), need
+            checked += 1
+    assert checked > 30
+
+
+def test_version_is_the_same_everywhere() -> None:
+    """What repeats the package's version repeats it rightly."""
+    kustomization = yaml.safe_load((DEPLOY / "kubernetes" / "base" / "kustomization.yaml").read_text("utf-8"))
+    assert kustomization["images"][0]["newTag"] == __version__
+    for path in (".env.example", "deploy/compose/demo.env"):
+        text = (ROOT / path).read_text("utf-8")
+        assert re.findall(r"cdn77-exporter:(\d+\.\d+\.\d+)", text) == [__version__]
+
+
+def test_licence_is_whole() -> None:
+    """LICENSE is the Apache License 2.0 in full."""
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_tasks_are_explained() -> None:
+    """`make` alone lists every task with what it does."""
+    told = run("make", "--no-print-directory")
+    listed = set(re.findall(r"(?m)^make ([a-z-]+) ", told))
+    declared = re.search(r"(?m)^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"))
+    assert declared
+    assert listed == set(declared[1].split())

@@ -1,0 +1,387 @@
+"""The per-key barrier: order within a key, independence between keys, and places to the exact number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.ordering import InOrder, Places
+from tests.support.virtual_time import VirtualTimeLoop, simulate
+
+Item = tuple[str, int]  # key, number
+
+
+async def _settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def _feed(inbox: Channel[Item], items: list[Item]) -> None:
+    async with inbox:
+        for item in items:
+            await inbox.put(item)
+
+
+@dataclass
+class _Bench:
+    """Work that ends when it is told to, and what is under way."""
+
+    places: Places
+    gates: dict[Item, asyncio.Event] = field(default_factory=dict)
+    begun: list[Item] = field(default_factory=list)
+    dropped: list[Item] = field(default_factory=list)
+    inbox: Channel[Item] = field(default_factory=lambda: Channel(4))
+    outbox: Channel[Item] = field(default_factory=lambda: Channel(100))
+
+    async def work(self, item: Item) -> Item | None:
+        self.begun.append(item)
+        await self.gates.setdefault(item, asyncio.Event()).wait()
+        return item
+
+    def finish(self, *items: Item) -> None:
+        for item in items:
+            self.gates.setdefault(item, asyncio.Event()).set()
+
+    def barrier(
+        self,
+        lookahead: int = 100,
+        stopped: Callable[[], bool] = lambda: False,
+        rank: Callable[[Hashable], float] = lambda _: 0.0,
+    ) -> InOrder[Item, Item]:
+        return InOrder(
+            self.work,
+            key=lambda item: item[0],
+            places=self.places,
+            lookahead=lookahead,
+            rank=rank,
+            stopped=stopped,
+            drop=self.dropped.append,
+        )
+
+    async def out(self) -> list[Item]:
+        """What has come out by now."""
+        await _settle()
+        return [await self.outbox.get() for _ in range(len(self.outbox))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    items=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20), st.booleans()), max_size=40),
+    most=st.integers(1, 6),
+    lookahead=st.integers(1, 8),
+    frees=st.booleans(),
+)
+def test_every_key_keeps_its_order_under_jitter(
+    items: list[tuple[str, int, bool]], most: int, lookahead: int, frees: bool
+) -> None:
+    """However long each item takes, a key's results come in its order, those of None left out, within the places."""
+
+    async def main() -> None:
+        places = Places(most)
+        inbox: Channel[tuple[int, str, int, bool]] = Channel(2)
+        outbox: Channel[tuple[int, str]] = Channel(2)
+        active = 0
+
+        async def work(item: tuple[int, str, int, bool]) -> tuple[int, str] | None:
+            nonlocal active
+            active += 1
+            assert active <= most
+            number, key, seconds, counts = item
+            await asyncio.sleep(seconds)
+            active -= 1
+            return (number, key) if counts else None
+
+        async def feed() -> None:
+            async with inbox:
+                for number, item in enumerate(items):
+                    await inbox.put((number, *item))
+
+        barrier = InOrder(work, key=lambda item: item[1], places=places, lookahead=lookahead, frees=frees)
+        came: list[tuple[int, str]] = []
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(feed())
+            tasks.create_task(barrier.run(inbox, outbox))
+            async for number, key in outbox:
+                came.append((number, key))
+                if not frees:
+                    await asyncio.sleep(1)
+                    places.free()
+        for wanted in "abc":
+            expected = [number for number, (key, _, counts) in enumerate(items) if counts and key == wanted]
+            assert [number for number, key in came if key == wanted] == expected
+        assert places.taken == 0
+        assert places.highest <= most
+
+    simulate(main())
+
+
+def test_at_most_the_places_are_begun_and_each_freed_one_begins_one_more() -> None:
+    """With nobody consuming, exactly as many items are in memory as there are places, whatever waits."""
+
+    async def main() -> None:
+        bench = _Bench(Places(4))
+        items = [(key, number) for number in range(10) for key in "abc"]
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
+            tasks.create_task(_feed(bench.inbox, items))
+            bench.finish(*items)
+            assert len(await bench.out()) == 4
+            assert len(bench.begun) == bench.places.taken == bench.places.highest == 4
+            for freed in range(1, 27):
+                bench.places.free()
+                assert len(await bench.out()) == 1
+                assert len(bench.begun) == 4 + freed
+            bench.places.free(4)
+            await run
+        assert bench.places.highest == 4
+
+    simulate(main())
+
+
+def test_a_slow_key_holds_no_other_key() -> None:
+    """While one key's first item never ends, and more of that key wait than there are places, all others pass."""
+
+    async def main() -> None:
+        bench = _Bench(Places(3))
+        slow = [("slow", number) for number in range(20)]
+        quick = [("quick", number) for number in range(20)]
+        bench.finish(*quick)
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
+            tasks.create_task(_feed(bench.inbox, [*slow, *quick]))
+            came: list[Item] = []
+            for _ in range(25):  # one place is left to the quick ones
+                new = await bench.out()
+                came += new
+                bench.places.free(len(new))
+            assert came == quick
+            assert {item for item in bench.begun if item[0] == "slow"} == set(slow[:2])
+            bench.finish(*slow)
+            came = []
+            while len(came) < 20:
+                new = await bench.out()
+                came += new
+                bench.places.free(len(new))
+            assert came == slow
+            await run
+
+    simulate(main())
+
+
+def test_results_wait_for_the_one_before_them() -> None:
+    """A key's later results are held until its first is done, while it keeps their places."""
+
+    async def main() -> None:
+        bench = _Bench(Places(8))
+        items = [("a", number) for number in range(5)]
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
+            tasks.create_task(_feed(bench.inbox, items))
+            await _settle()
+            bench.finish(*items[1:])
+            assert await bench.out() == []
+            assert bench.places.taken == 5
+            bench.finish(items[0])
+            assert await bench.out() == items
+            await run
+
+    simulate(main())
+
+
+def test_one_key_never_takes_the_last_place() -> None:
+    """Of n places one key gets n - 1, so that another always finds one; a single place is no exception to progress."""
+
+    async def main(most: int, expected: int) -> None:
+        bench = _Bench(Places(most))
+        run = asyncio.create_task(bench.barrier().run(bench.inbox, bench.outbox))
+        feed = asyncio.create_task(_feed(bench.inbox, [("a", number) for number in range(20)]))
+        await _settle()
+        assert len(bench.begun) == expected
+        run.cancel()
+        feed.cancel()
+
+    simulate(main(8, 7))
+    simulate(main(2, 1))
+    simulate(main(1, 1))
+
+
+def test_the_key_with_the_fewest_under_way_goes_first_then_the_lowest_rank() -> None:
+    """A freed place goes to the key with the fewest items under way, of those to the one furthest back."""
+
+    async def main() -> None:
+        bench = _Bench(Places(2))
+        ranks: dict[Hashable, float] = {"a": 3.0, "b": 1.0, "c": 2.0}
+        items = [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 0), ("c", 1)]
+        barrier = bench.barrier(rank=ranks.__getitem__)
+        run = asyncio.create_task(barrier.run(bench.inbox, bench.outbox))
+        feed = asyncio.create_task(_feed(bench.inbox, items))
+        await _settle()
+        assert bench.begun[0] == ("a", 0)  # it came alone
+        begun = len(bench.begun)
+        bench.finish(*items)
+        for _ in range(6):
+            bench.places.free(len(await bench.out()))
+        assert Counter(bench.begun) == Counter(items)
+        after = bench.begun[begun:]
+        assert after.index(("b", 1)) < after.index(("c", 1))
+        await run
+        await feed
+
+    simulate(main())
+
+
+def test_at_most_the_lookahead_waits() -> None:
+    """Items beyond the lookahead stay in the inbox, so that backpressure reaches whoever fills it."""
+
+    async def main() -> None:
+        bench = _Bench(Places(1))
+        barrier = bench.barrier(lookahead=3)
+        run = asyncio.create_task(barrier.run(bench.inbox, bench.outbox))
+        put: list[Item] = []
+
+        async def feed() -> None:
+            for number in range(50):
+                await bench.inbox.put(("a", number))
+                put.append(("a", number))
+
+        feeding = asyncio.create_task(feed())
+        await _settle()
+        assert (len(bench.begun), barrier.waiting, len(bench.inbox), len(put)) == (1, 3, 4, 8)
+        run.cancel()
+        feeding.cancel()
+
+    simulate(main())
+
+
+def test_a_stop_drops_what_waits_and_finishes_what_is_begun() -> None:
+    """After a stop nothing new is begun: what waits or still comes is dropped, what is under way comes out in order."""
+
+    async def main() -> None:
+        bench = _Bench(Places(2))
+        stopped = False
+        items = [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2)]
+        async with asyncio.TaskGroup() as tasks:
+            barrier = bench.barrier(stopped=lambda: stopped)
+            tasks.create_task(barrier.run(bench.inbox, bench.outbox))
+            for item in items:
+                await bench.inbox.put(item)
+            await _settle()
+            assert bench.begun == [("a", 0), ("b", 0)]
+            stopped = True
+            async with bench.inbox:
+                await bench.inbox.put(("c", 0))
+            bench.finish(*items)
+            assert sorted(await bench.out()) == [("a", 0), ("b", 0)]
+        assert sorted(bench.dropped) == [("a", 1), ("a", 2), ("b", 1), ("c", 0)]
+        assert bench.begun == [("a", 0), ("b", 0)]
+        assert bench.outbox.closed
+
+    simulate(main())
+
+
+def test_a_result_of_none_frees_its_place_and_holds_nothing() -> None:
+    """Items that come to nothing leave no trace: their places are free and the next ones come out."""
+
+    async def main() -> None:
+        places = Places(2)
+        inbox: Channel[Item] = Channel(4)
+        outbox: Channel[Item] = Channel(4)
+
+        async def work(item: Item) -> Item | None:
+            return item if item[1] % 5 == 0 else None
+
+        async with asyncio.TaskGroup() as tasks:
+            barrier = InOrder(work, key=lambda item: item[0], places=places, lookahead=10)
+            tasks.create_task(barrier.run(inbox, outbox))
+            tasks.create_task(_feed(inbox, [("a", number) for number in range(12)]))
+            came = []
+            async for item in outbox:
+                came.append(item[1])
+                places.free()
+        assert came == [0, 5, 10]
+        assert places.taken == 0
+
+    simulate(main())
+
+
+def test_work_that_fails_ends_the_run_with_its_error_and_leaves_the_outbox_open() -> None:
+    """An error of the work travels up, what is under way is cancelled, and the consumer sees no end."""
+
+    async def main() -> None:
+        bench = _Bench(Places(3))
+        cancelled: list[Item] = []
+
+        async def work(item: Item) -> Item | None:
+            if item[0] == "bad":
+                raise ValueError("a fault")
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                cancelled.append(item)
+                raise
+            return item
+
+        barrier = InOrder(work, key=lambda item: item[0], places=bench.places, lookahead=10)
+        await bench.inbox.put(("good", 0))
+        await bench.inbox.put(("bad", 0))
+        with pytest.raises(ExceptionGroup) as caught:
+            await barrier.run(bench.inbox, bench.outbox)
+        assert caught.group_contains(ValueError, match="a fault")
+        assert cancelled == [("good", 0)]
+        assert not bench.outbox.closed
+
+    simulate(main())
+
+
+def test_a_full_house_waits_without_turning() -> None:
+    """When all places are taken and every waiting key has its share, the barrier sleeps until something happens."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        bench = _Bench(Places(3))
+        run = asyncio.create_task(bench.barrier().run(bench.inbox, bench.outbox))
+        # One of b goes out and is held downstream; its place was taken after another had been freed.
+        bench.finish(("b", 0), ("b", 1))
+        for item in [("b", 0), ("b", 1)]:
+            await bench.inbox.put(item)
+        assert await bench.out() == [("b", 0), ("b", 1)]
+        bench.places.free()
+        for number in range(4):
+            await bench.inbox.put(("a", number))
+        await _settle()
+        assert (bench.places.taken, len(bench.begun)) == (3, 4)
+        await asyncio.sleep(1)
+        before = loop.turns
+        await asyncio.sleep(1)
+        assert before < 10
+        assert loop.turns < 10
+        run.cancel()
+
+    simulate(main())
+
+
+def test_places_wake_whoever_waits_only_for_places_freed_since() -> None:
+    """Waiting for a place begins with a failed take and ends with the next place that is given back."""
+
+    async def main() -> None:
+        places = Places(1)
+        assert places.take()
+        places.free()
+        assert places.take()
+        assert not places.take()
+        waiting = asyncio.create_task(places.wait())
+        await _settle()
+        assert not waiting.done()
+        places.free()
+        await waiting
+        assert (places.taken, places.highest) == (0, 1)
+
+    simulate(main())

@@ -1,0 +1,175 @@
+"""The whole counting by brute force: from events, in the order in which they arrive, to every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cdn77_exporter.core.tally import Tally, TickTally
+from tests.support.plain_series import PlainSeries
+from tests.support.samples import SeriesName, named
+
+Locate = Callable[[str], tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Happened:
+    """One request as a log line tells of it, already read."""
+
+    ms: int
+    stream: str = "a" * 32
+    ip: str = "192.0.2.1"
+    device: str = "web"
+    country: str = "CZ"
+    status: str = "200"
+    size: int = 1000
+    wait: int = 20
+    cdn: str = "1"
+    cache: str = "HIT"
+    pop: str = "prague"
+
+
+def tick_after(ms: int, step: int) -> int:
+    """The first tick (Unix seconds) after an instant (Unix ms)."""
+    return (ms // 1000 // step + 1) * step
+
+
+def tally_of(events: Iterable[Happened], step: int) -> Tally:
+    """What the decoder makes of a file with these events."""
+    tally = Tally()
+    for one in events:
+        part = tally.ticks.setdefault(tick_after(one.ms, step), TickTally())
+        sums = part.groups.setdefault((one.stream, one.cdn, one.cache, one.pop, one.status), [0, 0, 0, 0])
+        for place, amount in enumerate((1, one.size, one.wait, int(one.wait > 0))):
+            sums[place] += amount
+        seen = part.viewers.setdefault((one.stream, one.ip, one.device, one.country), [one.ms, one.ms])
+        seen[:] = [min(seen[0], one.ms), max(seen[1], one.ms)]
+        tally.events += 1
+        tally.lines += 1
+        tally.newest_ms = max(tally.newest_ms, one.ms)
+    return tally
+
+
+class PlainTimeline:
+    """Every sample that the contract asks for. Times in Unix ms, ticks in Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        step: int,
+        window: int,
+        start_ms: int,
+        backfill: int = 0,
+        offset_ms: int = 0,
+        locate: Locate | None = None,
+    ) -> None:
+        self.step, self.window, self.backfill, self.offset_ms, self.locate = step, window, backfill, offset_ms, locate
+        self.floor = tick_after(start_ms - backfill * 1000, step)
+        self.first = self.floor + step
+        self.settled = self.emitted = 0
+        self.held: list[tuple[int, Happened]] = []
+        self.counted: list[Happened] = []
+        self.series: dict[SeriesName, PlainSeries] = {}
+        self._last: dict[tuple[SeriesName, str], int] = {}
+
+    def absorb(self, events: Iterable[Happened]) -> int:
+        """Take in a file; how many of its events were late."""
+        late = 0
+        for one in events:
+            own = tick_after(one.ms, self.step)
+            late += own <= self.settled
+            self.held.append((max(own, self.settled + self.step), one))
+        return late
+
+    def advance(self, watermark_ms: int, now_ms: int) -> None:
+        """Write the ticks up to the watermark, those that have become too old folded into the first that has not."""
+        limit = watermark_ms // 1000 // self.step * self.step
+        oldest = now_ms / 1000 - max(3300, self.backfill)
+        first = max(self.first, self.emitted + self.step, tick_after(int(oldest * 1000), self.step))
+        for tick in range(first, limit + 1, self.step):
+            self._emit(tick, now_ms)
+        self.settled = max(self.settled, limit)
+
+    def restart(self) -> None:
+        """The next process with the state of this one."""
+        if self.emitted:
+            self.floor = self.first = self.emitted + self.step
+
+    def _emit(self, tick: int, now_ms: int) -> None:
+        due = [one for at, one in self.held if at <= tick]
+        self.held = [(at, one) for at, one in self.held if at > tick]
+        waits: dict[SeriesName, list[int]] = {}
+        for one in sorted(due, key=lambda one: one.ms):
+            where = {"stream_name": one.stream, "cdn_id": one.cdn, "cache_status": one.cache, "pop": one.pop}
+            self._add("cdn77_requests_total", 1, where)
+            self._add("cdn77_transfer_bytes_total", one.size, where)
+            self._add("cdn77_responses_total", 1, {**where, "response_status": one.status})
+            if one.wait:
+                waits.setdefault(named("cdn77_time_to_first_byte_ms", where), []).append(one.wait)
+            self._appear(one)
+        self.counted += due
+        self._last = {key: at for key, at in self._last.items() if at >= (tick - self.window) * 1000}
+        for name, values in waits.items():
+            self._set(name, sum(values) / len(values), always=True)
+        present = self.present(tick)
+        for name in [name for name in self.series if dict(name)["__name__"].startswith("cdn77_active")]:
+            present.setdefault(name, set())
+        for name, viewers in present.items():
+            self._set(name, len(viewers))
+        pad_oldest = now_ms / 1000 - max(3480, self.backfill + 300)
+        pad_from = max(self.floor, tick_after(int(pad_oldest * 1000), self.step))
+        for series in self.series.values():
+            series.emit(tick, self.step, pad_from, self.offset_ms)
+        self.emitted = tick
+
+    def _series(self, name: SeriesName) -> PlainSeries:
+        return self.series.setdefault(name, PlainSeries(dict(name)["__name__"]))
+
+    def _add(self, metric: str, amount: int, labels: dict[str, str]) -> None:
+        series = self._series(named(metric, labels))
+        series.value += amount
+        series.touched = True
+
+    def _set(self, name: SeriesName, value: float, *, always: bool = False) -> None:
+        series = self._series(name)
+        if always or series.value != value:
+            series.value = value
+            series.touched = True
+
+    def _appear(self, one: Happened) -> None:
+        stream = {"stream_name": one.stream}
+        kinds = [
+            ("cdn77_viewers_total", stream),
+            ("cdn77_viewers_by_device_total", {**stream, "device_type": one.device}),
+            ("cdn77_viewers_by_country_total", {**stream, "country": one.country}),
+        ]
+        if self.locate:
+            country, region = self.locate(one.ip)
+            kinds.append(("cdn77_viewers_by_region_total", {**stream, "country": country, "region": region}))
+        for metric, labels in kinds:
+            viewer = (named(metric, labels), one.ip)
+            if viewer not in self._last or one.ms - self._last[viewer] > self.window * 1000:
+                self._add(metric, 1, labels)
+            self._last[viewer] = max(one.ms, self._last.get(viewer, 0))
+
+    def present(self, tick: int) -> dict[SeriesName, set[str]]:
+        """The IPs that each window gauge holds at a tick."""
+        found: dict[SeriesName, set[str]] = {}
+        length = f"{self.window // 60}m" if self.window % 60 == 0 else f"{self.window}s"
+        for one in self.counted:
+            if (tick - self.window) * 1000 <= one.ms < tick * 1000:
+                country, region = self.locate(one.ip) if self.locate else ("XX", "Unknown")
+                base = {"stream_name": one.stream, "window": length}
+                kinds: tuple[tuple[str, dict[str, str]], ...] = (
+                    ("cdn77_active_viewers", {}),
+                    ("cdn77_active_viewers_by_device", {"device_type": one.device}),
+                    ("cdn77_active_viewers_by_country", {"country": country}),
+                    ("cdn77_active_viewers_by_region", {"country": country, "region": region}),
+                )
+                for metric, labels in kinds:
+                    found.setdefault(named(metric, {**base, **labels}), set()).add(one.ip)
+        return found
+
+    def samples(self) -> dict[SeriesName, dict[int, float | None]]:
+        """Every sample by series and timestamp (ms); None for a stale marker."""
+        return {name: one.samples for name, one in self.series.items() if one.samples}

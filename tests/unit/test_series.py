@@ -1,0 +1,237 @@
+"""The table of series against a slow oracle that reads the contract's rules of series literally."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdn77_exporter.core import series as series_module
+from cdn77_exporter.core.catalogue import ACTIVE_VIEWERS, CODE, REQUESTS, TIME_TO_FIRST_BYTE, VIEWERS, Kind
+from cdn77_exporter.core.series import SeriesTable, series_key, split_key
+from tests.support.plain_series import PlainSeries
+from tests.support.samples import Received, SeriesName, named
+
+START = 1_700_000_100  # a multiple of 60 and of every tick length below
+POOL = [
+    (VIEWERS, ("a",)),
+    (VIEWERS, ("b",)),
+    (VIEWERS, ("c" * 200,)),
+    (REQUESTS, ("a", "1", "HIT", "prague")),
+    (ACTIVE_VIEWERS, ("a", "2h")),
+    (ACTIVE_VIEWERS, ("b", "2h")),
+    (TIME_TO_FIRST_BYTE, ("a", "1", "HIT", "prague")),
+    (TIME_TO_FIRST_BYTE, ("b", "1", "MISS", "prague")),
+]
+
+
+def name_of(place: int) -> SeriesName:
+    """The series' name as a receiver sees it."""
+    metric, values = POOL[place]
+    return named(metric.name, dict(zip(metric.labels, values, strict=True)))
+
+
+class Both:
+    """The table and the oracle, driven together."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.tick = START
+        self.offset_ms = 0
+        self.table = SeriesTable(step)
+        self.plain = {place: PlainSeries(metric.name) for place, (metric, _) in enumerate(POOL)}
+        self.received = Received()
+        self.keys: list[str] = []
+        self.rows: dict[int, tuple[float, int, int, bool]] = {}
+
+    def count(self, place: int, amount: int) -> None:
+        """Count, or set a gauge."""
+        metric, values = POOL[place]
+        one = self.plain[place]
+        slot = self.table.slot(series_key(CODE[metric], values))
+        if metric.kind is Kind.COUNTER:
+            self.table.add(slot, amount)
+            one.value += amount
+        else:
+            self.table.put(slot, amount)
+            one.value = amount
+        one.touched = True
+
+    def emit(self, ticks_on: int, pad_back: int) -> None:
+        """Write a later tick (or, for 0, the same one again 100 ms later)."""
+        self.tick += ticks_on * self.step
+        self.offset_ms = 0 if ticks_on else self.offset_ms + 100
+        pad_from = max(START, self.tick - pad_back)
+        self.received.take(self.table.emit(self.tick, offset_ms=self.offset_ms, pad_from=pad_from))
+        for one in self.plain.values():
+            one.emit(self.tick, self.step, pad_from, self.offset_ms)
+
+    def restart(self) -> None:
+        """Go on in a new table with what the old one said had changed."""
+        new = self.table.take_new()
+        for slot, key in new:
+            assert slot == len(self.keys)
+            self.keys.append(key)
+        for slot, value, changed, written, live in self.table.take_changes(new):
+            self.rows[slot] = (value, changed, written, live)
+        pending = self.table.pending()
+        self.table = SeriesTable(self.step)
+        rows = ((key, *self.rows[slot]) for slot, key in enumerate(self.keys))
+        self.table.restore(rows, pending, self.tick if self.received.samples else 0)
+
+    def check(self) -> None:
+        """What was received is what the oracle wrote."""
+        found = self.received.by_key()
+        for place, one in self.plain.items():
+            assert found.get(name_of(place), {}) == one.samples
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("count"), st.integers(0, len(POOL) - 1), st.integers(0, 3)),
+        st.tuples(st.just("count"), st.integers(0, len(POOL) - 1), st.integers(0, 3)),
+        st.tuples(st.just("emit"), st.just(1), st.sampled_from([0, 60, 10_000])),
+        st.tuples(st.just("emit"), st.integers(0, 45), st.sampled_from([0, 60, 10_000])),
+        st.tuples(st.just("quiet"), st.integers(1, 45), st.just(10_000)),
+        st.tuples(st.just("restart"), st.just(0), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of three series, so that a few series fill several."""
+    monkeypatch.setattr(series_module, "_BLOCK", 3)
+
+
+def drive(both: Both, steps: list[tuple[str, int, int]]) -> None:
+    """Do the steps."""
+    for verb, first, second in steps:
+        if verb == "count":
+            both.count(first, second)
+        elif verb == "emit":
+            both.emit(first, second)
+        elif verb == "quiet":
+            for _ in range(first):
+                both.emit(1, second)
+        else:
+            both.restart()
+
+
+@given(st.sampled_from([5, 15, 60]), STEPS)
+@settings(max_examples=150, deadline=None)
+@pytest.mark.usefixtures("small_blocks")
+def test_every_history_is_written_as_the_contract_says(step: int, steps: list[tuple[str, int, int]]) -> None:
+    """Random histories with quiet times, jumps, restarts and ticks written again give the oracle's samples."""
+    both = Both(step)
+    drive(both, steps)
+    both.emit(1, 10_000)
+    both.check()
+
+
+def emit_ticks(table: SeriesTable, received: Received, first: int, count: int, pad_from: int = START) -> int:
+    """Emit some ticks; the one that follows them."""
+    for tick in range(first, first + count * 15, 15):
+        received.take(table.emit(tick, pad_from=pad_from))
+    return first + count * 15
+
+
+def test_a_new_counter_begins_with_five_minutes_of_zeros() -> None:
+    """The first value is preceded by a zero on each of the 20 ticks before it, and by nothing else."""
+    table, received = SeriesTable(15), Received()
+    tick = START + 3600
+    table.add(table.slot(series_key(CODE[VIEWERS], ("a",))), 7)
+    received.take(table.emit(tick, pad_from=0))
+    (samples,) = received.samples.values()
+    assert samples == [*(((tick - 300 + 15 * place) * 1000, 0.0) for place in range(20)), (tick * 1000, 7.0)]
+
+
+def test_padding_stops_at_its_first_tick() -> None:
+    """No zero is written before the tick that is given as the first, be it on a tick or not."""
+    for pad_from in (START + 30, START + 29, START + 16):
+        table, received = SeriesTable(15), Received()
+        table.add(table.slot(series_key(CODE[VIEWERS], ("a",))), 7)
+        received.take(table.emit(START + 60, pad_from=pad_from))
+        (samples,) = received.samples.values()
+        assert [at // 1000 - START for at, _ in samples] == [30, 45, 60]
+
+
+def test_an_idle_counter_ends_after_ten_minutes_and_returns_with_its_value() -> None:
+    """The stale marker is written exactly 600 s after the last change, and a return is preceded by the old value."""
+    table, received = SeriesTable(15), Received()
+    slot = table.slot(series_key(CODE[VIEWERS], ("a",)))
+    table.add(slot, 5)
+    tick = emit_ticks(table, received, START, 100)
+    table.add(slot, 1)
+    emit_ticks(table, received, tick, 1)
+    (found,) = received.by_key().values()
+    assert [at // 1000 - START for at, value in found.items() if value is None] == [600]
+    after = {at // 1000 - tick: value for at, value in found.items() if at > (START + 600) * 1000}
+    assert after == {**dict.fromkeys(range(-300, 0, 15), 5.0), 0: 6.0}
+
+
+def test_a_return_soon_after_the_marker_writes_no_tick_twice() -> None:
+    """Padding begins after the stale marker when that is less than five minutes ago."""
+    table, received = SeriesTable(15), Received()
+    slot = table.slot(series_key(CODE[VIEWERS], ("a",)))
+    table.add(slot, 5)
+    tick = emit_ticks(table, received, START, 44)
+    table.add(slot, 1)
+    emit_ticks(table, received, tick, 1)
+    (found,) = received.by_key().values()
+    assert list(found) == [at * 1000 for at in range(START, tick + 1, 15)]
+
+
+def test_a_window_gauge_says_zero_once_and_ends() -> None:
+    """A window that became empty is written as 0 on one tick and gets the stale marker on the next."""
+    table, received = SeriesTable(15), Received()
+    slot = table.slot(series_key(CODE[ACTIVE_VIEWERS], ("a", "2h")))
+    table.put(slot, 2)
+    tick = emit_ticks(table, received, START, 50)
+    table.put(slot, 0)
+    emit_ticks(table, received, tick, 5)
+    (found,) = received.by_key().values()
+    assert list(found.values()) == [2.0] * 50 + [0.0, None]
+
+
+def test_time_to_first_byte_is_written_on_its_own_ticks_only() -> None:
+    """A sparse gauge has samples where it was set, no padding, and a stale marker ten minutes after the last."""
+    table, received = SeriesTable(15), Received()
+    slot = table.slot(series_key(CODE[TIME_TO_FIRST_BYTE], ("a", "1", "HIT", "p")))
+    tick = START + 3000
+    for place in range(60):
+        if place in (0, 3):
+            table.put(slot, 12.5)
+        received.take(table.emit(tick + 15 * place, pad_from=0))
+    (found,) = received.by_key().values()
+    assert {at // 1000 - tick: value for at, value in found.items()} == {0: 12.5, 45: 12.5, 645: None}
+
+
+def test_a_count_of_nothing_makes_a_series_appear() -> None:
+    """A series to which zero was added is written, as requests that sent no bytes are."""
+    table, received = SeriesTable(15), Received()
+    table.add(table.slot(series_key(CODE[VIEWERS], ("a",))), 0)
+    emit_ticks(table, received, START, 2)
+    (found,) = received.by_key().values()
+    assert list(found.values()) == [0.0, 0.0]
+
+
+def test_many_series_fill_requests_of_two_thousand() -> None:
+    """5,000 unchanged series go into three requests, none above 2,000 samples, each series with its own value."""
+    table, received = SeriesTable(15), Received()
+    for number in range(5000):
+        table.add(table.slot(series_key(CODE[VIEWERS], (f"s{number}",))), number)
+    received.take(table.emit(START, pad_from=START))
+    bodies = table.emit(START + 15, pad_from=START)
+    received.take(bodies)
+    assert [count for _, count in bodies] == [2000, 2000, 1000]
+    for number in range(5000):
+        assert received.select(VIEWERS.name, stream_name=f"s{number}")[-1] == ((START + 15) * 1000, float(number))
+
+
+@given(st.sampled_from(range(len(CODE))), st.lists(st.text(st.characters(exclude_characters="\x1f")), max_size=5))
+def test_a_key_is_the_metric_and_the_values(code: int, values: list[str]) -> None:
+    """What a key is made of can be read from it."""
+    if values:
+        assert split_key(series_key(code, values)) == (code, values)

@@ -1,0 +1,292 @@
+"""The window of viewers against brute force over the times of all events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cdn77_exporter.core import viewers as viewers_module
+from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow, merge_runs
+
+PLACE = ("XX", "Unknown")
+Seen = tuple[int, str, str, int]  # viewer, device, country of the log, Unix ms
+Label = tuple[str, str]  # what is counted ("all", "device", "country") and its value
+
+
+def labels_of(device: str, country: str) -> list[Label]:
+    """What an event of a viewer counts under."""
+    return [("all", ""), ("device", device), ("country", country)]
+
+
+class BruteForce:
+    """Keeps the time of every event and looks through all of them for each answer."""
+
+    def __init__(self, window_ms: int) -> None:
+        self._window_ms = window_ms
+        self._times: dict[tuple[Label, int], list[int]] = {}
+        self.appeared: Counter[Label] = Counter()
+
+    def advance(self, seen: Iterable[Seen]) -> None:
+        """Count appearances: a viewer that was not seen in [t - window, t) under a label is new there."""
+        for viewer, device, country, at in sorted(seen, key=lambda one: one[3]):
+            for label in labels_of(device, country):
+                times = self._times.setdefault((label, viewer), [])
+                if not any(at - self._window_ms <= before for before in times):
+                    self.appeared[label] += 1
+                times.append(at)
+
+    def present(self, tick_ms: int) -> Counter[Label]:
+        """Distinct viewers with an event in [tick - window, tick), by label."""
+        found: Counter[Label] = Counter()
+        for (label, _), times in self._times.items():
+            found[label] += any(tick_ms - self._window_ms <= at < tick_ms for at in times)
+        return +found
+
+
+class Driven:
+    """The window under test, with what its movements add up to."""
+
+    def __init__(self, window_seconds: int, tick_seconds: int) -> None:
+        self._length = (window_seconds, tick_seconds)
+        self.profiles = Profiles()
+        self.window = self._empty()
+        self.appeared: Counter[Label] = Counter()
+        self.held: Counter[Label] = Counter()
+        self.runs: list[bytes] = []
+
+    def _empty(self) -> ViewerWindow:
+        return ViewerWindow(self.profiles, window_seconds=self._length[0], tick_seconds=self._length[1])
+
+    def rows(self, seen: Iterable[Seen]) -> npt.NDArray[np.void]:
+        """Rows as a tally gives them: one for each viewer, device and country, with first and last event."""
+        spans: dict[tuple[int, str, str], list[int]] = {}
+        for viewer, device, country, at in seen:
+            spans.setdefault((viewer, device, country), []).append(at)
+        return np.array(
+            [
+                (viewer * 2 + 1, self.profiles.number(Profile("s", device, country, PLACE)), min(times), max(times))
+                for (viewer, device, country), times in spans.items()
+            ],
+            SEEN,
+        )
+
+    def advance(self, tick: int, seen: Iterable[Seen]) -> Movement:
+        """Let a tick pass."""
+        movement = self.window.advance(tick, self.rows(seen))
+        for number, count in movement.appeared.items():
+            for label in self._labels(number):
+                self.appeared[label] += count
+        for number, delta in movement.present.items():
+            for label in self._labels(number):
+                self.held[label] += delta
+        return movement
+
+    def _labels(self, number: int) -> list[Label]:
+        profile = self.profiles.all[number]
+        found: list[Label] = [("all", "")] if profile.place else []
+        found += [("device", profile.device)] if profile.device else []
+        found += [("country", profile.country)] if profile.country else []
+        return found
+
+    def restart(self, tick: int, *, merged: bool) -> None:
+        """Go on in a new window with what the old ones said had changed."""
+        self.runs.append(self.window.take_changes())
+        if merged:
+            self.runs = [merge_runs(self.runs, (tick - self._length[0]) * 1000)]
+        self.window = self._empty()
+        self.window.restore(self.runs, tick * 1000)
+
+    def counted(self) -> Counter[Label]:
+        """What a count over all viewers in the window gives."""
+        found: Counter[Label] = Counter()
+        for number, count in self.window.present():
+            for label in self._labels(number):
+                found[label] += count
+        return found
+
+
+def ticks_of(tick_seconds: int, seen: Iterable[Seen]) -> dict[int, list[Seen]]:
+    """Events by the tick after them."""
+    found: dict[int, list[Seen]] = {}
+    for one in seen:
+        found.setdefault((one[3] // 1000 // tick_seconds + 1) * tick_seconds, []).append(one)
+    return found
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.integers(0, 4), st.sampled_from(["web", "roku"]), st.sampled_from(["CZ", "US"]), st.integers(0, 250_000)
+    ),
+    max_size=40,
+)
+
+
+@given(
+    st.sampled_from([15, 20, 47, 60, 120]),
+    st.sampled_from([7, 15]),
+    EVENTS,
+    st.sets(st.integers(0, 40)),
+    st.booleans(),
+)
+@example(60, 15, [(0, "web", "CZ", 0), (0, "web", "CZ", 60_000)], set(), False)
+@example(60, 15, [(0, "web", "CZ", 0), (0, "web", "CZ", 60_001)], set(), False)
+@example(15, 7, [(0, "web", "CZ", 7000), (0, "web", "US", 0)], {1}, False)  # found: the first facets were not kept
+@settings(max_examples=80, deadline=None)
+def test_every_tick_is_what_brute_force_says(
+    window: int, step: int, seen: list[Seen], restarts: set[int], merged: bool
+) -> None:
+    """Appearances and those present are exact at every tick, by device and country too, across restarts."""
+    driven, truth = Driven(window, step), BruteForce(window * 1000)
+    by_tick = ticks_of(step, seen)
+    for number, tick in enumerate(range(step, 420, step)):
+        driven.advance(tick, by_tick.get(tick, []))
+        truth.advance(by_tick.get(tick, []))
+        assert driven.appeared == truth.appeared
+        assert +driven.held == truth.present(tick * 1000)
+        assert driven.counted() == +driven.held
+        if number in restarts:
+            driven.restart(tick, merged=merged)
+            assert driven.counted() == +driven.held
+    assert len(driven.window) == 0
+
+
+def as_it_stands(last: dict[tuple[Label, int], int], seen: Iterable[Seen], window_ms: int) -> Counter[Label]:
+    """Appearances against the window as it stands: a late event of somebody who has left is an appearance."""
+    found: Counter[Label] = Counter()
+    for viewer, device, country, at in sorted(seen, key=lambda one: one[3]):
+        for label in labels_of(device, country):
+            if (label, viewer) not in last or at - last[label, viewer] > window_ms:
+                found[label] += 1
+            last[label, viewer] = max(at, last.get((label, viewer), at))
+    return found
+
+
+LATE = st.lists(
+    st.tuples(
+        st.tuples(st.integers(0, 3), st.sampled_from(["web", "roku"]), st.just("CZ"), st.integers(0, 200_000)),
+        st.integers(0, 150_000),
+    ),
+    max_size=30,
+)
+
+
+@given(st.sampled_from([20, 60, 165]), LATE, st.sets(st.integers(0, 40)))
+@settings(max_examples=80, deadline=None)
+def test_late_events_count_in_the_window_they_belong_to(
+    window: int, seen: list[tuple[Seen, int]], restarts: set[int]
+) -> None:
+    """A viewer that is taken in late is in the window exactly as long as its events are, and appears at most once."""
+    driven, truth = Driven(window, 15), BruteForce(window * 1000)
+    last: dict[tuple[Label, int], int] = {}
+    appeared: Counter[Label] = Counter()
+    by_tick: dict[int, list[Seen]] = {}
+    for one, lateness in seen:
+        by_tick.setdefault(((one[3] + lateness) // 15_000 + 1) * 15, []).append(one)
+    for number, tick in enumerate(range(15, 600, 15)):
+        driven.advance(tick, by_tick.get(tick, []))
+        truth.advance(by_tick.get(tick, []))
+        appeared += as_it_stands(last, by_tick.get(tick, []), window * 1000)
+        last = {key: at for key, at in last.items() if at >= (tick - window) * 1000}
+        assert +driven.held == truth.present(tick * 1000)
+        assert min(driven.held.values(), default=0) >= 0
+        assert driven.counted() == +driven.held
+        assert driven.appeared <= appeared
+        if window == 165:  # longer than any lateness and a tick
+            assert driven.appeared == appeared
+        if number in restarts:
+            driven.restart(tick, merged=bool(number % 2))
+    assert len(driven.window) == 0
+
+
+def test_a_late_event_does_not_take_a_viewer_back() -> None:
+    """An event that is older than the viewer's newest one neither counts as an appearance nor shortens its stay."""
+    driven = Driven(60, 15)
+    driven.advance(105, [(1, "web", "CZ", 100_000)])
+    driven.advance(120, [(1, "web", "CZ", 10_000)])
+    assert driven.appeared["all", ""] == 1
+    driven.advance(150, [])
+    assert driven.held["all", ""] == 1
+    driven.advance(165, [])
+    assert driven.held["all", ""] == 0
+
+
+def test_many_viewers_come_and_go() -> None:
+    """The table grows and is cleared of those who left, and counts exactly on every tick."""
+    driven = Driven(60, 15)
+    source = np.random.default_rng(7)
+    profile = driven.profiles.number(Profile("s", "web", "CZ", PLACE))
+    last: dict[int, int] = {}
+    appeared = held = 0
+    for tick in range(15, 900, 15):
+        rows = np.zeros(4000, SEEN)
+        rows["key"] = source.integers(0, 100_000, 4000).astype(np.uint64) * np.uint64(2) + np.uint64(1)
+        rows["first"] = rows["last"] = source.integers((tick - 15) * 1000, tick * 1000, 4000)
+        rows["profile"] = profile
+        expected = 0
+        for key, at in sorted(zip(rows["key"].tolist(), rows["last"].tolist(), strict=True), key=lambda one: one[1]):
+            expected += key not in last or at - last[key] > 60_000
+            last[key] = at
+        movement = driven.window.advance(tick, rows)
+        appeared = movement.appeared.get(profile, 0)
+        held += movement.present.get(profile, 0)
+        assert appeared == expected
+        assert held == sum(at >= (tick - 60) * 1000 for at in last.values()) == len(driven.window)
+    assert driven.window.size_bytes < 60 * len(driven.window)
+
+
+def test_colliding_places_are_told_apart() -> None:
+    """Viewers whose keys begin at the same place of the table are all found again, also after some have left."""
+    window = ViewerWindow(Profiles(), window_seconds=60, tick_seconds=15)
+    home = viewers_module._Table()._home
+    keys = np.arange(1, 400_001, 2, dtype=np.uint64)
+    crowded = keys[home(keys) == 1023][:40]  # the last place, so that probing goes on at the first
+    assert len(crowded) == 40
+    rows = np.zeros(40, SEEN)
+    rows["key"] = crowded
+    rows["first"] = rows["last"] = [1000 if place % 2 else 14_000 for place in range(40)]
+    assert window.advance(15, rows).present == {0: 40}
+    again = rows[::2].copy()
+    again["first"] = again["last"] = 61_000
+    assert window.advance(75, again) == Movement({}, {0: -20})
+    assert window.advance(90, again[:0]) == Movement({}, {})
+    assert window.advance(135, again[:0]) == Movement({}, {0: -20})
+
+
+def test_merging_runs_keeps_the_latest_row_of_each() -> None:
+    """Two runs merged, and merged with a third, restore the same window as all three; who has left is dropped."""
+    driven = Driven(60, 15)
+    runs = []
+    for tick, seen in (
+        (15, [(1, "web", "CZ", 1000), (2, "web", "CZ", 2000)]),
+        (30, [(1, "roku", "CZ", 20_000), (3, "web", "CZ", 21_000)]),
+        (75, [(3, "web", "CZ", 70_000)]),
+    ):
+        driven.advance(tick, seen)
+        runs.append(driven.window.take_changes())
+    merged = merge_runs([merge_runs(runs[:2], 15_000), runs[2]], 15_000)
+    assert len(merged) < len(b"".join(runs))
+    found = []
+    for given_runs in (runs, [merged]):
+        window = ViewerWindow(driven.profiles, window_seconds=60, tick_seconds=15)
+        window.restore(given_runs, 75_000)
+        found.append((sorted(window.present()), window.advance(90, np.zeros(0, SEEN)), len(window)))
+    assert found[0] == found[1]
+
+
+def test_profiles_keep_their_numbers() -> None:
+    """A profile has one number, is new once, and has the same number after a restart."""
+    profiles = Profiles()
+    made = [Profile("s", "web", "CZ", PLACE), Profile("s", None, "CZ", None)]
+    assert [profiles.number(profile) for profile in (*made, *made)] == [0, 1, 0, 1]
+    assert profiles.take_new() == list(enumerate(made))
+    assert profiles.take_new() == []
+    restored = Profiles()
+    restored.restore(made)
+    assert restored.take_new() == []
+    assert restored.number(made[1]) == 1
+    assert len(restored) == 2
