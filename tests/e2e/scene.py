@@ -57,6 +57,11 @@ class Bucket:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
         return [found["Key"] for page in pages for found in page.get("Contents", ())]
 
+    def end_uploads(self) -> None:
+        """End all uploads that are begun, and with them the lease of a process that was killed."""
+        for found in self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ()):
+            self._client.abort_multipart_upload(Bucket=self.name, Key=found["Key"], UploadId=found["UploadId"])
+
 
 class Writer:
     """Writes traffic into a bucket in real time, in a thread of its own."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -62,9 +62,10 @@ class Resets(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stalls(Fault):
-    """No answer ever comes; with `inside`, it stops after its headers and half of its body."""
+    """No answer ever comes; with `after`, the server has done the work; with `inside`, it stops within its body."""
 
     inside: bool = False
+    after: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +108,16 @@ class _Answer:
     body: bytes
 
 
+async def _nothing(line: str, body: bytes) -> None:
+    """What is done before a request is passed on, unless a test wants more."""
+
+
 @dataclass
 class FaultProxy:
     """The proxy before `target`, an address without a path; an async context manager.
 
-    `tls`: what it is spoken to with, when over TLS.
+    `tls`: what it is spoken to with, when over TLS. `before` is called with the line and the body of each request
+    before it is passed on.
     """
 
     target: str
@@ -119,6 +125,7 @@ class FaultProxy:
     down: bool = False  # every connection is reset
     faults: list[Fault] = field(default_factory=list)  # waiting, in order
     seen: list[Seen] = field(default_factory=list)
+    before: Callable[[str, bytes], Awaitable[None]] = field(default=_nothing)
 
     async def __aenter__(self) -> Self:
         self._over = asyncio.Event()
@@ -142,6 +149,10 @@ class FaultProxy:
         """Let these happen, each once."""
         self.faults += faults
 
+    def met(self, fault: Fault) -> bool:
+        """Whether a request has met that very fault."""
+        return any(one.fault is fault for one in self.seen)
+
     def count(self, part: str) -> int:
         """How many requests came whose line contains a text."""
         return sum(part in one.line for one in self.seen)
@@ -152,7 +163,7 @@ class FaultProxy:
                 return self.faults.pop(number)
         return None
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:  # noqa: PLR0911
         line = f"{request.method} {request.raw_path}"
         try:
             body = await _body(request)
@@ -164,18 +175,27 @@ class FaultProxy:
         if isinstance(fault, Answers):
             self.seen.append(Seen(line, fault.status, fault))
             return await self._send(request, _own(fault))
-        if isinstance(fault, Stalls) and not fault.inside:
-            self.seen.append(Seen(line, 0, fault))
-            await self._over.wait()
-            return self._abort(request)
+        if isinstance(fault, Stalls) and not (fault.inside or fault.after):
+            return await self._stall(request, line, fault)
         answer: _Answer | None = None
         if not (isinstance(fault, Resets) and not fault.after):
+            await self.before(line, body)
             with suppress(aiohttp.ClientError):  # else the server itself is away
                 answer = await self._pass(request, body)
         if answer is None or isinstance(fault, Resets):
             return self._reset(request, line, fault)
+        if isinstance(fault, Stalls) and fault.after:
+            return await self._stall(request, line, fault)
         self.seen.append(Seen(line, answer.status, fault))
-        return await self._spoil(request, answer, fault)
+        try:
+            return await self._spoil(request, answer, fault)
+        except ConnectionError:
+            return self._abort(request)  # whoever called has gone
+
+    async def _stall(self, request: web.BaseRequest, line: str, fault: Fault) -> web.StreamResponse:
+        self.seen.append(Seen(line, 0, fault))
+        await self._over.wait()
+        return self._abort(request)
 
     async def _pass(self, request: web.BaseRequest, body: bytes) -> _Answer:
         url = URL(self.target + request.raw_path, encoded=True)

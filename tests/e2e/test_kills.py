@@ -1,0 +1,59 @@
+"""The real process is killed (SIGKILL) at every step and at random instants: in the end every counter is the truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.killing import PLAN, POINTS, campaign
+from tests.e2e.scene import Bucket, open_scene
+from tests.support.prometheus import Prometheus
+
+pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(300)]
+
+_KILLS = int(os.environ.get("KILLS", "18"))
+
+
+@pytest.mark.parametrize("out_of_order", ["", "2h"], ids=["in order only", "out of order too"])
+def test_no_kill_changes_a_number(tmp_path: Path, bucket: Bucket, out_of_order: str) -> None:
+    """Killed at each step of commit, push, mark and delete, and in between, the daemon neither loses nor doubles."""
+    with (
+        Prometheus(tmp_path / "receiver", out_of_order=out_of_order) as prometheus,
+        campaign(tmp_path, bucket, prometheus, seed=len(out_of_order)) as found,
+    ):
+        found.scene.exporter.kill()
+        found.run(_KILLS)
+        found.finish()
+        assert {point.name for point in POINTS} <= set(found.kills)
+
+
+def test_a_torn_state_is_refused_with_a_way_out(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
+    """A damaged state file ends the start with exit code 1 and a sentence with a way out, which works."""
+    scene = open_scene(tmp_path, bucket, prometheus)
+    state = tmp_path / "exporter" / "state.db"
+    with scene.exporter as exporter:
+        exporter.start()
+        exporter.wait_for("poll_finished")
+        with scene.writing(PLAN) as writer:
+            exporter.wait_for("batch_pushed", count=2)
+            assert exporter.stop() == 0
+            sound = state.read_bytes()
+            for torn in (sound[: len(sound) * 2 // 3], b"garbage" * 999, b""):
+                state.write_bytes(torn)
+                since, before = len(exporter.lines), set(bucket.keys())
+                exporter.start()
+                assert exporter.wait() == 1
+                (said,) = exporter.events("service_crashed", since)
+                assert said["stage"] == "state"
+                assert "state.db" in said["error"]
+                assert "move it away" in said["error"]
+                assert "restore it from a backup" in said["error"]
+                assert not exporter.events("batch_pushed", since)
+                assert before <= set(bucket.keys())
+            state.write_bytes(sound)
+        exporter.start()
+        scene.settle()
+        scene.check_complete(scene.truth(writer.traffic))
+        assert exporter.stop() == 0
