@@ -280,9 +280,9 @@ def _own(fault: Answers) -> _Answer:
 
 
 @contextmanager
-def fault_proxy_beside(target: str) -> Iterator[FaultProxy]:
+def fault_proxy_beside(target: str, tls: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
     """The proxy in a thread of its own, for tests that have no event loop; its fields may be set from outside."""
-    proxy = FaultProxy(target)
+    proxy = FaultProxy(target, tls)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -12,6 +12,7 @@ from typing import Any
 #: 2026-01-10T14:49:28.299Z, the instant of the example line; every default event happens here.
 EXAMPLE_MS = 1_768_056_568_299
 
+# ruff: noqa: E501 - they are as long as they are
 USER_AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Safari/605.1.15",
@@ -113,7 +114,7 @@ def stream_name(number: int) -> str:
     return f"{random.Random(number).getrandbits(128):032x}"
 
 
-def traffic(  # noqa: PLR0914
+def traffic(
     lines: int,
     *,
     seed: int = 0,
@@ -122,7 +123,7 @@ def traffic(  # noqa: PLR0914
     streams: int = 40,
     viewers: int = 1500,
 ) -> Iterable[dict[str, Any]]:
-    """Events like those of a live service: viewers stay on a stream, a device and a POP; times jitter around their order."""
+    """Events like those of a live service: viewers keep their stream, device and POP; times jitter around their order."""
     draw = random.Random(seed)
     names = [stream_name(number) for number in range(streams)]
     crowd = []

@@ -93,7 +93,7 @@ class PlainTimeline:
     def restart(self) -> None:
         """The next process with the state of this one."""
         if self.emitted:
-            self.floor = self.first = self.emitted + self.step
+            self.first = self.emitted + self.step
 
     def _emit(self, tick: int, now_ms: int) -> None:
         due = [one for at, one in self.held if at <= tick]

@@ -49,6 +49,7 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
         series_new=[(number, f"key-{number}")],
         series=[(slot, number + slot / 8, number, number, True) for slot in range(number + 1)],
         pending=[(number, number / 2)],
+        waits=[(number, 7 * number, number + 1)],
         viewers=_rows((2 * number + 1, number, 1000 * number), (1, number, 1000 * number + 1)),
         held={5000 + number: b"held" * size, 4999: b"%d" % number},
         held_until=number,
@@ -67,7 +68,9 @@ def _content(database: Database) -> dict[str, object]:
     files = [LogFile(f"file-{number}", "etag", 0, 0) for number in range(60)]
     content: dict[str, object] = {"outbox": outbox, "known": database.known(files), "counts": database.counts()}
     if snapshot is not None:
-        content |= {name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "held", "shards")}
+        content |= {
+            name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "held", "shards")
+        }
         content["series"] = list(snapshot.series)
         viewers = np.frombuffer(merge_runs(snapshot.viewer_runs, 0), STATE)
         content["viewers"] = sorted(viewers.tolist())
@@ -113,6 +116,7 @@ def test_a_commit_comes_back_as_it_was(tmp_path: Path) -> None:
     assert snapshot.profiles == changes.profiles
     assert list(snapshot.series) == [("key-0", 0.0, 0, 0, True)]
     assert snapshot.pending == changes.pending
+    assert snapshot.waits == changes.waits
     assert list(snapshot.viewer_runs) == [changes.viewers]
     assert snapshot.held == changes.held
     assert snapshot.shards == changes.shards
@@ -129,6 +133,7 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
     held: dict[int, bytes] = {}
     shards: dict[str, tuple[str, int, int]] = {}
     pending: list[tuple[int, float]] = []
+    waits: list[tuple[int, int, int]] = []
     meta: dict[str, int] = {}
     values = st.floats(0, 2.0**53)
     for _ in range(data.draw(st.integers(1, 6))):
@@ -143,13 +148,15 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
         rows_of_shards = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 9))))
         shards |= {row[0]: row for row in rows_of_shards}
         pending = [(slot, data.draw(values)) for slot in slots]
+        waits = [(slot, slot + 1, 1) for slot in slots]
         meta = {"settled": data.draw(st.integers(0, 2**40)), "emitted": 1}
-        database.commit(Changes(meta, [], new, rows, pending, b"", more_held, until, rows_of_shards, [], []))
+        database.commit(Changes(meta, [], new, rows, pending, waits, b"", more_held, until, rows_of_shards, [], []))
     snapshot = database.load()
     assert snapshot is not None
     assert snapshot.meta == meta
     assert list(snapshot.series) == [series[slot] for slot in sorted(series)]
     assert sorted(snapshot.pending) == sorted(pending)
+    assert sorted(snapshot.waits) == sorted(waits)
     assert snapshot.held == held
     assert sorted(snapshot.shards) == sorted(shards.values())
 

@@ -34,6 +34,7 @@ class Changes(msgspec.Struct, frozen=True):
     series_new: list[tuple[int, str]]
     series: list[tuple[int, float, int, int, bool]]
     pending: list[tuple[int, float]]  # replaces the ones before
+    waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows
     held: dict[int, bytes]  # tick -> what is counted and not yet settled, whole
     held_until: int  # held ticks up to this one are settled
@@ -49,6 +50,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
     series: Iterable[tuple[str, float, int, int, bool]]  # in the order of slots
     pending: list[tuple[int, float]]
+    waits: list[tuple[int, int, int]]
     viewer_runs: Iterable[bytes]  # oldest first
     held: dict[int, bytes]
     shards: list[tuple[str, int, int]]

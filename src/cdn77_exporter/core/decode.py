@@ -1,195 +1,364 @@
-"""gzip bytes to a tally: inflated in pieces, decoded in pieces, never whole in memory."""
+"""gzip bytes to a tally: typed decoding of whole pieces, line by line only where a piece has something wrong in it."""
 
 from __future__ import annotations
 
-import calendar
-import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TypeVar
 
 import msgspec
-import orjson
-from isal import isal_zlib
 
 from cdn77_exporter.core.device import device_type
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.tally import Example, Tally, TickTally
+from cdn77_exporter.core.inflate import inflate
+from cdn77_exporter.core.lines import (
+    Line,
+    clean,
+    excerpt,
+    fault,
+    fraction_ms,
+    is_address,
+    is_utf8,
+    object_lines,
+    second_ms,
+)
+from cdn77_exporter.core.tally import Example, Tally, TickTally, ViewerSeen, add_sums
 
 DEFAULT_STREAM_PATTERN = "/([a-f0-9]{32})/"
-MAX_COUNT = 2**53
-_PIECE = 256 * 1024
-_MEMO = 50_000
-_LABEL_LENGTH = 128
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", re.ASCII)
-_FRACTION = re.compile(r"(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII)
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+#: Rejects that say nothing about the file's health, and so do not count against its limit of bad lines.
+HEALTHY_REJECTS = frozenset({"no_stream", "stream_not_allowed", "too_old"})
+
+_STREAM_END = 34  # where the default pattern's match at a path's begin ends
+_MEMO_ENTRIES = 50_000
+_MEMO_LENGTH = 512  # longer texts are not remembered
+_ENDLESS = 16  # a line that has no end within this many times MAX_LINE_BYTES makes its file unreadable
+_BLANKS = 10  # blank lines are not lines, but there may be no more than this many times MAX_BAD_LINES of them
+_EXAMPLES = 8  # of each reason and file
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+# stream, CDN id, cache status, POP and response status as they stand in a line
+_Raw = tuple[str, int | None, str | None, str | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may ask for: inflated bytes, bytes of a line, bad lines."""
+    """What a file may ask for: inflated bytes, bytes of a line, malformed lines."""
 
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
 
 
-class _Line(msgspec.Struct, gc=False):
-    timestamp: str
-    clientRequestPath: str  # noqa: N815
-    clientIP: str  # noqa: N815
-    responseBytes: _Count | None = 0  # noqa: N815
-    timeToFirstByteMs: _Count | None = 0  # noqa: N815
-    resourceID: _Count | None = 0  # noqa: N815
-    responseStatus: _Count | None = 0  # noqa: N815
-    cacheStatus: str | None = ""  # noqa: N815
-    locationID: str | None = ""  # noqa: N815
-    clientCountry: str | None = ""  # noqa: N815
-    clientRequestUserAgent: str | None = ""  # noqa: N815
+@dataclass(slots=True)
+class _Part:
+    """What one tick of the file counts so far: groups by the fields as they stand in the lines, and viewers."""
+
+    raw: dict[_Raw, list[int]]
+    tally: TickTally
 
 
-def inflate(body: bytes, limits: Limits) -> Iterator[bytes]:
-    """The inflated bytes of all members, in pieces; zeros behind the last member are padding."""
-    if not body:
-        raise Unreadable("empty")
-    if body[:2] != b"\x1f\x8b":
-        raise Unreadable("not_gzip")
-    total = 0
-    rest = memoryview(body)
-    try:
-        while rest and rest[0]:
-            member = isal_zlib.decompressobj(wbits=31)
-            data: Any = rest
-            while not member.eof:
-                piece = member.decompress(data, _PIECE)
-                data = member.unconsumed_tail
-                if not piece and not data and not member.eof:
-                    raise Unreadable("truncated")
-                total += len(piece)
-                if total > limits.file_bytes:
-                    raise Unreadable("too_large")
-                yield piece
-            rest = memoryview(member.unused_data)
-    except isal_zlib.error as error:
-        raise Unreadable("corrupt", str(error)) from error
-    if rest and any(rest):
-        raise Unreadable("corrupt", "bytes behind the end")
+# What a second of the log belongs to: its Unix milliseconds and its tick.
+_Second = tuple[int, _Part]
+_NOWHERE: _Second = (0, _Part({}, TickTally()))
 
 
 class Decoder:
-    """Decodes files one after the other; keeps bounded tables of what it has met. Not thread-safe."""
+    """Decodes files one after the other; keeps bounded tables of what it has met. Not thread-safe.
+
+    `tick_seconds`: the distance of ticks. `stream_pattern`: its first group, or the whole match, names a line's stream.
+    `allow`: whether a stream is counted at all. `examples`: keep some rejected lines, without addresses.
+    """
 
     def __init__(
         self,
         *,
         tick_seconds: int = 15,
         stream_pattern: str = DEFAULT_STREAM_PATTERN,
-        limits: Limits = Limits(),  # noqa: B008
+        limits: Limits | None = None,
         examples: bool = False,
         allow: Callable[[str], bool] | None = None,
     ) -> None:
         self._tick = tick_seconds
-        self._search = re.compile(stream_pattern).search
-        self._limits = limits
+        pattern = re.compile(stream_pattern)
+        self._search = pattern.search
+        self._group = min(1, pattern.groups)
+        self._by_prefix = stream_pattern == DEFAULT_STREAM_PATTERN
+        self._limits = limits or Limits()
         self._examples = examples
         self._allow = allow
-        self._lines = msgspec.json.Decoder(_Line)
-        self._ips: dict[str, bool] = {}
-        self._devices: dict[str, str] = {}
-        self._fractions: dict[str, int] = {}
+        decoder = msgspec.json.Decoder(Line)
+        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._streams: dict[str, str] = {}
+        self._devices: dict[str | None, str] = {}
+        self._fractions: dict[str, int] = {}
+        self._labels: dict[str, str] = {}
+        self._addresses: set[str] = set()
 
-    def decode(self, body: bytes, *, latest_ms: int, oldest_ms: int) -> Tally:
-        """Count a file. Events later than `latest_ms` count there, those before `oldest_ms` are rejects (Unix ms)."""
+    def decode(self, body: bytes | Iterable[bytes], *, latest_ms: int, oldest_ms: int) -> Tally:
+        """Count a file's compressed bytes. Raises Unreadable, and nothing else.
+
+        Events later than `latest_ms` are counted there, those before `oldest_ms` are rejects (both Unix milliseconds).
+        """
         began = time.thread_time()
-        tally = Tally()
-        carry = b""
-        seconds: dict[str, Any] = {}
-        for piece in inflate(body, self._limits):
-            data = carry + piece
-            cut = data.rfind(b"\n") + 1
-            carry = data[cut:]
-            if len(carry) > self._limits.line_bytes:
-                raise Unreadable("line_too_long")
-            self._piece(data[:cut], tally, seconds, latest_ms, oldest_ms)
-        self._piece(carry, tally, seconds, latest_ms, oldest_ms)
-        times = [at for part in tally.ticks.values() for seen in part.viewers.values() for at in seen]
-        tally.newest_ms, tally.oldest_ms = max(times, default=0), min(times, default=0)
+        self._tally = Tally()
+        self._latest_ms, self._oldest_ms = latest_ms, oldest_ms
+        self._seconds: dict[str, _Second] = {}
+        self._ticks: dict[int, _Part] = {}
+        self._number = 0  # lines of the file so far, blank ones too
+        self._blank = self._bad = 0
+        self._read(inflate(body, self._limits.file_bytes))
+        tally, self._tally = self._tally, Tally()
+        self._close(tally)
         tally.seconds = time.thread_time() - began
         return tally
 
-    def _piece(self, data: bytes, tally: Tally, seconds: dict[str, Any], latest_ms: int, oldest_ms: int) -> None:
-        for line in data.split(b"\n"):
-            if not line.strip():
-                continue
-            tally.lines += 1
+    # Pieces
+
+    def _read(self, pieces: Iterable[bytes]) -> None:
+        """Count the lines of each piece where they are; what is left over begins the next piece's first line."""
+        carry, skipped = b"", 0
+        most = self._limits.line_bytes
+        for piece in pieces:
+            begin = 0
+            if carry or skipped:
+                begin = piece.find(b"\n") + 1
+                if skipped and not begin:
+                    skipped += len(piece)
+                    if skipped > _ENDLESS * most:
+                        raise Unreadable("line_too_long")
+                    continue
+                if skipped:
+                    self._skip()
+                elif begin:
+                    self._piece(carry + piece[:begin], 0)
+                skipped = 0
+            end = piece.rfind(b"\n") + 1
+            if end > begin:
+                self._piece(piece[:end], begin)
+            carry = piece[end:] if begin or not carry else carry + piece
+            if len(carry) > most:
+                carry, skipped = b"", len(carry)
+        if skipped:
+            raise Unreadable("line_too_long")
+        if carry:
+            self._piece(carry + b"\n", 0)
+
+    def _skip(self) -> None:
+        self._number += 1
+        self._tally.lines += 1
+        self._reject("line_too_long", self._number, b"")
+
+    def _piece(self, data: bytes, begin: int) -> None:
+        """Count the whole lines from `begin` on; all at once if each is one object, one by one if not."""
+        lines = object_lines(data, begin, len(data))
+        if lines and is_utf8(data) and not _has_longer(data, self._limits.line_bytes):
             try:
-                event = self._lines.decode(line)
-                reason = self._count(event, tally, latest_ms, oldest_ms)
+                rows = self._decode_lines(memoryview(data)[begin:])
             except (msgspec.MsgspecError, ValueError, RecursionError):
-                reason = self._why(line)
-            if reason:
-                tally.rejects[reason] = tally.rejects.get(reason, 0) + 1
-                if sum(tally.rejects.values()) > self._limits.bad_lines:
+                rows = []
+            if len(rows) == lines:
+                self._tally.lines += lines
+                self._count(rows, data, begin)
+                self._number += lines
+                return
+        self._lines_one_by_one(data[begin:])
+
+    def _lines_one_by_one(self, data: bytes) -> None:
+        most = self._limits.line_bytes
+        for line in data[:-1].split(b"\n"):
+            self._number += 1
+            if not line or line.isspace():
+                self._blank += 1
+                if self._blank > _BLANKS * self._limits.bad_lines:
                     raise Unreadable("too_many_bad_lines")
+                continue
+            self._tally.lines += 1
+            if len(line) > most:
+                self._reject("line_too_long", self._number, line)
+                continue
+            try:
+                row = self._decode(line)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                row = None
+            if row is None or not is_utf8(line):
+                self._reject(fault(line), self._number, line)
+            else:
+                self._number -= 1
+                self._count([row], line, 0)
+                self._number += 1
 
-    def _why(self, line: bytes) -> str:
-        try:
-            value = orjson.loads(line)
-        except ValueError:
-            return "not_json"
-        if not isinstance(value, dict):
-            return "not_an_object"
-        for name, reason in (
-            ("timestamp", "bad_timestamp"),
-            ("clientRequestPath", "bad_path"),
-            ("clientIP", "bad_client_ip"),
-        ):
-            if not isinstance(value.get(name), str):
-                return reason
-        return "bad_number"
+    # Lines
 
-    def _count(self, event: _Line, tally: Tally, latest_ms: int, oldest_ms: int) -> str:
-        found = _TIME.match(event.timestamp)
-        fraction = _FRACTION.fullmatch(event.timestamp[19:])
-        if not found or not fraction:
-            return "bad_timestamp"
-        y, mo, d, h, mi, s = map(int, found.groups())
-        if not (1 <= mo <= 12 and 1 <= d <= 31 and h < 24 and mi < 60 and s < 60 and y > 1970):
-            return "bad_timestamp"
-        at = calendar.timegm((y, mo, d, h, mi, s)) * 1000 + int((fraction[1] or "0").ljust(3, "0")[:3])
-        if at < oldest_ms:
-            return "too_old"
-        at = min(at, latest_ms)
-        stream = self._search(event.clientRequestPath)
+    def _count(self, rows: list[Line], data: bytes, begin: int) -> None:
+        """Count decoded lines; `data` is what they were decoded from, from `begin` on.
+
+        The hot loop: every table is a local name, and what a table does not know is looked up elsewhere.
+        """
+        streams, seconds, fractions = self._streams.get, self._seconds.get, self._fractions.get
+        devices = self._devices.get
+        known_labels, known_addresses = self._labels, self._addresses
+        for row in rows:
+            at = row.timestamp
+            stream = streams(row.clientRequestPath[:_STREAM_END])
+            second = seconds(at[:19])
+            fraction = fractions(at[19:])
+            if stream is None or second is None or fraction is None:
+                reason, stream, second, fraction = self._look(row)
+                if reason:
+                    self._reject_row(reason, row, rows, data[begin:])
+                    continue
+            base, part = second
+            agent = row.clientRequestUserAgent
+            viewer = (stream, row.clientIP, devices(agent) or self._device(agent), row.clientCountry or "XX")
+            milliseconds = base + fraction
+            viewers = part.tally.viewers
+            seen = viewers.get(viewer)
+            if seen is None:
+                if viewer[1] in known_addresses and viewer[3] in known_labels:
+                    viewers[viewer] = [milliseconds, milliseconds]
+                elif not self._see(viewers, viewer, milliseconds):
+                    self._reject_row("bad_client_ip", row, rows, data[begin:])
+                    continue
+            elif milliseconds > seen[1]:
+                seen[1] = milliseconds
+            elif milliseconds < seen[0]:
+                seen[0] = milliseconds
+            group = (stream, row.resourceID, row.cacheStatus, row.locationID, row.responseStatus)
+            sums = part.raw.get(group)
+            if sums is None:
+                sums = self._sums(part.raw, group)
+            sums[0] += 1
+            sums[1] += row.responseBytes or 0
+            wait = row.timeToFirstByteMs
+            if wait:
+                sums[2] += wait
+                sums[3] += 1
+
+    def _look(self, row: Line) -> tuple[str, str, _Second, int]:
+        """A line's stream and time where the tables do not have them; the reason first, if it is no event."""
+        fraction = self._fraction(row.timestamp[19:])
+        begin = second_ms(row.timestamp[:19]) if fraction is not None else None
+        if fraction is None or begin is None:
+            return "bad_timestamp", "", _NOWHERE, 0
+        stream = self._stream(row.clientRequestPath)
         if not stream:
-            return "no_stream"
-        try:
-            ipaddress.ip_address(event.clientIP)
-        except ValueError:
-            return "bad_client_ip"
-        part = tally.ticks.setdefault((at // 1000 // self._tick + 1) * self._tick, TickTally())
-        group = (
-            stream[1],
-            str(event.resourceID or 0),
-            event.cacheStatus or "UNKNOWN",
-            event.locationID or "unknown",
-            str(event.responseStatus or 0),
-        )
-        sums = part.groups.setdefault(group, [0, 0, 0, 0])
-        sums[0] += 1
-        sums[1] += event.responseBytes or 0
-        if event.timeToFirstByteMs:
-            sums[2] += event.timeToFirstByteMs
-            sums[3] += 1
-        seen = part.viewers.setdefault(
-            (stream[1], event.clientIP, device_type(event.clientRequestUserAgent or ""), event.clientCountry or "XX"),
-            [at, at],
-        )
-        seen[0], seen[1] = min(seen[0], at), max(seen[1], at)
-        tally.events += 1
-        tally.bytes += event.responseBytes or 0
-        return ""
+            return "no_stream", "", _NOWHERE, 0
+        if self._allow is not None and not self._allow(stream):
+            return "stream_not_allowed", "", _NOWHERE, 0
+        at = begin + fraction
+        if at < self._oldest_ms:
+            return "too_old", "", _NOWHERE, 0
+        if self._by_prefix and row.clientRequestPath[1 : _STREAM_END - 1] == stream:
+            _remember(self._streams, row.clientRequestPath[:_STREAM_END], stream)
+        if self._oldest_ms <= begin and begin + 999 <= self._latest_ms:
+            second = (begin, self._part(begin))
+            _remember(self._seconds, row.timestamp[:19], second)
+            return "", stream, second, fraction
+        at = min(at, self._latest_ms)
+        return "", stream, (at, self._part(at)), 0
+
+    def _fraction(self, text: str) -> int | None:
+        """The milliseconds of what follows a timestamp's seconds; None when that is not how UTC is written."""
+        known = self._fractions.get(text)
+        if known is None:
+            known = fraction_ms(text)
+            if known is not None:
+                _remember(self._fractions, text, known)
+        return known
+
+    def _stream(self, path: str) -> str:
+        found = self._search(path)
+        return clean(found[self._group] or "") if found else ""
+
+    def _device(self, agent: str | None) -> str:
+        device = device_type(agent or "")
+        if agent is None or len(agent) <= _MEMO_LENGTH:
+            _remember(self._devices, agent, device)
+        return device
+
+    def _part(self, at_ms: int) -> _Part:
+        tick = (at_ms // 1000 // self._tick + 1) * self._tick
+        part = self._ticks.get(tick)
+        if part is None:
+            part = self._ticks[tick] = _Part({}, TickTally())
+        return part
+
+    def _see(self, viewers: dict[ViewerSeen, list[int]], viewer: ViewerSeen, at_ms: int) -> bool:
+        """Count a viewer whose address or country is not known yet; false when the IP is none."""
+        stream, ip, device, country = viewer
+        if ip not in self._addresses:
+            if not is_address(ip):
+                return False
+            if len(self._addresses) >= _MEMO_ENTRIES:
+                self._addresses.clear()
+            self._addresses.add(ip)
+        seen = viewers.setdefault((stream, ip, device, self._label(country)), [at_ms, at_ms])
+        seen[0] = min(seen[0], at_ms)
+        seen[1] = max(seen[1], at_ms)
+        return True
+
+    def _sums(self, raw: dict[_Raw, list[int]], group: _Raw) -> list[int]:
+        """The sums of a group that the tick does not have as it stands in the line; its labels are cleaned first."""
+        stream, cdn, cache, pop, status = group
+        cleaned = (stream, cdn, self._label(cache or "UNKNOWN"), self._label(pop or "unknown"), status)
+        return raw.setdefault(cleaned, [0, 0, 0, 0])
+
+    def _label(self, text: str) -> str:
+        """The text as a label value, one string object for all that are equal."""
+        known = self._labels.get(text)
+        if known is None:
+            known = clean(text)
+            known = self._labels.get(known, known)
+            _remember(self._labels, known, known)
+        return known
+
+    # Rejects
+
+    def _reject_row(self, reason: str, row: Line, rows: list[Line], data: bytes) -> None:
+        if not self._wants_example(reason):
+            self._reject(reason, 0, b"")
+            return
+        place = next(place for place, other in enumerate(rows) if other is row)
+        self._reject(reason, self._number + place + 1, data.split(b"\n")[place])
+
+    def _reject(self, reason: str, number: int, line: bytes) -> None:
+        rejects = self._tally.rejects
+        if self._wants_example(reason):
+            self._tally.examples.append(Example(number, reason, excerpt(line)))
+        rejects[reason] = rejects.get(reason, 0) + 1
+        if reason not in HEALTHY_REJECTS:
+            self._bad += 1
+            if self._bad > self._limits.bad_lines:
+                raise Unreadable("too_many_bad_lines")
+
+    def _wants_example(self, reason: str) -> bool:
+        return self._examples and self._tally.rejects.get(reason, 0) < _EXAMPLES
+
+    def _close(self, tally: Tally) -> None:
+        """Sum up what the ticks hold."""
+        for tick, part in self._ticks.items():
+            if not part.raw:
+                continue
+            tally.ticks[tick] = part.tally
+            for (stream, cdn, cache, pop, status), sums in part.raw.items():
+                group = (stream, str(cdn or 0), cache or "UNKNOWN", pop or "unknown", str(status or 0))
+                add_sums(part.tally.groups, group, sums)
+                tally.events += sums[0]
+                tally.bytes += sums[1]
+        times = [seen for part in tally.ticks.values() for seen in part.viewers.values()]
+        tally.oldest_ms = min((first for first, _ in times), default=0)
+        tally.newest_ms = max((last for _, last in times), default=0)
+        self._ticks, self._seconds = {}, {}
+
+
+def _remember(table: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(table) >= _MEMO_ENTRIES:
+        table.clear()
+    table[key] = value
+
+
+def _has_longer(data: bytes, most: int) -> bool:
+    return len(data) > most and any(len(line) > most for line in data.split(b"\n"))

@@ -10,6 +10,18 @@ Group = tuple[str, str, str, str, str]
 ViewerSeen = tuple[str, str, str, str]
 
 
+def add_sums(groups: dict[Group, list[int]], group: Group, sums: list[int]) -> None:
+    """Add a group's sums to those that there are; `sums` itself is not kept."""
+    own = groups.get(group)
+    if own is None:
+        groups[group] = sums.copy()
+    else:
+        own[0] += sums[0]
+        own[1] += sums[1]
+        own[2] += sums[2]
+        own[3] += sums[3]
+
+
 @dataclass(slots=True)
 class TickTally:
     """What happened before one tick and after the one before it.
@@ -24,12 +36,7 @@ class TickTally:
     def merge(self, other: TickTally) -> None:
         """Add another tally of the same tick."""
         for group, sums in other.groups.items():
-            own = self.groups.get(group)
-            if own is None:
-                self.groups[group] = list(sums)
-            else:
-                for place, amount in enumerate(sums):
-                    own[place] += amount
+            add_sums(self.groups, group, sums)
         for viewer, (first, last) in other.viewers.items():
             seen = self.viewers.get(viewer)
             if seen is None:

@@ -22,7 +22,7 @@ from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.series import SeriesTable, series_key, split_key
-from cdn77_exporter.core.tally import Tally, TickTally
+from cdn77_exporter.core.tally import Group, Tally, TickTally, add_sums
 from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
@@ -35,7 +35,6 @@ _METADATA_SECONDS = 600
 _MAX_KNOWN_IPS = 65_536
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 
-Group = tuple[str, str, str, str, str]
 Locate = Callable[[str], tuple[str, str]]
 
 
@@ -112,6 +111,10 @@ class Timeline:
         """The first tick after an instant (Unix seconds)."""
         return int(seconds // self._tick + 1) * self._tick
 
+    def _at_or_after(self, tick: int) -> int:
+        """A tick of an earlier process on this one's grid: TICK_SECONDS may have been changed between them."""
+        return -(-tick // self._tick) * self._tick
+
     # Taking in
 
     def absorb(self, file: LogFile, tally: Tally) -> Absorbed:
@@ -125,7 +128,7 @@ class Timeline:
             due = max(due, counted)
             self._hold(counted, part)
         if due:
-            due = max(due, self._first_emission, self.emitted + self._tick)
+            due = max(due, self._first_emission, self._after(self.emitted))
         self._files.append(CountedFile(file.key, file.etag, due, file.size, file.modified_ms))
         return Absorbed(due, late, late_seconds)
 
@@ -138,12 +141,7 @@ class Timeline:
             if stream is OTHER and group[0] != OTHER:
                 self.streams.refused += sums[0]
             own = (stream, *group[1:])
-            total = held.groups.get(own)
-            if total is None:
-                held.groups[own] = list(sums)
-            else:
-                for place, amount in enumerate(sums):
-                    total[place] += amount
+            add_sums(held.groups, own, sums)
         if part.viewers:
             held.rows.append(self._rows(part))
 
@@ -195,7 +193,7 @@ class Timeline:
 
     def _writable_from(self, now_ms: int) -> int:
         oldest = now_ms / 1000 - max(FOLD_SECONDS, self._rules.backfill_seconds)
-        return max(self._first_emission, self.emitted + self._tick, self._after(oldest))
+        return max(self._first_emission, self._after(self.emitted), self._after(oldest))
 
     def _next_tick(self, limit: int, now_ms: int) -> int | None:
         tick = self.settled + self._tick
@@ -354,6 +352,7 @@ class Timeline:
             series_new=new,
             series=self.series.take_changes(new),
             pending=self.series.pending(),
+            waits=[(slot, *wait) for slot, wait in self._waits.items()],
             viewers=self.viewers.take_changes(),
             held=held,
             held_until=self.settled,
@@ -373,18 +372,20 @@ class Timeline:
         self.emitted = meta["emitted"]
         self.acknowledged = meta.get("acknowledged", 0)
         self._next_request = meta["next_request"]
+        # What was never written is known from the state, so a new series may have its zeros on ticks that the earlier
+        # process wrote for others: the floor of padding is that of the first process, the floor of emission is not.
+        self.floor = self._at_or_after(meta["floor"])
+        self._first_emission = max(self.floor + self._tick, self._at_or_after(meta["first_emission"]))
         if self.emitted:
-            self.floor = self._first_emission = self._after(self.emitted)
-        else:
-            self.floor = -(-meta["floor"] // self._tick) * self._tick
-            self._first_emission = max(self.floor + self._tick, -(-meta["first_emission"] // self._tick) * self._tick)
+            self._first_emission = self._after(self.emitted)
         self._profiles.restore(
             Profile(stream, device, country, place) for _, stream, device, country, place in snapshot.profiles
         )
         self.series.restore(snapshot.series, snapshot.pending, self.emitted)
+        self._waits = {slot: (wait_ms, waited) for slot, wait_ms, waited in snapshot.waits}
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
         for tick, encoded in snapshot.held.items():
-            self._restore_held(-(-tick // self._tick) * self._tick, encoded)
+            self._restore_held(self._at_or_after(tick), encoded)
         self.streams.restore(labels[0] for _, labels in map(split_key, self.series.keys()))
         self._correct_gauges()
 
@@ -392,9 +393,7 @@ class Timeline:
         groups, rows = msgspec.msgpack.decode(encoded, type=tuple[list[tuple[Group, list[int]]], bytes])
         held = self._held.setdefault(max(tick, self.settled + self._tick), _Held())
         for group, sums in groups:
-            total = held.groups.setdefault(group, [0, 0, 0, 0])
-            for place, amount in enumerate(sums):
-                total[place] += amount
+            add_sums(held.groups, group, sums)
         if rows:
             held.rows.append(np.frombuffer(rows, SEEN))
         self.streams.restore(group[0] for group, _ in groups)

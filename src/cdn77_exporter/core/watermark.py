@@ -75,10 +75,7 @@ class Watermark:
         """
         now_ms = self._listed_ms
         live = [shard for shard in self.shards.values() if self._is_live(shard, now_ms)]
-        if live:
-            found = min(shard.newest_ms for shard in live)
-        else:
-            found = now_ms - self._lag_ms
+        found = min(shard.newest_ms for shard in live) if live else now_ms - self._lag_ms
         self.value_ms = max(self.value_ms, min(found, now_ms))
         return self.value_ms
 

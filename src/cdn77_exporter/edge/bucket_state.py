@@ -2,8 +2,8 @@
 
 The database is in memory; a commit is done when its journal object is written. An object is only ever created, never
 replaced (`If-None-Match: *`), and its name holds its number: of two processes that write number N, one fails, and must
-end. What is not a commit (what was acknowledged, what was deleted) goes along with the next commit; losing it means only
-that it is done again, to no effect.
+end. What is not a commit (what was acknowledged, what was deleted) goes along with the next commit; losing it means
+only that it is done again, to no effect.
 """
 
 from __future__ import annotations

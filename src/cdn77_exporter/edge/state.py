@@ -36,6 +36,7 @@ CREATE TABLE series (
     slot INTEGER PRIMARY KEY, key TEXT NOT NULL, value REAL NOT NULL DEFAULT 0,
     changed INTEGER NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0, live INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE pending (slot INTEGER PRIMARY KEY, value REAL NOT NULL);
+CREATE TABLE waits (slot INTEGER PRIMARY KEY, total_ms INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE viewer_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, level INTEGER NOT NULL, rows BLOB NOT NULL);
 CREATE TABLE held (tick INTEGER PRIMARY KEY, tally BLOB NOT NULL);
 CREATE TABLE shards (name TEXT PRIMARY KEY, newest_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
@@ -173,6 +174,7 @@ class Database:
             profiles=profiles,
             series=self._series(),
             pending=list(select("SELECT slot, value FROM pending")),
+            waits=list(select("SELECT slot, total_ms, count FROM waits")),
             viewer_runs=map(self._unseal, select("SELECT rows FROM viewer_runs ORDER BY level DESC, id")),
             held={tick: self._unseal((tally,)) for tick, tally in select("SELECT tick, tally FROM held")},
             shards=list(select("SELECT name, newest_ms, seen_ms FROM shards")),
@@ -206,6 +208,8 @@ class Database:
         )
         self._execute("DELETE FROM pending")
         self._each("INSERT INTO pending VALUES (?, ?)", changes.pending)
+        self._execute("DELETE FROM waits")
+        self._each("INSERT INTO waits VALUES (?, ?, ?)", changes.waits)
         if changes.viewers:
             self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (_seal(changes.viewers),))
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))

@@ -1,15 +1,16 @@
 """The lease of a bucket's logs: of two exporters on one bucket, the second stands by.
 
 The lease is an upload that is begun and never completed, so that the bucket stays free of objects that are not logs;
-its key names the owner. Who wants it begins an upload of its own only when there is no other, looks again, and withdraws
-when there is another one after all: so at most one goes on. The owner renews it by beginning the next upload before it
-ends the last. Expiry is judged by whoever waits, on its own monotonic clock: uploads that have not changed for
-`LEASE_SECONDS` belong to a process that is gone.
+its key names the owner. Who wants it begins an upload of its own only when there is no other, looks again, and
+withdraws when there is another one after all: so at most one goes on. The owner renews it by beginning the next upload
+before it ends the last. Expiry is judged by whoever waits, on its own monotonic clock: uploads that have not changed
+for `LEASE_SECONDS` belong to a process that is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable
@@ -112,10 +113,9 @@ class Lease:
         """Renew the lease until the stop; LeaseLost when another process has ended it."""
         while self._upload is not None and not stop.is_set():
             await self._pause(stop, RENEW_SECONDS)
-            try:
+            # The lister says what is wrong; who cannot reach the bucket cannot count either.
+            with contextlib.suppress(Transient, Misconfigured):
                 await self._renew()
-            except (Transient, Misconfigured):
-                pass  # the lister says what is wrong; who cannot reach the bucket cannot count either
 
     async def _renew(self) -> None:
         old = self._upload
@@ -143,7 +143,5 @@ class Lease:
         """Give the lease up, so that a stand-by need not wait for its end."""
         upload, self._upload = self._upload, None
         if upload is not None:
-            try:
+            with contextlib.suppress(Transient, Misconfigured):  # else it ends by itself
                 await self.bucket.abort_upload(self._key, upload)
-            except (Transient, Misconfigured):
-                pass  # it ends by itself

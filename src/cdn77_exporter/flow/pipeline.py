@@ -43,7 +43,7 @@ class Pipeline:
     delivered: Channel[Receipt] = field(default_factory=lambda: Channel(2, "delivered"))
 
     async def run(self) -> None:
-        """Until the stop signal was given and everything under way is done; raises what the first failed stage raised."""
+        """Until the stop signal was given and all under way is done; raises what the first failed stage raised."""
         fetching = InOrder(
             self.fetcher,
             key=lambda file: file.shard,

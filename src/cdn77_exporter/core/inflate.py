@@ -1,0 +1,70 @@
+"""gzip members to inflated pieces of bounded size, whatever the file claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from isal import isal_zlib
+
+from cdn77_exporter.core.errors import Unreadable
+
+#: Inflated bytes at a time: smaller costs speed, larger costs memory and stalls.
+PIECE_BYTES = 128 * 1024
+# What is given to the inflater at a time, for it copies what it has not used yet.
+_INPUT_BYTES = 24 * 1024
+_GZIP = 31  # window bits that ask for a gzip header and trailer
+
+
+def inflate(body: bytes | Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """The inflated bytes of all members of a gzip file, whole or in parts, in pieces of at most `PIECE_BYTES`.
+
+    Zeros behind the last member are padding (RFC 1952 leaves that open; gzip itself ignores them). Raises Unreadable:
+    `empty`, `not_gzip`, `truncated`, `corrupt`, or `too_large` when more than `most_bytes` come out.
+    """
+    parts = _slices(body)
+    begin = next(parts, b"")
+    while 0 < len(begin) < 2:
+        more = next(parts, b"")
+        if not more:
+            break
+        begin += more
+    if not begin:
+        raise Unreadable("empty")
+    if begin[:2] != b"\x1f\x8b":
+        raise Unreadable("not_gzip")
+    try:
+        yield from _members(begin, parts, most_bytes)
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub does not say what it is
+        raise Unreadable("corrupt", str(error)) from error
+
+
+def _slices(body: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    for part in (body,) if isinstance(body, bytes | bytearray | memoryview) else body:
+        view = memoryview(part)
+        for begin in range(0, len(view), _INPUT_BYTES):
+            yield bytes(view[begin : begin + _INPUT_BYTES])
+
+
+def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[bytes]:
+    left = most_bytes
+    while True:
+        member = isal_zlib.decompressobj(wbits=_GZIP)
+        while not member.eof:
+            piece = member.decompress(data, PIECE_BYTES)
+            data = member.unconsumed_tail
+            left -= len(piece)
+            if left < 0:
+                raise Unreadable("too_large")
+            if piece:
+                yield piece
+            if not data and not member.eof and len(piece) < PIECE_BYTES:
+                data = next(parts, b"")
+                if not data:
+                    raise Unreadable("truncated")
+        data = member.unused_data
+        while not data.strip(b"\0"):
+            data = next(parts, b"")
+            if not data:
+                return
+        if data[0] == 0:
+            raise Unreadable("corrupt", "bytes behind the padding")

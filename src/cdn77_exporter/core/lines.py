@@ -1,0 +1,136 @@
+"""What a line must look like to be an event, what is wrong with one that is none, and what of it may be shown."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import orjson
+
+from cdn77_exporter.core.masking import Masker
+
+#: Counts above this are not exact in a sample, which is a float.
+MAX_COUNT = 2**53
+#: Longer label values are cut.
+LABEL_LENGTH = 128
+
+_EXCERPT = 120  # characters
+_ADDRESS_LENGTH = 64  # an IPv6 address with a zone; the zone has no limit of its own
+_OPEN, _CLOSE = b"{}"
+_NOT_IN_LABELS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", re.ASCII)
+_FRACTION = re.compile(r"(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII)
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
+_ADDRESS_FIELD = re.compile(r'("(?:clientIP|clientRequestXForwardedFor)"\s*:\s*)"[^"]*"?')
+_NEEDED = (("timestamp", "bad_timestamp"), ("clientRequestPath", "bad_path"), ("clientIP", "bad_client_ip"))
+_TEXTS = ("cacheStatus", "locationID", "clientCountry", "clientRequestUserAgent")
+_MASK = Masker()
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class Line(msgspec.Struct, gc=False):
+    """The fields that count, of the 39 that a line has; what may be missing is optional, so that null is no zero."""
+
+    timestamp: str
+    clientRequestPath: str  # noqa: N815
+    clientIP: str  # noqa: N815
+    responseBytes: _Count | None = 0  # noqa: N815
+    timeToFirstByteMs: _Count | None = 0  # noqa: N815
+    resourceID: _Count | None = 0  # noqa: N815
+    responseStatus: _Count | None = 0  # noqa: N815
+    cacheStatus: str | None = ""  # noqa: N815
+    locationID: str | None = ""  # noqa: N815
+    clientCountry: str | None = ""  # noqa: N815
+    clientRequestUserAgent: str | None = ""  # noqa: N815
+
+
+def object_lines(data: bytes, begin: int, end: int) -> int:
+    """How many lines there are from `begin` to `end`, if each begins with { and ends with }; else 0.
+
+    A newline cannot stand in a JSON string. So when such lines are as many as the objects that are found in them, no
+    line holds two, and no object spans two lines. (`bytes.count` of the two pairs says the same, five times as slowly.)
+    """
+    if end - begin < 3 or data[begin] != _OPEN or data[end - 2 : end] != b"}\n":
+        return 0
+    lines, last = 1, end - 1
+    find = data.find
+    place = find(b"\n", begin)
+    while place < last:
+        if data[place - 1] != _CLOSE or data[place + 1] != _OPEN:
+            return 0
+        lines += 1
+        place = find(b"\n", place + 1)
+    return lines
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether all of it is UTF-8; the typed decoder does not look into the fields that it skips."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def fault(line: bytes) -> str:
+    """Why the typed decoder refused a line: one of `model.REJECT_REASONS`."""
+    try:
+        value = orjson.loads(line)
+    except ValueError:
+        return "not_json"
+    if not isinstance(value, dict):
+        return "not_an_object"
+    for name, reason in _NEEDED:
+        if not isinstance(value.get(name), str):
+            return reason
+    if any(not isinstance(value.get(name, ""), str | None) for name in _TEXTS):
+        return "bad_text"
+    return "bad_number"
+
+
+def second_ms(text: str) -> int | None:
+    """The Unix milliseconds of a date and time down to the second; None when there is no such instant."""
+    found = _SECOND.fullmatch(text)
+    if not found:
+        return None
+    year, month, day, hour, minute, second = map(int, found.groups())
+    try:
+        return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()) * 1000
+    except ValueError:
+        return None
+
+
+def fraction_ms(text: str) -> int | None:
+    """The milliseconds that follow a timestamp's seconds; None when that is not how UTC is written (ISO 8601)."""
+    found = _FRACTION.fullmatch(text)
+    return int((found[1] or "").ljust(3, "0")[:3]) if found else None
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address as `ipaddress` has them."""
+    if _IPV4.fullmatch(text):  # ten times as fast
+        return True
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return len(text) <= _ADDRESS_LENGTH
+
+
+def clean(text: str) -> str:
+    """A label value: control characters and lone surrogates replaced, cut to `LABEL_LENGTH` characters."""
+    text = text[:LABEL_LENGTH]
+    return text if text.isascii() and text.isprintable() else _NOT_IN_LABELS.sub("\ufffd", text)
+
+
+def excerpt(line: bytes) -> str:
+    """The begin of a line as it may be shown: addresses masked, what cannot be printed replaced."""
+    shown = _ADDRESS_FIELD.sub(r'\1"***"', line[: 4 * _EXCERPT].decode("utf-8", "replace"))
+    return clean(_MASK(shown)[:_EXCERPT])
