@@ -10,12 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import uvloop
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.decode import Limits
-from cdn77_exporter.core.errors import Misconfigured, StateError, StateLocked, Transient
+from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.bucket_state import BucketState
@@ -34,11 +35,9 @@ from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, Fi
 from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.telemetry import Telemetry
+from cdn77_exporter.upkeep import Upkeep
 
 _STANDBY_SECONDS = 2.0
-_UPKEEP_SECONDS = 5.0
-_PRUNE_EVERY = 120  # rounds of upkeep
-_LAG_SAMPLE_SECONDS = 0.05
 
 
 def run(settings: Settings) -> int:
@@ -47,6 +46,8 @@ def run(settings: Settings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_Service(settings, telemetry).run())
+    except ConfigError:
+        raise  # the command line says what is wrong
     except StateError as error:
         telemetry("service_crashed", stage="state", error=f"{error}; {error.remedy}", traceback="")
     except Exception as error:  # whatever it was is said before the process ends
@@ -78,9 +79,9 @@ class _Service:
                 await stack.enter_async_context(StatusServer(settings.http_addr, telemetry))
             bucket = await stack.enter_async_context(self._bucket())
             state = await self._open_state(bucket, clock, stop)
-            lease = Lease(bucket, lease_prefix(settings.s3_prefix), clock, telemetry, telemetry.problems)
             if state is not None:
                 stack.callback(state.close)
+                lease = self._lease(bucket, state, clock)
                 if await lease.take(stop):
                     if isinstance(state, BucketState):
                         state = await self._reopened(bucket, stack)
@@ -99,13 +100,14 @@ class _Service:
         stop: asyncio.Event,
     ) -> bool:
         """Run the pipeline to its end; False when it was cut short."""
-        pipeline, geoip, timeline = await self._build(stack, bucket, state, clock, stop)
+        upkeep = await self._build(stack, bucket, state, clock, stop)
+        upkeep.watch()
         try:
             async with deadline, asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._upkeep(pipeline, state, bucket, clock, geoip, timeline), name="upkeep")
-                tasks.create_task(self._measure_lag(stop), name="lag")
+                tasks.create_task(upkeep.run(), name="upkeep")
+                tasks.create_task(upkeep.measure_lag(), name="lag")
                 tasks.create_task(lease.keep(stop), name="lease")
-                tasks.create_task(pipeline.run(), name="pipeline")
+                tasks.create_task(upkeep.pipeline.run(), name="pipeline")
         except TimeoutError:
             return False  # what is not committed stays in the bucket
         finally:
@@ -140,6 +142,7 @@ class _Service:
             region=settings.s3_region,
             ca_bundle=settings.s3_ca_bundle,
             concurrency=settings.download_concurrency,
+            most_bytes=settings.max_object_bytes,
         )
 
     def _writer(self) -> RemoteWriter:
@@ -154,6 +157,13 @@ class _Service:
             client_cert=settings.prometheus_client_cert,
             client_key=settings.prometheus_client_key,
         )
+
+    def _lease(self, bucket: S3Bucket, state: State, clock: Clock) -> Lease:
+        """A state file is locked, so a lease that carries its name is one of a process that is gone."""
+        lease = Lease(bucket, lease_prefix(self.settings.s3_prefix), clock, self.telemetry, self.telemetry.problems)
+        if state.database.path != ":memory:":
+            lease.own("state-" + blake2b(b"lease", key=state.database.secret_key(), digest_size=8).hexdigest())
+        return lease
 
     # State
 
@@ -234,7 +244,7 @@ class _Service:
 
     async def _build(
         self, stack: AsyncExitStack, bucket: S3Bucket, state: State, clock: Clock, stop: asyncio.Event
-    ) -> tuple[Pipeline, GeoIp, Timeline]:
+    ) -> Upkeep:
         settings, telemetry = self.settings, self.telemetry
         telemetry.problems.solved("standby")
         writer = await stack.enter_async_context(self._writer())
@@ -270,95 +280,11 @@ class _Service:
             fetcher=Fetcher(bucket, state, context),
             decoder=FileDecoder(decoder, state, context),
             aggregator=Aggregator(timeline, state, context, thread, keeps_state=settings.state_path != "off"),
-            pusher=Pusher(writer, state, context, settings.push_retry_seconds),
+            pusher=Pusher(writer, state, context, settings.push_retry_seconds, leaves=settings.state_path != "off"),
             deleter=Deleter(bucket, state, context, keep),
         )
-        self._watch(pipeline, timeline, clock)
-        return pipeline, geoip, timeline
-
-    def _watch(self, pipeline: Pipeline, timeline: Timeline, clock: Clock) -> None:
-        context, watch = pipeline.context, self.telemetry.watch
-        for channel in (pipeline.listed, pipeline.fetched, pipeline.tallied, pipeline.batched, pipeline.delivered):
-            watch("queue_depth", channel.__len__, stage=channel.name)
-        watch("files_in_memory", lambda: context.places.taken)
-        watch("pending_files", lambda: len(context.claims))
-        watch("watermark_timestamp_seconds", lambda: context.watermark.value_ms / 1000)
-        watch("watermark_lag_seconds", lambda: _lag(context.watermark.value_ms, clock.now_ms()))
-        watch("series", lambda: len(timeline.series))
-        watch("streams", lambda: len(timeline.streams))
-        watch("viewers", lambda: len(timeline.viewers))
-        watch("limited_requests", lambda: timeline.streams.refused)
-        watch("clock_skew_seconds", lambda: clock.skew_ms / 1000)
-        watch("commit_seconds", lambda: context.extra.get("commit_seconds"))
-        for name in ("outbox_requests", "outbox_bytes", "ledger_files", "files_set_aside"):
-            watch(name, _extra(context, name))
-
-    # Beside the pipeline
-
-    async def _upkeep(
-        self, pipeline: Pipeline, state: State, bucket: S3Bucket, clock: Clock, geoip: GeoIp, timeline: Timeline
-    ) -> None:
-        """What has to be looked at now and then: the clock, the GeoIP file, the ledger, the bounds."""
-        context = pipeline.context
-        limits = {"MAX_STREAMS": 0, "MAX_SERIES": 0}
-        rounds = 0
-        while not context.stop.is_set():
-            self._compare_clock(bucket, clock)
-            if await asyncio.to_thread(geoip.refresh):
-                await pipeline.aggregator.between_steps(timeline.forget_places)
-            counts = await state.counts()
-            context.extra.update(
-                outbox_requests=counts["requests"],
-                outbox_bytes=counts["bytes"],
-                ledger_files=counts["counted"] + counts["done"] + counts["aside"],
-                files_set_aside=counts["aside"],
-            )
-            self._look_at_limits(timeline, limits)
-            if rounds % _PRUNE_EVERY == 0:
-                hours = self.settings.lookback_hours + 48
-                with suppress(Transient):
-                    await state.prune(clock.now_ms() - int(hours * 3_600_000))
-            rounds += 1
-            with suppress(TimeoutError):
-                await asyncio.wait_for(context.stop.wait(), _UPKEEP_SECONDS)
-
-    def _compare_clock(self, bucket: S3Bucket, clock: Clock) -> None:
-        if bucket.server_ms is None:
-            return
-        server_ms, bucket.server_ms = bucket.server_ms, None
-        if clock.compare(server_ms):
-            self.telemetry.problems.solved("clock")
-        else:
-            self.telemetry("clock_skewed", skew_seconds=round(clock.skew_ms / 1000, 1))
-            self.telemetry.problems.found(
-                "clock", f"this machine's clock is {clock.skew_ms / 1000:.0f} s off the bucket's; synchronise it (NTP)"
-            )
-
-    def _look_at_limits(self, timeline: Timeline, said: dict[str, int]) -> None:
-        """Say it when a bound makes new requests count under another name than their own."""
-        bounds = {"MAX_STREAMS": self.settings.max_streams, "MAX_SERIES": self.settings.max_series}
-        refused = {"MAX_STREAMS": timeline.streams.refused, "MAX_SERIES": timeline.overflowed}
-        for limit, count in refused.items():
-            if count and not said[limit]:
-                self.telemetry("limit_reached", limit=limit, value=bounds[limit], refused=count)
-            said[limit] = count
-
-    async def _measure_lag(self, stop: asyncio.Event) -> None:
-        """How late the event loop is: how much longer than asked a short sleep takes."""
-        loop = asyncio.get_running_loop()
-        while not stop.is_set():
-            due = loop.time() + _LAG_SAMPLE_SECONDS
-            await asyncio.sleep(_LAG_SAMPLE_SECONDS)
-            self.telemetry.loop_lag.observe(loop.time() - due)
+        return Upkeep(settings, telemetry, pipeline, timeline, state, bucket, clock, geoip)
 
 
 def _reveal(secret: Secret | None) -> Callable[[], str] | None:
     return secret.reveal if secret else None
-
-
-def _lag(value_ms: int, now_ms: int) -> float | None:
-    return (now_ms - value_ms) / 1000 if value_ms > 0 else None
-
-
-def _extra(context: Context, name: str) -> Callable[[], float | None]:
-    return lambda: context.extra.get(name)

@@ -440,6 +440,14 @@ _PUSH = (
         (_one("requests_set_aside_total"),),
     ),
     Event(
+        "outbox_left",
+        Level.WARNING,
+        (Field("requests", _N, "committed requests that the receiver does not have yet"),),
+        "The stop came while the receiver did not answer. The state keeps the requests, and the next "
+        "start sends them first.",
+        "Start the service again on the same state, and see that the receiver is up.",
+    ),
+    Event(
         "receiver_misconfigured",
         Level.ERROR,
         (_ERROR, _REMEDY),

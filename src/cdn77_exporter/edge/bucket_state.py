@@ -56,6 +56,8 @@ class BucketState(State):
         self._snapshot = number
         self._writer = secrets.token_hex(8)
         self._steps: list[tuple[str, list[Any]]] = []
+        # A commit that is tried again must have the same bytes: the first attempt may have arrived after all.
+        self._encoded: tuple[Changes, bytes, int] | None = None
         self._fresh = fresh
         self._turn = asyncio.Lock()
 
@@ -89,10 +91,12 @@ class BucketState(State):
     async def commit(self, changes: Changes) -> None:
         """Durable when the journal object is written; LeaseLost when another process has written one of its number."""
         async with self._turn:
-            body = await self.run(self._encode, changes)
+            if self._encoded is None or self._encoded[0] is not changes:
+                self._encoded = (changes, await self.run(self._encode, changes), len(self._steps))
+            _, body, steps = self._encoded
             await self._append(self._number + 1, body)
             self._number += 1
-            self._steps = []
+            self._encoded, self._steps = None, self._steps[steps:]
             await self.run(self.database.commit, changes)
         if self._number - self._snapshot >= _SNAPSHOT_EVERY:
             await self.save()

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from cdn77_exporter.core.errors import LeaseLost, Misconfigured, Transient
 from cdn77_exporter.flow.ports import Clock, Problems, Report
+from cdn77_exporter.flow.retry import pause
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
@@ -56,6 +57,11 @@ class Lease:
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(8)}")
     jitter: Callable[[], float] = random
     _upload: str | None = None
+    _sole: bool = False  # nobody else can carry this owner's name
+
+    def own(self, name: str) -> None:
+        """Carry a name that only one process at a time can have: what is held under it is of one that is gone."""
+        self.owner, self._sole = name, True
 
     @property
     def _key(self) -> str:
@@ -74,7 +80,7 @@ class Lease:
                 if held != seen:
                     seen, since = held, self.clock.monotonic()
                 left = LEASE_SECONDS - (self.clock.monotonic() - since)
-                if not held or left <= 0:
+                if left <= 0 or all(self._sole and key == self._key for key, _ in held):
                     if await self._begin(held):
                         return True
                 elif not said:
@@ -84,8 +90,9 @@ class Lease:
                 self.report("setting_doubtful", setting="S3_ACCESS_KEY", doubt=f"no lease: {error}; {error.remedy}")
                 return True
             except Transient as error:
+                self.report("poll_failed", error=str(error), remedy="the lease is asked for again")
                 self.problems.found("bucket", f"{error}; it is tried again")
-            await self._pause(stop, _WAIT_SECONDS * (0.5 + self.jitter()))
+            await pause(self.clock, stop, _WAIT_SECONDS * (0.5 + self.jitter()))
         return False
 
     def _holder(self, held: list[tuple[str, str]]) -> str:
@@ -112,7 +119,7 @@ class Lease:
     async def keep(self, stop: asyncio.Event) -> None:
         """Renew the lease until the stop; LeaseLost when another process has ended it."""
         while self._upload is not None and not stop.is_set():
-            await self._pause(stop, RENEW_SECONDS)
+            await pause(self.clock, stop, RENEW_SECONDS)
             # The lister says what is wrong; who cannot reach the bucket cannot count either.
             with contextlib.suppress(Transient, Misconfigured):
                 await self._renew()
@@ -129,15 +136,6 @@ class Lease:
                 await self.release()
                 self.report("lease_lost", error="another process has taken the lease", holder=others[0])
                 raise LeaseLost("another process has taken the lease of the bucket")
-
-    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
-        stopped = asyncio.ensure_future(stop.wait())
-        slept = asyncio.ensure_future(self.clock.sleep(seconds))
-        try:
-            await asyncio.wait({stopped, slept}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-            slept.cancel()
 
     async def release(self) -> None:
         """Give the lease up, so that a stand-by need not wait for its end."""

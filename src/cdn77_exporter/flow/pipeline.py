@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.flow.channel import Channel
@@ -41,6 +42,11 @@ class Pipeline:
     tallied: Channel[CountableFile] = field(default_factory=lambda: Channel(16, "tallied"))
     batched: Channel[Batch] = field(default_factory=lambda: Channel(1, "batched"))
     delivered: Channel[Receipt] = field(default_factory=lambda: Channel(2, "delivered"))
+
+    @property
+    def channels(self) -> tuple[Channel[Any], ...]:
+        """From the first to the last."""
+        return (self.listed, self.fetched, self.tallied, self.batched, self.delivered)
 
     async def run(self) -> None:
         """Until the stop signal was given and all under way is done; raises what the first failed stage raised."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from cdn77_exporter.core.errors import Transient
+from cdn77_exporter.flow.ports import Clock
 
 #: The longest wait that another side can ask for; every wait has a bound.
 RETRY_AFTER_MOST = 300.0
@@ -74,3 +76,14 @@ async def retry(
             if on_retry is not None:
                 on_retry(attempt, error, wait)
         await clock_sleep(wait)
+
+
+async def pause(clock: Clock, stop: asyncio.Event, seconds: float) -> None:
+    """Wait, or until the stop."""
+    stopped = asyncio.ensure_future(stop.wait())
+    slept = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({stopped, slept}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        slept.cancel()

@@ -29,7 +29,7 @@ from cdn77_exporter.flow.ports import (
     Receives,
     Report,
 )
-from cdn77_exporter.flow.retry import Backoff
+from cdn77_exporter.flow.retry import Backoff, pause
 
 T = TypeVar("T")
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
@@ -125,16 +125,8 @@ class Lister:
                         context.let_go(file)
                     else:
                         await outbox.put(file)
-                await self._pause(self.interval - (context.clock.monotonic() - began))
-
-    async def _pause(self, seconds: float) -> None:
-        stop = asyncio.ensure_future(self.context.stop.wait())
-        sleep = asyncio.ensure_future(self.context.clock.sleep(max(0.0, seconds)))
-        try:
-            await asyncio.wait({stop, sleep}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-            sleep.cancel()
+                left = self.interval - (context.clock.monotonic() - began)
+                await pause(context.clock, context.stop, max(0.0, left))
 
     async def _poll(self) -> list[LogFile]:
         context = self.context
@@ -362,27 +354,43 @@ class Aggregator:
 # push
 
 
+class _LeftForLaterError(Exception):
+    """The stop came while the receiver did not answer."""
+
+
 @dataclass(slots=True)
 class Pusher:
-    """Sends committed requests in their order, each until it is done or given up."""
+    """Sends committed requests in their order, each until it is done or given up.
+
+    `leaves`: a stop does not wait for a receiver that does not answer; the state keeps what is owed.
+    """
 
     receiver: Receives
     ledger: Ledger
     context: Context
     give_up_seconds: float
+    leaves: bool = False
     _owed: bool = False  # something was refused that no later tick has made good yet
 
     async def run(self, inbox: Channel[Batch], outbox: Channel[Receipt]) -> None:
         """First what an earlier process left, then batch after batch."""
         async with outbox:
-            left = await self.ledger.outbox()
-            if left:
-                tick = max(tick for _, tick, _ in left)
-                requests = [Request(number, at, samples, b"") for number, at, samples in left]
-                await self._push(Batch(requests, tick), outbox, resent=True)
-            await outbox.put(Receipt(0))  # what was acknowledged before may still be in the bucket
-            async for batch in inbox:
-                await self._push(batch, outbox, resent=False)
+            try:
+                await self._push_all(inbox, outbox)
+            except _LeftForLaterError:
+                async for _ in inbox:  # committed too, and after what is left
+                    pass
+                self.context.report("outbox_left", requests=len(await self.ledger.outbox()))
+
+    async def _push_all(self, inbox: Channel[Batch], outbox: Channel[Receipt]) -> None:
+        left = await self.ledger.outbox()
+        if left:
+            tick = max(tick for _, tick, _ in left)
+            requests = [Request(number, at, samples, b"") for number, at, samples in left]
+            await self._push(Batch(requests, tick), outbox, resent=True)
+        await outbox.put(Receipt(0))  # what was acknowledged before may still be in the bucket
+        async for batch in inbox:
+            await self._push(batch, outbox, resent=False)
 
     async def _push(self, batch: Batch, outbox: Channel[Receipt], *, resent: bool) -> None:
         context = self.context
@@ -462,7 +470,16 @@ class Pusher:
             else:
                 context.problems.solved("receiver")
                 return True
-            await context.clock.sleep(wait)
+            if self.leaves and context.stop.is_set():
+                raise _LeftForLaterError
+            await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; a stop that leaves the rest for later ends the wait."""
+        if not self.leaves:
+            return await self.context.clock.sleep(seconds)
+        await pause(self.context.clock, self.context.stop, seconds)
+        return None
 
 
 # delete

@@ -1,0 +1,151 @@
+"""What goes on beside the pipeline: its gauges, and what has to be looked at now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from cdn77_exporter.core.errors import Transient
+from cdn77_exporter.core.timeline import Timeline
+from cdn77_exporter.edge.clock import Clock
+from cdn77_exporter.edge.geoip import GeoIp
+from cdn77_exporter.edge.s3 import S3Bucket
+from cdn77_exporter.edge.state import State
+from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.stages import Context
+from cdn77_exporter.settings import Settings
+from cdn77_exporter.telemetry import Telemetry
+
+_UPKEEP_SECONDS = 5.0
+_PRUNE_EVERY = 120  # rounds of upkeep
+_LAG_SAMPLE_SECONDS = 0.05
+# What counting allocates is freed by reference counts. The default of 700 makes the collector walk over millions of
+# series and viewers again and again for nothing.
+_COLLECT_AFTER = 20_000
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """Looks after one run of the pipeline until its stop."""
+
+    settings: Settings
+    telemetry: Telemetry
+    pipeline: Pipeline
+    timeline: Timeline
+    state: State
+    bucket: S3Bucket
+    clock: Clock
+    geoip: GeoIp
+    _said: dict[str, int] = field(default_factory=dict)
+    _fault: str = ""
+
+    async def run(self) -> None:
+        """The clock, the GeoIP file, the secrets, the ledger and the bounds, every few seconds."""
+        context = self.pipeline.context
+        self._say_geoip(new=self.geoip.available)
+        gc.collect()
+        gc.freeze()  # what is there now stays; the collector need not look at it again
+        gc.set_threshold(_COLLECT_AFTER, 20, 50)
+        rounds = 0
+        while not context.stop.is_set():
+            self._compare_clock()
+            await self._refresh_geoip()
+            for variable in await asyncio.to_thread(self.settings.changed_secrets):
+                self.telemetry("secret_reloaded", setting=variable)
+            await self._count_ledger(context)
+            self._look_at_limits()
+            if rounds % _PRUNE_EVERY == 0:
+                hours = self.settings.lookback_hours + 48
+                with suppress(Transient):
+                    await self.state.prune(self.clock.now_ms() - int(hours * 3_600_000))
+            rounds += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(context.stop.wait(), _UPKEEP_SECONDS)
+
+    async def measure_lag(self) -> None:
+        """How late the event loop is: how much longer than asked a short sleep takes."""
+        loop = asyncio.get_running_loop()
+        while not self.pipeline.context.stop.is_set():
+            due = loop.time() + _LAG_SAMPLE_SECONDS
+            await asyncio.sleep(_LAG_SAMPLE_SECONDS)
+            self.telemetry.loop_lag.observe(loop.time() - due)
+
+    async def _refresh_geoip(self) -> None:
+        new = await asyncio.to_thread(self.geoip.refresh)
+        if new:
+            await self.pipeline.aggregator.between_steps(self.timeline.forget_places)
+        self._say_geoip(new=new)
+
+    def _say_geoip(self, *, new: bool) -> None:
+        path = str(self.settings.geoip_db_path)
+        if new:
+            self.telemetry("geoip_loaded", path=path, build_epoch=self.geoip.build_epoch, kind=self.geoip.kind)
+            self.telemetry.problems.solved("geoip")
+        elif self.geoip.fault and self.geoip.fault != self._fault:
+            self.telemetry("geoip_failed", path=path, error=self.geoip.fault)
+            if not self.geoip.available:
+                words = (
+                    f"the GeoIP database {path} cannot be read ({self.geoip.fault}); regions are unknown until it can"
+                )
+                self.telemetry.problems.found("geoip", words)
+        self._fault = self.geoip.fault
+
+    def _compare_clock(self) -> None:
+        server_ms, self.bucket.server_ms = self.bucket.server_ms, None
+        if server_ms is None:
+            return
+        if self.clock.compare(server_ms):
+            self.telemetry.problems.solved("clock")
+        else:
+            seconds = self.clock.skew_ms / 1000
+            self.telemetry("clock_skewed", skew_seconds=round(seconds, 1))
+            words = f"this machine's clock is {seconds:.0f} s off the bucket's; synchronise it (NTP)"
+            self.telemetry.problems.found("clock", words)
+
+    async def _count_ledger(self, context: Context) -> None:
+        counts = await self.state.counts()
+        context.extra.update(
+            outbox_requests=counts["requests"],
+            outbox_bytes=counts["bytes"],
+            ledger_files=counts["counted"] + counts["done"] + counts["aside"],
+            files_set_aside=counts["aside"],
+        )
+
+    def _look_at_limits(self) -> None:
+        """Say it when a bound makes new requests count under another name than their own."""
+        bounds = {"MAX_STREAMS": self.settings.max_streams, "MAX_SERIES": self.settings.max_series}
+        refused = {"MAX_STREAMS": self.timeline.streams.refused, "MAX_SERIES": self.timeline.overflowed}
+        for limit, count in refused.items():
+            if count and not self._said.get(limit):
+                self.telemetry("limit_reached", limit=limit, value=bounds[limit], refused=count)
+            self._said[limit] = count
+
+    def watch(self) -> None:
+        """Have the gauges read from where their values are."""
+        context, timeline, clock = self.pipeline.context, self.timeline, self.clock
+        watch = self.telemetry.watch
+        for channel in self.pipeline.channels:
+            watch("queue_depth", channel.__len__, stage=channel.name)
+        watch("files_in_memory", lambda: context.places.taken)
+        watch("pending_files", lambda: len(context.claims))
+        watch("watermark_timestamp_seconds", lambda: context.watermark.value_ms / 1000)
+        watch("watermark_lag_seconds", lambda: _lag(context.watermark.value_ms, clock.now_ms()))
+        watch("series", lambda: len(timeline.series))
+        watch("streams", lambda: len(timeline.streams))
+        watch("viewers", lambda: len(timeline.viewers))
+        watch("limited_requests", lambda: timeline.streams.refused)
+        watch("clock_skew_seconds", lambda: clock.skew_ms / 1000)
+        watch("commit_seconds", lambda: context.extra.get("commit_seconds"))
+        for name in ("outbox_requests", "outbox_bytes", "ledger_files", "files_set_aside"):
+            watch(name, _extra(context, name))
+
+
+def _lag(value_ms: int, now_ms: int) -> float | None:
+    return (now_ms - value_ms) / 1000 if value_ms > 0 else None
+
+
+def _extra(context: Context, name: str) -> Callable[[], float | None]:
+    return lambda: context.extra.get(name)
