@@ -17,7 +17,7 @@ from cdn77_exporter.core.tally import Tally, TickTally
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
-from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.claims import Claims
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.stages import (
@@ -739,6 +739,30 @@ def test_a_passing_failure_is_retried_with_growing_waits() -> None:
         assert [(one["attempt"], one["error"]) for one in retries] == [(1, "503"), (2, "reset"), (3, "429")]
         assert "receiver" in dict(bench.trouble.ever)
         assert not bench.trouble.now
+
+    simulate(main())
+
+
+def test_a_stop_leaves_what_the_receiver_does_not_take() -> None:
+    """After the stop one failed attempt is enough: nothing is receipted, and the state still has every request."""
+
+    async def main() -> None:
+        bench = _Bench()
+        bench.counted(requests=[_request(1, TICK), _request(2, TICK)])
+        receiver = _Scripted(Transient("503"), Transient("503"), Transient("503"))
+        inbox, outbox = Channel[Batch](4, "in"), Channel[Receipt](4, "out")
+        pusher = Pusher(receiver, bench.state, bench.context, 3600, leaves=True)
+        running = asyncio.create_task(pusher.run(inbox, outbox))
+        await asyncio.sleep(0)
+        bench.stop.set()
+        async with inbox:
+            await inbox.put(Batch([_request(3, TICK)], TICK))
+        await running
+        assert len(receiver.bodies) <= 2
+        assert [number for number, _, _ in bench.database.outbox()] == [1, 2]
+        assert bench.said.of("outbox_left") == [{"requests": 2}]
+        with pytest.raises(Closed):
+            await outbox.get()
 
     simulate(main())
 

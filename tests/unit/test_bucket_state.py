@@ -1,0 +1,162 @@
+"""State in the bucket: what is committed is there again after any end, and two writers never mix."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from cdn77_exporter.core.changes import Changes, CountedFile, Request
+from cdn77_exporter.core.errors import LeaseLost, StateError, Transient
+from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.edge import bucket_state
+from cdn77_exporter.edge.bucket_state import BucketState
+from tests.support.fake_bucket import FakeBucket
+
+PREFIX = "state/exporter"
+
+
+class _Objects(FakeBucket):
+    """A bucket in which a write may arrive although its answer is lost."""
+
+    lose_answers = 0
+
+    async def put(self, key: str, body: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> str:
+        etag = await super().put(key, body, if_none_match=if_none_match, if_match=if_match)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise Transient("the answer was lost")
+        return etag
+
+
+def _changes(number: int) -> Changes:
+    meta = {"settled": 15 * number, "emitted": 15 * number, "next_request": number + 1}
+    return Changes(
+        meta=meta,
+        profiles=[],
+        series_new=[(number, f"key-{number}")],
+        series=[(number, float(number), 15, 15, True)],
+        pending=[],
+        waits=[(number, 10, 2)],
+        viewers=b"",
+        held={},
+        held_until=0,
+        shards=[("1", number, number)],
+        files=[CountedFile(f"file-{number}", "etag", 15 * number, 1, 1)],
+        requests=[Request(number, 15 * number, 1, b"body-%d" % number)],
+    )
+
+
+async def _content(bucket: FakeBucket) -> tuple[object, ...]:
+    """All that a process finds that opens the state now."""
+    state = await BucketState.open(bucket, PREFIX)
+    try:
+        snapshot = state.database.load()
+        assert snapshot is not None
+        files = [LogFile(f"file-{number}", "etag", 1, 1) for number in range(50)]
+        known = await state.known(files)
+        return snapshot.meta, list(snapshot.series), snapshot.waits, await state.outbox(), known, await state.counts()
+    finally:
+        state.close()
+
+
+@pytest.mark.parametrize("every", [1, 3, 1000])
+async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever snapshots are written, whoever opens the state finds all commits and the steps before them."""
+    monkeypatch.setattr(bucket_state, "_SNAPSHOT_EVERY", every)
+    bucket = FakeBucket()
+    state = await BucketState.open(bucket, PREFIX)
+    for number in range(8):
+        await state.commit(_changes(number))
+        await state.mark_done([number - 1], 15 * number)
+        await state.mark_deleted([(f"file-{number - 2}", "etag")])
+    await state.commit(msgspec.structs.replace(_changes(8), files=[]))
+    state.close()
+    meta, series, waits, outbox, known, counts = await _content(bucket)
+    assert isinstance(meta, dict)
+    assert meta["emitted"] == 15 * 8
+    assert meta["acknowledged"] == 15 * 7
+    assert isinstance(series, list)
+    assert [value for _, value, *_ in series] == [float(number) for number in range(9)]
+    assert waits == [(8, 10, 2)]
+    assert outbox == [(7, 105, 1), (8, 120, 1)]
+    assert known == {(f"file-{number}", "etag") for number in range(8)}
+    assert isinstance(counts, dict)
+    assert (counts["counted"], counts["done"]) == (2, 6)
+
+
+async def test_a_write_whose_answer_is_lost_is_no_other_process() -> None:
+    """A commit that arrived, but was not answered, may be tried again, also after other steps."""
+    bucket = _Objects()
+    state = await BucketState.open(bucket, PREFIX)
+    bucket.lose_answers = 1
+    changes = _changes(0)
+    with pytest.raises(Transient):
+        await state.commit(changes)
+    await state.mark_done([], 0)
+    await state.commit(changes)
+    await state.commit(_changes(1))
+    state.close()
+    assert (await _content(bucket))[3] == [(0, 0, 1), (1, 15, 1)]
+
+
+async def test_of_two_writers_one_ends() -> None:
+    """Two processes that believe in the same state cannot both commit."""
+    bucket = FakeBucket()
+    first = await BucketState.open(bucket, PREFIX)
+    second = await BucketState.open(bucket, PREFIX)
+    await first.commit(_changes(0))
+    with pytest.raises(LeaseLost):
+        await second.commit(_changes(0))
+    for state in (first, second):
+        state.close()
+
+
+async def _keys(bucket: FakeBucket) -> list[str]:
+    pages: AsyncIterator[list[str]] = bucket.list_keys(PREFIX)
+    return [key async for page in pages for key in page]
+
+
+async def test_damage_is_said_and_never_counted_from() -> None:
+    """Each object of the state cut short, replaced by garbage, or gone from the middle is an error with a way out."""
+    bucket = FakeBucket()
+    state = await BucketState.open(bucket, PREFIX)
+    for number in range(4):
+        await state.commit(_changes(number))
+    state.close()
+    keys = await _keys(bucket)
+    assert len(keys) == 5
+    for key in keys:
+        found = await bucket.get(key)
+        assert found is not None
+        body = found[0]
+        for damaged in (b"", body[: len(body) // 2], b"garbage", body[:-1]):
+            await bucket.put(key, damaged)
+            with pytest.raises(StateError) as caught:
+                await BucketState.open(bucket, PREFIX)
+            assert PREFIX in str(caught.value)
+            assert caught.value.remedy
+        await bucket.put(key, body)
+    middle = sorted(key for key in keys if "journal" in key)[1]
+    await bucket.remove(middle)
+    with pytest.raises(StateError, match="missing"):
+        await BucketState.open(bucket, PREFIX)
+
+
+async def test_many_steps_at_once_stay_in_order() -> None:
+    """Steps that come while a commit is under way are in the next entry, none lost and none twice."""
+    bucket = FakeBucket()
+    state = await BucketState.open(bucket, PREFIX)
+    for number in range(4):
+        await state.commit(_changes(number))
+    await asyncio.gather(
+        state.commit(_changes(4)), state.mark_done([0, 1], 15), state.mark_deleted([("file-1", "etag")])
+    )
+    await state.commit(_changes(5))
+    state.close()
+    _, _, _, outbox, _, counts = await _content(bucket)
+    assert outbox == [(2, 30, 1), (3, 45, 1), (4, 60, 1), (5, 75, 1)]
+    assert isinstance(counts, dict)
+    assert counts["done"] == 1
