@@ -1,0 +1,243 @@
+"""`cdn77-exporter inspect`: decodes local log files as the service would, and says what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cdn77_exporter.commands.inspection import Inspection, Pieces, inspect_file, shown
+from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.settings import VARIABLES
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+#: The settings that are honoured when they are set: those that decide what a line and a file are.
+HONOURED = ("MAX_FILE_BYTES", "MAX_LINE_BYTES", "MAX_BAD_LINES", "STREAM_PATTERN", "TICK_SECONDS")
+STANDARD_INPUT = "-"
+
+_READ_BYTES = 64 * 1024
+_SPOOL_BYTES = 1024 * 1024  # of the standard input that stay in memory
+_PATIENCE_SECONDS = 2.0  # work that is quicker has no progress bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Decodes local log files as the service would and says what is in them. It needs no network and no "
+        f"configuration; {', '.join(HONOURED[:-1])} and {HONOURED[-1]} are honoured when they are set."
+    )
+    parser.epilog = (
+        "As in the service, events older than seven days are rejected (too_old) and events later than the current time "
+        "are counted as of now. The seven days end at the current time; for a file without an event of the last seven "
+        "days they end at its newest event, so that old files can be looked at too. "
+        "Exit codes: 0 every file was read, 1 a file is unreadable or not there, 2 usage or configuration."
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a file, a folder (every *.gz in it), or - for standard input"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--top", type=_top, default=10, metavar="N", help="how many streams to list, those with most requests (10)"
+    )
+    parser.add_argument(
+        "--now", type=_instant_ms, metavar="TIME", help="take this for the current time, such as 2026-01-10T14:49:28Z"
+    )
+
+
+def _top(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def _instant_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-01-10T14:49:28Z") from None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the files and print what they hold; the exit code."""
+    settings = honoured_settings()
+    if STANDARD_INPUT in arguments.paths and sys.stdin.isatty():
+        raise ConfigError(["The standard input is a terminal; name a file, or pipe one in."])
+    now_ms = time.time_ns() // 1_000_000 if arguments.now is None else arguments.now
+    decoder = Decoder(
+        tick_seconds=settings["TICK_SECONDS"],
+        stream_pattern=settings["STREAM_PATTERN"],
+        limits=Limits(settings["MAX_FILE_BYTES"], settings["MAX_LINE_BYTES"], settings["MAX_BAD_LINES"]),
+        examples=not arguments.json,
+    )
+    inspection = Inspection()
+    paths = list(_files(arguments.paths, inspection))
+    with _no_collector(), _Bar(paths) as bar:
+        for path in paths:
+            _inspect(inspection, decoder, path, now_ms, settings["TICK_SECONDS"] * 1000, bar.advance)
+    if arguments.json:
+        from cdn77_exporter.commands.inspection_json import to_json  # noqa: PLC0415 - each form imports its own
+
+        sys.stdout.write(to_json(inspection, arguments.top))
+    else:
+        from cdn77_exporter.commands.inspection_text import show  # noqa: PLC0415 - each form imports its own
+
+        show(inspection, arguments.top)
+    return 1 if inspection.unreadable else 0
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Tallies are full of small containers without cycles; to look for cycles among them costs a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def honoured_settings() -> dict[str, Any]:
+    """The values of `HONOURED`; raises ConfigError with every fault."""
+    values: dict[str, Any] = {}
+    faults = []
+    for variable in VARIABLES:
+        if variable.name in HONOURED:
+            text = os.environ.get(variable.name, "").strip() or variable.default or ""
+            try:
+                values[variable.name] = variable.parse(text)
+            except ValueError as error:
+                faults.append(f"{variable.name} {str(error).replace('; ', '; expected ', 1)}.")
+    if faults:
+        raise ConfigError(faults)
+    return values
+
+
+# Files
+
+
+def _files(paths: list[str], inspection: Inspection) -> Iterator[str]:
+    """The files that the paths name, a folder's in the order of their names; what is not there is said."""
+    for path in paths:
+        if path == STANDARD_INPUT or not Path(path).is_dir():
+            yield path
+            continue
+        found = sorted(_in_folder(path, inspection))
+        if not found:
+            _say(f"{path}: there is no *.gz file in this folder")
+        yield from found
+
+
+def _in_folder(folder: str, inspection: Inspection) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        _refuse(inspection, error.filename or folder, error)
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (str(Path(parent, name)) for name in names if name.endswith(".gz"))
+
+
+def _inspect(
+    inspection: Inspection, decoder: Decoder, path: str, now_ms: int, tick_ms: int, advance: Callable[[int], None]
+) -> None:
+    pieces = _standard_input(advance) if path == STANDARD_INPUT else _file(path, advance)
+    try:
+        inspect_file(inspection, decoder, path, pieces, now_ms, tick_ms)
+    except OSError as error:
+        _refuse(inspection, path, error)
+
+
+def _file(path: str, advance: Callable[[int], None]) -> Pieces:
+    def pieces() -> Iterator[bytes]:
+        with Path(path).open("rb", buffering=0) as file:
+            while piece := file.read(_READ_BYTES):
+                advance(len(piece))
+                yield piece
+
+    return pieces
+
+
+def _standard_input(advance: Callable[[int], None]) -> Pieces:
+    """The standard input, which can be read only once: what has been read is kept, as long as it is wanted."""
+    import tempfile  # noqa: PLC0415 - only for this
+
+    kept = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - it goes with the last reference
+
+    def pieces() -> Iterator[bytes]:
+        kept.seek(0)
+        while piece := kept.read(_READ_BYTES):
+            yield piece
+        while piece := sys.stdin.buffer.read(_READ_BYTES):
+            advance(len(piece))
+            kept.write(piece)
+            yield piece
+
+    return pieces
+
+
+def _refuse(inspection: Inspection, path: str, error: OSError) -> None:
+    missing = isinstance(error, FileNotFoundError)
+    inspection.unreadable.append((path, "not_found" if missing else "cannot_be_opened"))
+    _say(f"{path}: " + ("there is no such file" if missing else f"cannot be read: {error.strerror or error}"))
+
+
+def _say(text: str) -> None:
+    print(shown(text), file=sys.stderr)
+
+
+class _Bar:
+    """A progress bar over the bytes of all files, on a terminal only and for work that takes its time."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = paths
+        self._wanted = sys.stderr.isatty()
+        self._due = time.monotonic() + _PATIENCE_SECONDS
+        self._done = 0
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        """So many more bytes have been read."""
+        if not self._wanted:
+            return
+        self._done += count
+        if self._progress is None:
+            if time.monotonic() < self._due:
+                return
+            self._progress = self._begin()
+        self._progress.update(self._progress.task_ids[0], completed=self._done)
+
+    def _begin(self) -> Progress:
+        from rich.console import Console  # noqa: PLC0415 - most work is done before this is needed
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
+        progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        total = None if STANDARD_INPUT in self._paths else sum(map(_size, self._paths))
+        progress.add_task("reading", total=total)
+        progress.start()
+        return progress
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,171 @@
+"""What `inspect` has found in some files: sums over all of them, and what was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import nlargest
+from os import fsencode
+
+from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.errors import Unreadable
+from cdn77_exporter.core.tally import Example, Tally
+
+#: The contract's age at which an event is no longer counted.
+AGE_MS = 7 * 24 * 3600 * 1000
+#: Rejected lines that are kept to be shown, of each reason and over all files.
+EXAMPLES = 5
+
+# Viewers are told apart up to here, that memory stays bounded (some 250 MB); what is found then is a least number.
+_MOST_SEEN = 3_000_000
+
+Pieces = Callable[[], Iterator[bytes]]
+
+
+@dataclass(slots=True)
+class StreamSums:
+    """What one stream has had."""
+
+    requests: int = 0
+    bytes: int = 0
+    viewers: int = 0
+
+
+@dataclass(slots=True)
+class Inspection:
+    """Sums over the files so far; nothing in it grows with the number of lines."""
+
+    files: int = 0
+    lines: int = 0
+    events: int = 0
+    bytes: int = 0
+    ahead: int = 0  # events that are later than the current time
+    oldest_ms: int = 0  # 0 without an event
+    newest_ms: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # path and reason
+    streams: dict[str, StreamSums] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)  # requests, as in the next two
+    caches: dict[str, int] = field(default_factory=dict)
+    pops: dict[str, int] = field(default_factory=dict)
+    viewers: int = 0
+    devices: dict[str, int] = field(default_factory=dict)  # viewers, as in the next
+    countries: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[tuple[str, Example]]] = field(default_factory=dict)  # by reason, with the file's path
+    # Hashes of viewers, and of viewers with their device or country: sixty-four bits tell a million apart for certain
+    # enough (the odds of one error are 1 to 37 million), in a third of the memory.
+    _seen: set[int] = field(default_factory=set)
+
+    @property
+    def viewers_complete(self) -> bool:
+        """Whether all viewers have been told apart; if not, their numbers are least numbers."""
+        return len(self._seen) < _MOST_SEEN
+
+    def top_streams(self, count: int) -> list[tuple[str, StreamSums]]:
+        """So many of the streams, those with most requests first."""
+        return nlargest(count, self.streams.items(), key=lambda entry: (entry[1].requests, entry[0]))
+
+    def add(self, path: str, tally: Tally, ahead_tick: int) -> None:
+        """Add one file; what is counted at `ahead_tick` was later than the current time."""
+        self.lines += tally.lines
+        self.events += tally.events
+        self.bytes += tally.bytes
+        if tally.events:
+            self.oldest_ms = min(self.oldest_ms or tally.oldest_ms, tally.oldest_ms)
+            self.newest_ms = max(self.newest_ms, tally.newest_ms)
+        for reason, count in tally.rejects.items():
+            _add(self.rejects, reason, count)
+        for example in tally.examples:
+            of_reason = self.examples.setdefault(example.reason, [])
+            if len(of_reason) < EXAMPLES:
+                of_reason.append((path, example))
+        for tick, part in tally.ticks.items():
+            for (stream, _, cache, pop, status), sums in part.groups.items():
+                requests = sums[0]
+                own = self.streams.get(stream)
+                if own is None:
+                    own = self.streams[stream] = StreamSums()
+                own.requests += requests
+                own.bytes += sums[1]
+                _add(self.statuses, status, requests)
+                _add(self.caches, cache, requests)
+                _add(self.pops, pop, requests)
+                if tick == ahead_tick:
+                    self.ahead += requests
+            self._add_viewers(part.viewers)
+
+    def _add_viewers(self, viewers: Iterable[tuple[str, str, str, str]]) -> None:
+        seen = self._seen
+        for stream, ip, device, country in viewers:
+            if len(seen) >= _MOST_SEEN:
+                return
+            viewer = hash((stream, ip))
+            if viewer not in seen:
+                seen.add(viewer)
+                self.viewers += 1
+                self.streams[stream].viewers += 1
+            by_device, by_country = hash((viewer, device)), hash((viewer, 1, country))
+            if by_device not in seen:
+                seen.add(by_device)
+                _add(self.devices, device, 1)
+            if by_country not in seen:
+                seen.add(by_country)
+                _add(self.countries, country, 1)
+
+
+def _add(counts: dict[str, int], name: str, count: int) -> None:
+    counts[name] = counts.get(name, 0) + count
+
+
+def largest(counts: dict[str, int], count: int) -> dict[str, int]:
+    """So many of the entries, the largest first."""
+    return dict(nlargest(count, counts.items(), key=lambda entry: (entry[1], entry[0])))
+
+
+def shown(path: str) -> str:
+    """A path as it may be printed, whatever bytes it is made of."""
+    text = fsencode(path).decode("utf-8", "replace")
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def decode_file(decoder: Decoder, pieces: Pieces, now_ms: int, tick_ms: int) -> tuple[Tally, int]:
+    """A file's tally, and the tick at which events later than the current time are counted in it.
+
+    `pieces` gives the file's bytes from the beginning each time that it is called. Raises Unreadable.
+    """
+    # The current time is rounded up to a tick, that what is later is counted at a tick where nothing else can be.
+    latest_ms = (now_ms // tick_ms + 1) * tick_ms
+    ahead_tick = (latest_ms + tick_ms) // 1000
+    tally = decoder.decode(pieces(), latest_ms=latest_ms, oldest_ms=0)
+    oldest_ms = _newest_ms(tally, now_ms, ahead_tick) - AGE_MS
+    if tally.events and tally.oldest_ms < oldest_ms:
+        # Only now it is known which lines are too old. That is rare, so they are read again rather than remembered.
+        tally = decoder.decode(pieces(), latest_ms=latest_ms, oldest_ms=oldest_ms)
+    return tally, ahead_tick
+
+
+def _newest_ms(tally: Tally, now_ms: int, ahead_tick: int) -> int:
+    """The time at which the seven days of a file end: now, but for a file without an event of the last seven days.
+
+    When most of a file is ahead of the clock, it is rather the clock that is wrong, and the file is of now.
+    """
+    past = [tick for tick in tally.ticks if tick < ahead_tick]
+    ahead = tally.ticks.get(ahead_tick)
+    requests_ahead = sum(sums[0] for sums in ahead.groups.values()) if ahead else 0
+    if not past or 2 * requests_ahead > tally.events:
+        return now_ms
+    newest_ms = max(past) * 1000
+    return newest_ms if newest_ms < now_ms - AGE_MS else now_ms
+
+
+def inspect_file(
+    inspection: Inspection, decoder: Decoder, path: str, pieces: Pieces, now_ms: int, tick_ms: int
+) -> None:
+    """Decode a file and add it, or why it could not be read."""
+    inspection.files += 1
+    try:
+        tally, ahead_tick = decode_file(decoder, pieces, now_ms, tick_ms)
+    except Unreadable as error:
+        inspection.unreadable.append((path, error.reason))
+    else:
+        inspection.add(path, tally, ahead_tick)
