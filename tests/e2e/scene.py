@@ -52,9 +52,9 @@ class Bucket:
         """Put an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=body)
 
-    def keys(self) -> list[str]:
-        """All keys."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+    def keys(self, prefix: str = "") -> list[str]:
+        """All keys, or those under a prefix."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", ())]
 
     def end_uploads(self) -> None:
@@ -143,7 +143,7 @@ class Scene:
 
     def settle(self, seconds: float = 90) -> None:
         """Wait until every file was counted, acknowledged and deleted."""
-        self.exporter.wait_until(lambda: not self.bucket.keys(), seconds, "an empty bucket")
+        self.exporter.wait_until(lambda: not self.bucket.keys(PREFIX), seconds, "a bucket without log files")
 
     # Comparisons
 
@@ -193,15 +193,20 @@ class Scene:
 
     def check_nothing_refused(self) -> None:
         """Prometheus took every sample of every request."""
-        assert self.refused | self.prometheus.refused() == {}
+        refused = self.refused | self.prometheus.refused()
+        assert not refused, refused
 
-    def check_complete(self, truth: Truth) -> None:
-        """Everything that holds at the end of any run without loss of state."""
+    def check_numbers(self, truth: Truth) -> None:
+        """Counters, what a query makes of them, and the last windows are true."""
         self.check_counters(truth)
         self.check_increase(truth)
         self.check_last_windows(truth)
+
+    def check_complete(self, truth: Truth) -> None:
+        """Everything that holds at the end of any run without loss of state."""
+        self.check_numbers(truth)
         self.check_nothing_refused()
-        assert self.bucket.keys() == []
+        assert self.bucket.keys(PREFIX) == []
 
 
 def _by_tick(samples: Mapping[Labels, list[tuple[int, float]]]) -> dict[int, Values]:
