@@ -15,15 +15,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cdn77_exporter.commands.inspection import Inspection, Pieces, inspect_file, shown
-from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.settings import VARIABLES
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 #: The settings that are honoured when they are set: those that decide what a line and a file are.
 HONOURED = ("MAX_FILE_BYTES", "MAX_LINE_BYTES", "MAX_BAD_LINES", "STREAM_PATTERN", "TICK_SECONDS")
+DEFAULT_TICK_SECONDS = 15
 STANDARD_INPUT = "-"
 
 _READ_BYTES = 64 * 1024
@@ -75,17 +75,23 @@ def run(arguments: argparse.Namespace) -> int:
     if STANDARD_INPUT in arguments.paths and sys.stdin.isatty():
         raise ConfigError(["The standard input is a terminal; name a file, or pipe one in."])
     now_ms = time.time_ns() // 1_000_000 if arguments.now is None else arguments.now
+    tick_seconds: int = settings.get("TICK_SECONDS", DEFAULT_TICK_SECONDS)
+    usual = Limits()
     decoder = Decoder(
-        tick_seconds=settings["TICK_SECONDS"],
-        stream_pattern=settings["STREAM_PATTERN"],
-        limits=Limits(settings["MAX_FILE_BYTES"], settings["MAX_LINE_BYTES"], settings["MAX_BAD_LINES"]),
+        tick_seconds=tick_seconds,
+        stream_pattern=settings.get("STREAM_PATTERN", DEFAULT_STREAM_PATTERN),
+        limits=Limits(
+            file_bytes=settings.get("MAX_FILE_BYTES", usual.file_bytes),
+            line_bytes=settings.get("MAX_LINE_BYTES", usual.line_bytes),
+            bad_lines=settings.get("MAX_BAD_LINES", usual.bad_lines),
+        ),
         examples=not arguments.json,
     )
     inspection = Inspection()
     paths = list(_files(arguments.paths, inspection))
     with _no_collector(), _Bar(paths) as bar:
         for path in paths:
-            _inspect(inspection, decoder, path, now_ms, settings["TICK_SECONDS"] * 1000, bar.advance)
+            _inspect(inspection, decoder, path, now_ms, tick_seconds * 1000, bar.advance)
     if arguments.json:
         from cdn77_exporter.commands.inspection_json import to_json  # noqa: PLC0415 - each form imports its own
 
@@ -108,14 +114,18 @@ def _no_collector() -> Iterator[None]:
 
 
 def honoured_settings() -> dict[str, Any]:
-    """The values of `HONOURED`; raises ConfigError with every fault."""
+    """Those of `HONOURED` that are set, by their names; raises ConfigError with every fault."""
+    given = {name: text.strip() for name in HONOURED if (text := os.environ.get(name, "")).strip()}
+    if not given:
+        return {}
+    from cdn77_exporter.settings import VARIABLES  # noqa: PLC0415 - a fifth of the start-up, and rarely needed
+
     values: dict[str, Any] = {}
     faults = []
     for variable in VARIABLES:
-        if variable.name in HONOURED:
-            text = os.environ.get(variable.name, "").strip() or variable.default or ""
+        if variable.name in given:
             try:
-                values[variable.name] = variable.parse(text)
+                values[variable.name] = variable.parse(given[variable.name])
             except ValueError as error:
                 faults.append(f"{variable.name} {str(error).replace('; ', '; expected ', 1)}.")
     if faults:

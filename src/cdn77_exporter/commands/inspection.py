@@ -9,7 +9,7 @@ from os import fsencode
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.tally import Example, Tally
+from cdn77_exporter.core.tally import Example, Tally, ViewerSeen
 
 #: The contract's age at which an event is no longer counted.
 AGE_MS = 7 * 24 * 3600 * 1000
@@ -92,9 +92,9 @@ class Inspection:
                 _add(self.pops, pop, requests)
                 if tick == ahead_tick:
                     self.ahead += requests
-            self._add_viewers(part.viewers)
+        self._add_viewers(set().union(*(part.viewers for part in tally.ticks.values())))
 
-    def _add_viewers(self, viewers: Iterable[tuple[str, str, str, str]]) -> None:
+    def _add_viewers(self, viewers: Iterable[ViewerSeen]) -> None:
         seen = self._seen
         for stream, ip, device, country in viewers:
             if len(seen) >= _MOST_SEEN:
