@@ -78,14 +78,17 @@ class _Service:
             if settings.http_addr:
                 await stack.enter_async_context(StatusServer(settings.http_addr, telemetry))
             bucket = await stack.enter_async_context(self._bucket())
-            state = await self._open_state(bucket, clock, stop)
+            home = await self._home(stack, bucket)
+            state = await self._open_state(stack, home, stop)
             if state is not None:
-                stack.callback(state.close)
                 lease = self._lease(bucket, state, clock)
                 if await lease.take(stop):
-                    if isinstance(state, BucketState):
-                        state = await self._reopened(bucket, stack)
-                    drained = await self._work(stack, deadline, bucket, state, lease, clock, stop)
+                    # While this process stood by, another may have written a state that has no lock of its own.
+                    current = await self._open_state(stack, home, stop) if isinstance(state, BucketState) else state
+                    if current is None:
+                        await lease.release()
+                    else:
+                        drained = await self._work(stack, deadline, bucket, current, lease, clock, stop)
         telemetry("service_stopped", drained=drained, seconds=round(clock.monotonic() - began, 3))
         return 0
 
@@ -100,10 +103,14 @@ class _Service:
         stop: asyncio.Event,
     ) -> bool:
         """Run the pipeline to its end; False when it was cut short."""
+        if bucket.server_ms is not None:
+            clock.compare(bucket.server_ms)  # before the floor is set, which a wrong clock would misplace
         upkeep = await self._build(stack, bucket, state, clock, stop)
         upkeep.watch()
         try:
             async with deadline, asyncio.TaskGroup() as tasks:
+                if stop.is_set():  # since the lease was taken
+                    deadline.reschedule(asyncio.get_running_loop().time() + self.settings.drain_seconds)
                 tasks.create_task(upkeep.run(), name="upkeep")
                 tasks.create_task(upkeep.measure_lag(), name="lag")
                 tasks.create_task(lease.keep(stop), name="lease")
@@ -132,11 +139,11 @@ class _Service:
 
     # Clients
 
-    def _bucket(self) -> S3Bucket:
+    def _bucket(self, name: str = "") -> S3Bucket:
         settings = self.settings
         return S3Bucket(
             endpoint=settings.s3_endpoint,
-            bucket=settings.s3_bucket,
+            bucket=name or settings.s3_bucket,
             access_key=settings.s3_access_key.reveal,
             secret_key=settings.s3_secret_key.reveal,
             region=settings.s3_region,
@@ -167,15 +174,21 @@ class _Service:
 
     # State
 
-    async def _open_state(self, bucket: S3Bucket, clock: Clock, stop: asyncio.Event) -> State | None:
+    async def _home(self, stack: AsyncExitStack, bucket: S3Bucket) -> S3Bucket:
+        """The bucket that STATE_PATH names, which may be another than that of the logs."""
+        place, name = self.settings.state_path, self.settings.state_path.removeprefix("s3://").partition("/")[0]
+        if not place.startswith("s3://") or name == self.settings.s3_bucket:
+            return bucket
+        return await stack.enter_async_context(self._bucket(name))
+
+    async def _open_state(self, stack: AsyncExitStack, bucket: S3Bucket, stop: asyncio.Event) -> State | None:
         """The state, as soon as no other process holds it; None when told to stop before."""
-        path = self.settings.state_path
         said = False
         while not stop.is_set():
             try:
-                if path.startswith("s3://"):
-                    return await BucketState.open(bucket, path.removeprefix("s3://").partition("/")[2].rstrip("/"))
-                return State(await asyncio.to_thread(Database, ":memory:" if path == "off" else path))
+                state = await self._state(bucket)
+                stack.callback(state.close)
+                return state
             except StateLocked as error:
                 if not said:
                     said = True
@@ -189,12 +202,11 @@ class _Service:
                 await asyncio.wait_for(stop.wait(), _STANDBY_SECONDS)
         return None
 
-    async def _reopened(self, bucket: S3Bucket, stack: AsyncExitStack) -> State:
-        """The state in the bucket as it is now: another process may have written it while this one stood by."""
-        prefix = self.settings.state_path.removeprefix("s3://").partition("/")[2].rstrip("/")
-        state = await BucketState.open(bucket, prefix)
-        stack.callback(state.close)
-        return state
+    async def _state(self, bucket: S3Bucket) -> State:
+        path = self.settings.state_path
+        if path.startswith("s3://"):
+            return await BucketState.open(bucket, path.removeprefix("s3://").partition("/")[2].rstrip("/"))
+        return State(await asyncio.to_thread(Database, ":memory:" if path == "off" else path))
 
     async def _restore(self, state: State, watermark: Watermark, geoip: GeoIp, clock: Clock) -> Timeline:
         settings = self.settings

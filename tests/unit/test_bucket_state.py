@@ -160,3 +160,26 @@ async def test_many_steps_at_once_stay_in_order() -> None:
     assert outbox == [(2, 30, 1), (3, 45, 1), (4, 60, 1), (5, 75, 1)]
     assert isinstance(counts, dict)
     assert counts["done"] == 1
+
+
+@pytest.mark.parametrize("call", ["put", "list_keys", "remove"])
+async def test_a_snapshot_that_fails_takes_no_commit_back(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit is done when its journal object is written, so it succeeds although no snapshot can be made of it."""
+    monkeypatch.setattr(bucket_state, "_SNAPSHOT_EVERY", 2)
+    bucket = FakeBucket()
+    state = await BucketState.open(bucket, PREFIX)
+    await state.commit(_changes(0))
+    save = state.save
+
+    async def failing() -> None:
+        bucket.fail(call, Transient("no answer"))
+        await save()
+
+    monkeypatch.setattr(state, "save", failing)
+    await state.commit(_changes(1))
+    monkeypatch.setattr(state, "save", save)
+    await state.commit(_changes(2))
+    state.close()
+    _, series, _, outbox, _, _ = await _content(bucket)
+    assert [value for _, value, *_ in series] == [0.0, 1.0, 2.0]  # type: ignore[attr-defined]
+    assert outbox == [(number, 15 * number, 1) for number in range(3)]

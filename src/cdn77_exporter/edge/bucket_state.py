@@ -12,13 +12,14 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import cramjam
 import msgspec
 
 from cdn77_exporter.core.changes import Changes
-from cdn77_exporter.core.errors import Conflict, LeaseLost, StateError
+from cdn77_exporter.core.errors import Conflict, LeaseLost, Misconfigured, StateError, Transient
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.edge.state import Database, State
 
@@ -99,7 +100,9 @@ class BucketState(State):
             self._encoded, self._steps = None, self._steps[steps:]
             await self.run(self.database.commit, changes)
         if self._number - self._snapshot >= _SNAPSHOT_EVERY:
-            await self.save()
+            # The commit is done, and may not be tried again because of this; the next one tries the snapshot again.
+            with suppress(Transient, Misconfigured):
+                await self.save()
 
     def _encode(self, changes: Changes) -> bytes:
         return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(_Entry(self._writer, self._steps, changes)), level=3))
@@ -165,7 +168,7 @@ def _number(key: str) -> int:
 async def _read(bucket: Objects, key: str) -> bytes:
     found = await bucket.get(key)
     if found is None:
-        raise StateError(f"the state object {key} has gone while it was read", "start again")
+        raise Transient(f"the state object {key} has gone while it was read")  # its owner has just tidied up
     return found[0]
 
 

@@ -38,6 +38,7 @@ _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick 
 _MISCONFIGURED_SECONDS = 30.0
 _DELETE_AT_ONCE = 1000
 _FILES_A_STEP = 16
+_UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +335,8 @@ class Aggregator:
             try:
                 await self.ledger.commit(changes)
                 break
-            except Transient as error:
-                remedy = "free some space or make the state file writable; nothing is lost meanwhile"
+            except (Transient, Misconfigured) as error:
+                remedy = getattr(error, "remedy", _UNWRITABLE)
                 self.context.report("state_commit_failed", error=str(error), remedy=remedy)
                 self.context.problems.found("state", f"{error}; {remedy}")
                 await self.context.clock.sleep(backoff.next(None))
@@ -432,7 +433,7 @@ class Pusher:
                 await self.ledger.mark_done(numbers, acknowledged)
                 return self.context.problems.solved("state")
             except Transient as error:
-                remedy = "free some space or make the state file writable; nothing is lost meanwhile"
+                remedy = _UNWRITABLE
                 self.context.report("state_commit_failed", error=str(error), remedy=remedy)
                 self.context.problems.found("state", f"{error}; {remedy}")
                 await self.context.clock.sleep(backoff.next(None))
