@@ -137,7 +137,7 @@ class Oracle:
         found = re.search(self.stream_pattern, fields["clientRequestPath"])
         if found is None:
             return None
-        return clean(found[1] if found.re.groups else found[0]) or None
+        return clean((found[1] if found.re.groups else found[0]) or "") or None
 
     def _count(self, answer: Answer, fields: Mapping[str, Any]) -> None:
         at = min(instant_ms(fields["timestamp"]), self.latest_ms)
@@ -195,11 +195,16 @@ def parse_json(line: bytes) -> Any:
 
     try:
         text = line.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=Pairs, parse_constant=refuse)
+        value = json.loads(text, object_pairs_hook=Pairs, parse_constant=refuse, parse_int=_whole)
         _refuse_surrogates(value)
     except (ValueError, RecursionError):
         return None
     return () if value is None else value
+
+
+def _whole(text: str) -> int:
+    """A number of any length; Python's own conversion refuses those of thousands of digits."""
+    return int(text[:100])
 
 
 def _refuse_surrogates(value: Any) -> None:
