@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
@@ -67,7 +68,10 @@ RECEIVER_FAULTS: tuple[Fault, ...] = (
 
 def problems(exporter: Exporter) -> dict[str, str]:
     """What `/readyz` says is wrong: subject and remedy."""
-    status, body = exporter.get("/readyz")
+    try:
+        status, body = exporter.get("/readyz")
+    except URLError:
+        return {"start": "it does not listen yet"}
     found = {problem["what"]: problem["remedy"] for problem in json.loads(body)["problems"]}
     assert (status == 200) is (not found)
     return found

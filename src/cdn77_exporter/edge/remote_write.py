@@ -71,6 +71,10 @@ _TLS_REMEDIES = (
     ("RECORD_LAYER_FAILURE", _NOT_TLS),
 )
 
+_CLOSED = "the receiver closed the connection without an answer"
+#: Since TLS 1.3 that is all a client gets to see of a server that misses its certificate.
+_CLOSED_TLS = f"{_CLOSED}; if it wants a client certificate, set PROMETHEUS_CLIENT_CERT and PROMETHEUS_CLIENT_KEY"
+
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\u167f\u1681-\u200a\u2010-\u2027\u2030-\u205e\u2070-\ud7ff\uf900-\uffef]+")
 
 SecretText = str | Callable[[], str] | None
@@ -143,6 +147,8 @@ class RemoteWriter:
             raise Transient(f"no answer within {self._timeout_seconds:g} seconds") from error
         except aiohttp.InvalidURL as error:
             raise Misconfigured("the address is none that HTTP can reach", "check PROMETHEUS_URL") from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise Transient(_CLOSED if self._tls is None or self._tls.shows_client else _CLOSED_TLS) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _network_error(error) from error
         except ValueError:
@@ -179,6 +185,7 @@ class _Tls:
     ) -> None:
         self._ca_bundle, self._client_cert, self._client_key = ca_bundle, client_cert, client_key
         self._paths = [Path(path) for path in (ca_bundle, client_cert, client_key) if path]
+        self.shows_client = client_cert is not None
         self._stamp: list[tuple[int, int, int]] | None = None
         self._context: ssl.SSLContext | None = None
 
