@@ -31,6 +31,7 @@ from cdn77_exporter.flow.claims import Claims
 from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, Pusher
 from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings
@@ -284,10 +285,21 @@ class _Service:
             places=Places(settings.download_concurrency),
         )
         keep = settings.keep_files
+        quarantine = None
+        if settings.quarantine_prefix and not keep:
+            prefix = settings.quarantine_prefix
+            quarantine = Quarantine(bucket, state, clock, telemetry, telemetry.problems, prefix)
         pipeline = Pipeline(
             context=context,
             lister=Lister(
-                bucket, state, context, settings.s3_prefix, settings.poll_interval, settings.lookback_hours, keep
+                bucket,
+                state,
+                context,
+                settings.s3_prefix,
+                settings.poll_interval,
+                settings.lookback_hours,
+                keep,
+                quarantine,
             ),
             fetcher=Fetcher(bucket, state, context),
             decoder=FileDecoder(decoder, state, context),

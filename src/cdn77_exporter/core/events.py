@@ -370,10 +370,18 @@ _FILES = (
         (_one("quarantined_files_total"),),
     ),
     Event(
+        "quarantine_failed",
+        Level.WARNING,
+        (_KEY, _ERROR),
+        "A file that was set aside could not be moved to `QUARANTINE_PREFIX`. It stays where it is and is tried again.",
+        "Give the key the right to write under `QUARANTINE_PREFIX` and to delete under `S3_PREFIX`; `error` says which "
+        "it lacks.",
+    ),
+    Event(
         "file_released",
         Level.INFO,
         (_KEY,),
-        "A file that was set aside will be tried again.",
+        "A file that was set aside has been written again since (`quarantine release` does that); it is tried again.",
         _NONE,
     ),
 )

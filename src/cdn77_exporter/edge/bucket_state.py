@@ -147,6 +147,10 @@ class BucketState(State):
         """See `Database.set_aside`."""
         await self._logged(self.database.set_aside, file, reason)
 
+    async def release(self, key: str) -> None:
+        """See `Database.release`."""
+        await self._logged(self.database.release, key)
+
     async def prune(self, before_ms: int) -> None:
         """See `Database.prune`."""
         await self._logged(self.database.prune, before_ms)

@@ -308,6 +308,17 @@ class Database:
         rows = self._execute("SELECT key, etag, reason, size FROM files WHERE status = 2 ORDER BY key LIMIT ?", (most,))
         return rows.fetchall()
 
+    def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
+        """The keys of files that were set aside and have been written again since, with the same content."""
+        if not files:
+            return []
+        rows = self._execute(
+            "SELECT key, etag, modified_ms FROM files WHERE status = 2 AND key BETWEEN ? AND ?",
+            (min(file.key for file in files), max(file.key for file in files)),
+        )
+        aside = {(key, etag): modified_ms for key, etag, modified_ms in rows}
+        return [file.key for file in files if file.modified_ms > aside.get(file.identity, file.modified_ms)]
+
     def release(self, key: str) -> bool:
         """Forget that a file was set aside, so that it is tried again; whether there was one."""
         found = []
@@ -381,6 +392,14 @@ class State:
     async def aside(self) -> list[tuple[str, str, str, int]]:
         """See `Database.aside`."""
         return await self.run(self.database.aside)
+
+    async def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
+        """See `Database.uploaded_again`."""
+        return await self.run(self.database.uploaded_again, files)
+
+    async def release(self, key: str) -> None:
+        """See `Database.release`."""
+        await self.run(self.database.release, key)
 
     async def prune(self, before_ms: int) -> None:
         """See `Database.prune`."""

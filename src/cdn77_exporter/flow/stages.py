@@ -29,6 +29,7 @@ from cdn77_exporter.flow.ports import (
     Receives,
     Report,
 )
+from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.retry import Backoff, pause
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ class Lister:
     interval: float
     lookback_hours: float
     keep_files: bool = False
+    quarantine: Quarantine | None = None
 
     async def run(self, outbox: Channel[LogFile]) -> None:
         """Poll, and put what is new into the outbox, oldest first."""
@@ -145,6 +147,8 @@ class Lister:
         context.claims.claim(files)
         context.watermark.listed([file.shard for file in files], context.last_poll_ms)
         context.report("poll_finished", listed=listed, new=len(files), seconds=context.clock.monotonic() - began)
+        if self.quarantine is not None:
+            await self.quarantine.sweep()
         return oldest_first(files)
 
     async def _find_new(self) -> tuple[list[LogFile], int]:
@@ -154,6 +158,9 @@ class Lister:
             async for page in self.bucket.list_files(prefix):
                 listed += len(page)
                 files = self.context.claims.unclaimed(page)
+                for key in await self.ledger.uploaded_again(files):
+                    await self.ledger.release(key)
+                    self.context.report("file_released", key=key)
                 known = await self.ledger.known(files, again=not self.keep_files)
                 # A file may have been committed while the ledger was asked, so its claim is looked at again.
                 unclaimed = self.context.claims.unclaimed(files)
