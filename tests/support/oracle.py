@@ -131,6 +131,8 @@ class Oracle:
                 faults.add("stream_not_allowed")
         if "bad_timestamp" not in faults and instant_ms(fields["timestamp"]) < self.oldest_ms:
             faults.add("too_old")
+        if faults and _is_endless(pairs):
+            faults.add("bad_number")
         return fields, faults
 
     def _stream(self, fields: Mapping[str, Any]) -> str | None:
@@ -204,7 +206,7 @@ def parse_json(line: bytes) -> Any:
 
 def _whole(text: str) -> int:
     """A number of any length; Python's own conversion refuses those of thousands of digits."""
-    return int(text[:100])
+    return int(text[:400])
 
 
 def _refuse_surrogates(value: Any) -> None:
@@ -229,6 +231,13 @@ def field_faults(name: str, value: Any) -> set[str]:
     if name in _COUNTS:
         return set() if value is None or is_count(value) else {"bad_number"}
     return set()
+
+
+def _is_endless(value: Any) -> bool:
+    """Whether it is, or holds, a number that is none as a float: some readers of JSON stop there."""
+    if isinstance(value, list | tuple):
+        return any(map(_is_endless, value))
+    return isinstance(value, int | float) and abs(value) >= 2**1024
 
 
 def is_count(value: Any) -> bool:

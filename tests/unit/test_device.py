@@ -14,8 +14,8 @@ from tests.support.files import USER_AGENTS
 WORDS = (
     "baron", "virtualrailfan", "VirtualRailfan/4.2", "iphone", "iPad", "ios", "iOS 17", "bios", "iphones", "android",
     "Android 14", "mobile", "appletv", "apple tv", "Apple  TV", "tvos", "roku", "aft", "AFTMM", "aft1", "shaft",
-    "craft", "after", "amazon", "fire", "Firefox", "tv", "TV", "chrome", "safari", "edge", "edg", "edg/", "opera", "other",
-    "", "/",
+    "craft", "after", "amazon", "fire", "Firefox", "tv", "TV", "chrome", "safari", "edge", "edg", "edg/", "opera",
+    "other", "", "/",
 )  # fmt: skip
 
 

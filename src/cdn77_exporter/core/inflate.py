@@ -12,25 +12,21 @@ from cdn77_exporter.core.errors import Unreadable
 PIECE_BYTES = 128 * 1024
 # What is given to the inflater at a time, for it copies what it has not used yet.
 _INPUT_BYTES = 24 * 1024
+_MARK = b"\x1f\x8b"
 _GZIP = 31  # window bits that ask for a gzip header and trailer
 
 
 def inflate(body: bytes | Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
     """The inflated bytes of all members of a gzip file, whole or in parts, in pieces of at most `PIECE_BYTES`.
 
-    Zeros behind the last member are padding (RFC 1952 leaves that open; gzip itself ignores them). Raises Unreadable:
+    Zeros behind a member are padding (RFC 1952 leaves that open; gzip itself ignores them). Raises Unreadable:
     `empty`, `not_gzip`, `truncated`, `corrupt`, or `too_large` when more than `most_bytes` come out.
     """
     parts = _slices(body)
-    begin = next(parts, b"")
-    while 0 < len(begin) < 2:
-        more = next(parts, b"")
-        if not more:
-            break
-        begin += more
+    begin = _at_least(2, b"", parts)
     if not begin:
         raise Unreadable("empty")
-    if begin[:2] != b"\x1f\x8b":
+    if begin[:2] != _MARK:
         raise Unreadable("not_gzip")
     try:
         yield from _members(begin, parts, most_bytes)
@@ -61,10 +57,18 @@ def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[b
                 data = next(parts, b"")
                 if not data:
                     raise Unreadable("truncated")
-        data = member.unused_data
-        while not data.strip(b"\0"):
+        data = member.unused_data.lstrip(b"\0")
+        while not data:
             data = next(parts, b"")
             if not data:
                 return
-        if data[0] == 0:
-            raise Unreadable("corrupt", "bytes behind the padding")
+            data = data.lstrip(b"\0")
+        data = _at_least(2, data, parts)
+        if data[:2] != _MARK:
+            raise Unreadable("corrupt", "what follows the last member is none")
+
+
+def _at_least(count: int, data: bytes, parts: Iterator[bytes]) -> bytes:
+    while len(data) < count and (more := next(parts, b"")):
+        data += more
+    return data

@@ -83,8 +83,9 @@ def fault(line: bytes) -> str:
     """Why the typed decoder refused a line: one of `model.REJECT_REASONS`."""
     try:
         value = orjson.loads(line)
-    except ValueError:
-        return "not_json"
+    except ValueError as error:
+        # A count of hundreds of digits is JSON all the same.
+        return "bad_number" if "infinity" in str(error) else "not_json"
     if not isinstance(value, dict):
         return "not_an_object"
     for name, reason in _NEEDED:

@@ -1,0 +1,225 @@
+"""Hostile lines and files: the good lines count, the bad ones have a named reason, memory is bounded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import cdn77_exporter
+from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.errors import Unreadable
+from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.tally import Tally
+from tests.support import hostile
+from tests.support import lines as log
+from tests.support.bombs import bomb
+from tests.support.files import EXAMPLE_MS, gzip_bytes, json_line
+from tests.support.oracle import Oracle
+
+LATEST_MS = EXAMPLE_MS + 20_000
+OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
+ORACLE = Oracle(LATEST_MS, OLDEST_MS)
+WITNESS = json_line(hostile.WITNESS)
+MEBIBYTE = 1024 * 1024
+
+BAD = list(hostile.bad_lines())
+ODD = list(hostile.odd_lines())
+READABLE = list(hostile.readable_files(WITNESS + b"nonsense\n" + hostile.LINE + WITNESS))
+UNREADABLE = list(hostile.unreadable_files())
+
+
+def decode(body: bytes, limits: Limits | None = None) -> Tally:
+    return Decoder(limits=limits).decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+
+
+@pytest.mark.parametrize(("line", "reason"), [pytest.param(line, why, id=name) for name, line, why in BAD])
+def test_a_bad_line_is_a_named_reject_and_its_neighbours_count(line: bytes, reason: str) -> None:
+    """Between two good lines, and as the first and the last of a file, without its newline too."""
+    for content in (WITNESS + line + WITNESS, line + WITNESS + WITNESS, WITNESS + WITNESS + line):
+        tally = decode(gzip_bytes(content, 1))
+        assert tally.rejects == {reason: 1}
+        assert (tally.lines, tally.events, tally.bytes) == (3, 2, 2000)
+    assert reason in REJECT_REASONS
+
+
+@pytest.mark.parametrize(("line", "reason"), [pytest.param(line, why, id=name) for name, line, why in BAD])
+def test_the_oracle_knows_the_same_reason(line: bytes, reason: str) -> None:
+    """What the table says of a line is what the contract says, read plainly."""
+    answer = ORACLE.read_lines(line)
+    assert len(answer.faults) == 1
+    assert reason in answer.faults[0]
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, id=name) for name, line in ODD])
+def test_an_odd_line_counts(line: bytes) -> None:
+    """It is an event with everything that the oracle sees in it, alone and between others."""
+    for content in (line, WITNESS + line + WITNESS, line * 2):
+        tally = decode(gzip_bytes(content, 1))
+        assert tally.rejects == {}
+        assert log.plain(tally) == log.plain_answer(ORACLE.read_lines(content))
+
+
+def test_label_values_are_short_and_harmless() -> None:
+    """Whatever a line holds, no label is longer than 128 characters or can control a terminal or a protocol."""
+    for _, line in ODD:
+        tally = decode(gzip_bytes(line, 1))
+        labels = [text for part in tally.ticks.values() for key in (*part.groups, *part.viewers) for text in key]
+        assert labels
+        for label in labels:
+            assert 0 < len(label) <= 128
+            assert not set(label) & set(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)))
+
+
+def test_all_bad_lines_in_one_file() -> None:
+    """Hundreds of them together: each is counted once under its reason, and the witnesses between them all count."""
+    content = WITNESS.join(line for _, line, _ in BAD) + WITNESS
+    tally = decode(gzip_bytes(content, 1))
+    expected: dict[str, int] = {}
+    for _, _, reason in BAD:
+        expected[reason] = expected.get(reason, 0) + 1
+    assert tally.rejects == expected
+    assert (tally.lines, tally.events, tally.bytes) == (2 * len(BAD), len(BAD), 1000 * len(BAD))
+    assert set(expected) == set(REJECT_REASONS) - {"stream_not_allowed"}
+
+
+@pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in READABLE])
+def test_an_odd_file_counts(body: bytes) -> None:
+    """Its lines count as in a usual file."""
+    tally = decode(body)
+    assert (tally.lines, tally.events, tally.bytes, tally.rejects) == (4, 3, 6143, {"not_json": 1})
+    assert log.plain(tally) == log.plain(decode(READABLE[0][1]))
+
+
+@pytest.mark.parametrize(("body", "reason"), [pytest.param(body, why, id=name) for name, body, why in UNREADABLE])
+def test_an_unreadable_file_says_why(body: bytes, reason: str) -> None:
+    """It raises its reason, whole and byte by byte; nothing of it is counted."""
+    assert reason in UNREADABLE_REASONS
+    parts = (body[at : at + 997] for at in range(0, len(body), 997))
+    for given in (body, parts):
+        with pytest.raises(Unreadable) as refused:
+            Decoder().decode(given, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+        assert refused.value.reason == reason
+
+
+def test_a_file_without_a_line_is_no_fault() -> None:
+    """A gzip file of nothing, and one of blank lines, hold no events and no rejects."""
+    for content in (b"", b"\n", b"\r\n\r\n", b" "):
+        tally = decode(gzip_bytes(content))
+        assert (tally.lines, tally.events, tally.rejects, tally.ticks) == (0, 0, {}, {})
+
+
+# Limits, each to the exact number
+
+
+def test_bad_lines_are_counted_up_to_their_limit() -> None:
+    """As many as the limit are rejects; one more, and the file is unreadable."""
+    limits = Limits(bad_lines=10)
+    assert decode(gzip_bytes(b"x\n" * 10 + WITNESS), limits).rejects == {"not_json": 10}
+    with pytest.raises(Unreadable, match="too_many_bad_lines"):
+        decode(gzip_bytes(b"x\n" * 11 + WITNESS), limits)
+
+
+def test_lines_that_only_are_of_no_use_have_no_limit() -> None:
+    """A file may be full of requests without a stream, or of old ones: nothing is wrong with it."""
+    other = b'{"timestamp":"2026-01-10T14:49:28Z","clientRequestPath":"/","clientIP":"10.0.0.1"}\n'
+    old = hostile.LINE.replace(b"2026-01-10", b"2025-12-01")
+    assert decode(gzip_bytes(other * 50 + old * 50), Limits(bad_lines=0)).rejects == {"no_stream": 50, "too_old": 50}
+
+
+def test_the_inflated_size_has_a_limit() -> None:
+    """A file of exactly MAX_FILE_BYTES is read; with one byte more it is too large, in one member or in several."""
+    content = WITNESS * 3
+    limits = Limits(file_bytes=len(content))
+    assert decode(gzip_bytes(content), limits).events == 3
+    for body in (gzip_bytes(content + b"\n"), gzip_bytes(content) + gzip_bytes(b"\n")):
+        with pytest.raises(Unreadable, match="too_large"):
+            decode(body, limits)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 10])
+def test_a_line_has_a_limit(extra: int) -> None:
+    """A line of exactly MAX_LINE_BYTES counts, a longer one is a reject, wherever the pieces are cut."""
+    limits = Limits(line_bytes=len(WITNESS) - 1)
+    longer = WITNESS[:-2] + b" " * extra + b"}\n"
+    for before in (0, 1, 130, 131_072 - len(WITNESS) // 2):
+        content = b"\n" * before + longer + WITNESS
+        tally = decode(gzip_bytes(content), limits)
+        assert tally.events == (1 if extra else 2)
+        assert tally.rejects == ({"line_too_long": 1} if extra else {})
+
+
+# Bombs
+
+
+@dataclass(frozen=True)
+class Bomb:
+    """A line that repeats, after some good bytes, and why the file is refused."""
+
+    line: bytes
+    reasons: set[str]
+    before: bytes = b""
+
+    def body(self) -> bytes:
+        return self.before + bomb(self.line, 600 * MEBIBYTE)
+
+
+BOMBS = {
+    "600 MB of zeros": Bomb(b"\0", {"line_too_long", "too_large"}),
+    "300 million short bad lines": Bomb(b"x\n", {"too_many_bad_lines"}),
+    "200 million empty objects": Bomb(b"{}\n", {"too_many_bad_lines"}),
+    "600 million blank lines": Bomb(b"\n", {"too_many_bad_lines", "too_large"}),
+    "one endless line": Bomb(b'{"a":"', {"line_too_long", "too_large"}),
+    "an endless line behind a good one": Bomb(b"abcdefg", {"line_too_long", "too_large"}, gzip_bytes(WITNESS)),
+    "good lines without end": Bomb(WITNESS, {"too_large"}),
+    "two million longer bad lines": Bomb(b"y" * 300 + b"\n", {"too_many_bad_lines"}),
+    "a hundred thousand empty members": Bomb(b"x\n", {"too_many_bad_lines"}, gzip_bytes(b"") * 100_000),
+}
+
+_MEASURED = """
+import json, sys
+from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.errors import Unreadable
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+def pieces(path):
+    with open(path, "rb") as file:
+        while piece := file.read(65536):
+            yield piece
+
+decoder = Decoder(examples=True)
+decoder.decode(pieces(sys.argv[1]), latest_ms=10**13, oldest_ms=0)
+before, reason = peak(), ""
+try:
+    decoder.decode(pieces(sys.argv[2]), latest_ms=10**13, oldest_ms=0)
+except Unreadable as error:
+    reason = error.reason
+print(json.dumps({"reason": reason, "grown_kib": peak() - before}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path) -> None:
+    """A small file that would inflate to 600 MB is given up within 40 MB of memory."""
+    usual, hostile_file = tmp_path / "usual.gz", tmp_path / "bomb.gz"
+    usual.write_bytes(gzip_bytes(WITNESS))
+    hostile_file.write_bytes(BOMBS[name].body())
+    assert hostile_file.stat().st_size < 4 * MEBIBYTE
+    ended = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(usual), str(hostile_file)],
+        env={"PYTHONPATH": str(Path(cdn77_exporter.__file__).parent.parent)},
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    found = json.loads(ended.stdout)
+    assert found["reason"] in BOMBS[name].reasons
+    assert found["grown_kib"] < 40 * 1024
