@@ -46,7 +46,7 @@ def attack_lines(number: int, at: str) -> Iterator[str]:
 
 
 def test_an_attack_moves_neither_memory_nor_totals(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
-    """With a million invented names only half of MAX_STREAMS get in, memory grows by a bound, and real streams count."""
+    """Of a million invented names half of MAX_STREAMS get in, memory has a bound, and real streams count exactly."""
     scene = open_scene(tmp_path, bucket, prometheus, TICK_SECONDS="15")
     with scene.exporter as exporter:
         exporter.start()
@@ -73,13 +73,13 @@ def test_an_attack_moves_neither_memory_nor_totals(tmp_path: Path, bucket: Bucke
         assert exporter.stop() == 0
     requests = prometheus.last("cdn77_requests_total")
     by_stream: dict[str, float] = {}
-    for key, value in requests.items():
-        name = dict(key)["stream_name"]
+    for labels, value in requests.items():
+        name = dict(labels)["stream_name"]
         by_stream[name] = by_stream.get(name, 0) + value
     assert sum(by_stream.values()) == _STREAMS + len(_GOOD) * _FILES + _FILES // 2
     assert [by_stream[name] for name in _GOOD] == [_FILES] * len(_GOOD)
     assert by_stream[_LATE] == _FILES // 2
     assert by_stream["other"] == own["cdn77_exporter_limited_requests"]
-    viewers = {dict(key)["stream_name"]: value for key, value in prometheus.last("cdn77_viewers_total").items()}
+    viewers = {dict(labels)["stream_name"]: value for labels, value in prometheus.last("cdn77_viewers_total").items()}
     assert viewers["other"] == by_stream["other"]
     assert most - before < _BOUND_BYTES, f"{(most - before) >> 20} MiB more"
