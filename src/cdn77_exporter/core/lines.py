@@ -26,8 +26,8 @@ _FRACTION = re.compile(r"(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII)
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
 _ADDRESS_FIELD = re.compile(r'("(?:clientIP|clientRequestXForwardedFor)"\s*:\s*)"[^"]*"?')
-_NEEDED = (("timestamp", "bad_timestamp"), ("clientRequestPath", "bad_path"), ("clientIP", "bad_client_ip"))
-_TEXTS = ("cacheStatus", "locationID", "clientCountry", "clientRequestUserAgent")
+# Where a line is at fault, as msgspec says it: "... missing required field `x`" and "... - at `$.x`".
+_PLACE = re.compile(r"`(?:\$\.)?([A-Za-z]+)`$")
 _MASK = Masker()
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
@@ -47,6 +47,23 @@ class Line(msgspec.Struct, gc=False):
     locationID: str | None = ""  # noqa: N815
     clientCountry: str | None = ""  # noqa: N815
     clientRequestUserAgent: str | None = ""  # noqa: N815
+
+
+_REASONS = {
+    "timestamp": "bad_timestamp",
+    "clientRequestPath": "bad_path",
+    "clientIP": "bad_client_ip",
+    "responseBytes": "bad_number",
+    "timeToFirstByteMs": "bad_number",
+    "resourceID": "bad_number",
+    "responseStatus": "bad_number",
+    "cacheStatus": "bad_text",
+    "locationID": "bad_text",
+    "clientCountry": "bad_text",
+    "clientRequestUserAgent": "bad_text",
+}
+_DECODER = msgspec.json.Decoder(Line)
+_SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 
 
 def object_lines(data: bytes, begin: int, end: int) -> int:
@@ -80,20 +97,32 @@ def is_utf8(data: bytes) -> bool:
 
 
 def fault(line: bytes) -> str:
-    """Why the typed decoder refused a line: one of `model.REJECT_REASONS`."""
+    """Why the typed decoder refuses a line: one of `model.REJECT_REASONS`."""
     try:
-        value = orjson.loads(line)
+        is_object = isinstance(orjson.loads(line), dict)
     except ValueError as error:
-        # A count of hundreds of digits is JSON all the same.
-        return "bad_number" if "infinity" in str(error) else "not_json"
-    if not isinstance(value, dict):
+        # A number of hundreds of digits is JSON, though orjson stops at it.
+        if "infinity" not in str(error) or not _is_json(line):
+            return "not_json"
+        is_object = line.lstrip().startswith(b"{")
+    if not is_object:
         return "not_an_object"
-    for name, reason in _NEEDED:
-        if not isinstance(value.get(name), str):
-            return reason
-    if any(not isinstance(value.get(name, ""), str | None) for name in _TEXTS):
-        return "bad_text"
-    return "bad_number"
+    try:
+        _DECODER.decode(line)
+    except msgspec.ValidationError as error:
+        found = _PLACE.search(str(error))
+        return _REASONS[found[1]] if found else "not_json"
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    return "not_json"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        _SYNTAX.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return is_utf8(line)
 
 
 def second_ms(text: str) -> int | None:
