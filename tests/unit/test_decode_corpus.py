@@ -1,7 +1,7 @@
 """Files of past findings, each with what it must count: what once went wrong does not come back.
 
-A new finding is a file `NAME.ndjson.gz` in `corpus/` and its entry in `corpus/expected.json`. All are read as if they had
-been uploaded 20 seconds after the instant of the example line.
+A new finding is a file `NAME.ndjson.gz` in `corpus/` and its entry in `corpus/expected.json`. All are read as if they
+had been uploaded 20 seconds after the instant of the example line.
 """
 
 from __future__ import annotations
