@@ -62,6 +62,13 @@ class Bucket:
         for found in self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ()):
             self._client.abort_multipart_upload(Bucket=self.name, Key=found["Key"], UploadId=found["UploadId"])
 
+    def take_lease(self) -> None:
+        """End the lease that is held and begin another, as a process does that takes over."""
+        (held,) = self._client.list_multipart_uploads(Bucket=self.name)["Uploads"]
+        self.end_uploads()
+        folder = held["Key"].rpartition("/")[0]
+        self._client.create_multipart_upload(Bucket=self.name, Key=f"{folder}/another")
+
 
 class Writer:
     """Writes traffic into a bucket in real time, in a thread of its own."""

@@ -117,7 +117,7 @@ class FaultProxy:
     """The proxy before `target`, an address without a path; an async context manager.
 
     `tls`: what it is spoken to with, when over TLS. `before` is called with the line and the body of each request
-    before it is passed on.
+    before it is passed on. `judge` may give a fault for a request of that line and Authorization.
     """
 
     target: str
@@ -126,6 +126,7 @@ class FaultProxy:
     faults: list[Fault] = field(default_factory=list)  # waiting, in order
     seen: list[Seen] = field(default_factory=list)
     before: Callable[[str, bytes], Awaitable[None]] = field(default=_nothing)
+    judge: Callable[[str, str], Fault | None] = lambda line, authorization: None
 
     async def __aenter__(self) -> Self:
         self._over = asyncio.Event()
@@ -171,7 +172,7 @@ class FaultProxy:
             return self._reset(request, line, None)  # whoever called has gone
         if self.down:
             return self._reset(request, line, None)
-        fault = self._next(line)
+        fault = self._next(line) or self.judge(line, request.headers.get("Authorization", ""))
         if isinstance(fault, Answers):
             self.seen.append(Seen(line, fault.status, fault))
             return await self._send(request, _own(fault))
