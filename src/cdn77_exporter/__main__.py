@@ -19,6 +19,7 @@ _INTERRUPTED = 130
 #: Command -> its module in `commands`, and what it does in a line. A module is imported only for its own command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("inspect", "decode local log files and say what is in them; needs no network and no configuration"),
+    "check": ("check", "contact everything with the configuration at hand, and say what to do"),
     "demo": ("demo", "run the service against a local S3 server and receiver, and compare what went in and came out"),
     "healthcheck": ("healthcheck", "ask a running service whether it is alive; for a container's health check"),
 }

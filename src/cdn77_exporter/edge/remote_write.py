@@ -6,8 +6,8 @@ import base64
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,8 @@ _PROTOCOL_HEADERS = {
     "User-Agent": f"cdn77-exporter/{__version__}",
     "Accept-Encoding": "identity",  # an answer is a sentence; nothing to inflate
 }
+
+_WRITE_HEADERS = ("Content-Encoding", "Content-Type", "X-Prometheus-Remote-Write-Version")
 
 _CREDENTIALS = "check PROMETHEUS_USER and PROMETHEUS_PASSWORD, or PROMETHEUS_BEARER_TOKEN"
 _REMEDIES = {
@@ -134,15 +136,32 @@ class RemoteWriter:
 
         Raises Refused, Misconfigured or Transient.
         """
+        async with self._answer("POST", self._url, data=body, headers=self._headers) as response:
+            await _judge(response)
+
+    async def ask(self, url: str, form: Mapping[str, str], most_bytes: int) -> tuple[int, bytes]:
+        """Ask another address of the receiver with the same credentials: the status and at most so many bytes.
+
+        Raises Misconfigured or Transient when there is no answer.
+        """
+        headers = {name: text for name, text in self._headers.items() if name not in _WRITE_HEADERS}
+        method = "POST" if form else "GET"
+        async with self._answer(method, URL(url), data=form or None, headers=headers) as response:
+            return response.status, await _read(response, most_bytes)
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: URL, *, data: object, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to one request; what goes wrong below HTTP becomes one of `core.errors`."""
         if self._session is None:
             raise RuntimeError("RemoteWriter is used outside its context")
-        headers = self._headers | self._authorization()
         context = self._tls.context() if self._tls else True
         try:
-            async with self._session.post(
-                self._url, data=body, headers=headers, ssl=context, allow_redirects=False
+            async with self._session.request(
+                method, url, data=data, headers={**headers, **self._authorization()}, ssl=context, allow_redirects=False
             ) as response:
-                await _judge(response)
+                yield response
         except TimeoutError as error:
             raise Transient(f"no answer within {self._timeout_seconds:g} seconds") from error
         except aiohttp.InvalidURL as error:

@@ -1,0 +1,96 @@
+"""`cdn77-exporter check`: contacts everything with the configuration at hand, and says what to do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Sequence
+
+from cdn77_exporter import __version__
+from cdn77_exporter.commands.finding import Finding, Findings, Status
+from cdn77_exporter.core.errors import ConfigError
+
+_STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
+_VARIABLES = "variables"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Contacts the bucket and the receiver with the configuration at hand, looks at the GeoIP database and the "
+        "state, and prints a line for each with what to do. It changes nothing: no sample is written, no object made "
+        "or deleted, and a running exporter is not disturbed."
+    )
+    parser.epilog = "Exit codes: 0 nothing has failed (warnings may be there), 1 something has, 2 configuration."
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait at most so long for each answer (10)"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 600")
+    return seconds
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything and print it; the exit code."""
+    from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.commands.output import Waiting  # noqa: PLC0415
+
+    try:
+        settings = settings_for()
+    except ConfigError as error:
+        findings = Findings(arguments.timeout)
+        for fault in error.faults:
+            findings.fail(_VARIABLES, fault, "")
+        findings.skip("everything else", "not contacted before the variables are right")
+        _show(findings.all, arguments.json, str)
+        return 2
+    from cdn77_exporter.commands.checking import check_all  # noqa: PLC0415 - not without settings
+
+    with Waiting("checking"):
+        found = asyncio.run(check_all(settings, arguments.timeout))
+    _show(found, arguments.json, settings.masker())
+    return 1 if any(finding.status is Status.FAILED for finding in found) else 0
+
+
+def _show(findings: Sequence[Finding], as_json: bool, mask: Callable[[str], str]) -> None:
+    from cdn77_exporter.commands.output import console, print_json, print_table  # noqa: PLC0415 - --help is quick
+
+    ok = all(finding.status is not Status.FAILED for finding in findings)
+    if as_json:
+        checks = [
+            {
+                "check": finding.check,
+                "status": finding.status.value,
+                "found": mask(finding.found),
+                "remedy": mask(finding.remedy),
+            }
+            for finding in findings
+        ]
+        print_json({"ok": ok, "version": __version__, "checks": checks})
+        return
+    screen = console()
+    rows = []
+    for finding in findings:
+        text = mask(finding.found)
+        if finding.remedy:
+            text += f"\n→ {mask(finding.remedy)}"
+        rows.append((finding.check, (finding.status.value, _STYLES[finding.status]), text))
+    print_table(screen, ("check", "", "found, and what to do"), rows)
+    screen.print()
+    screen.print(_verdict(findings))
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    failed = sum(finding.status is Status.FAILED for finding in findings)
+    warned = sum(finding.status is Status.WARNING for finding in findings)
+    if failed:
+        return f"{failed} of {len(findings)} checks failed."
+    return "Everything works" + (f", with {warned} warning{'s' if warned > 1 else ''}." if warned else ".")

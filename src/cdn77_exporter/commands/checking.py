@@ -1,0 +1,70 @@
+"""Runs all checks of a configuration side by side, each contact with a bound on its time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cdn77_exporter.commands.check_bucket import check_bucket
+from cdn77_exporter.commands.check_local import check_bucket_state, check_geoip, check_state_file
+from cdn77_exporter.commands.check_receiver import check_receiver
+from cdn77_exporter.commands.clients import bucket_of, writer_of
+from cdn77_exporter.commands.finding import Finding, Findings
+from cdn77_exporter.core.errors import Misconfigured
+from cdn77_exporter.settings import VARIABLES, Settings
+
+
+async def check_all(settings: Settings, seconds: float) -> list[Finding]:
+    """Every finding, in the order of the table."""
+    parts = await asyncio.gather(
+        asyncio.to_thread(_variables, settings, seconds),
+        _bucket(settings, seconds),
+        _receiver(settings, seconds),
+        asyncio.to_thread(_geoip, settings, seconds),
+        _state(settings, seconds),
+    )
+    return [finding for part in parts for finding in part.all]
+
+
+def _variables(settings: Settings, seconds: float) -> Findings:
+    findings = Findings(seconds)
+    findings.ok("variables", f"all {len(VARIABLES)} are right")
+    for name, doubt in settings.doubts:
+        findings.warn(name, doubt, "correct it, or leave it when it is meant so")
+    return findings
+
+
+async def _bucket(settings: Settings, seconds: float) -> Findings:
+    findings = Findings(seconds)
+    try:
+        async with bucket_of(settings, seconds) as bucket:
+            await check_bucket(bucket, settings, findings)
+    except Misconfigured as error:
+        findings.fail("bucket", str(error), error.remedy)
+    return findings
+
+
+async def _receiver(settings: Settings, seconds: float) -> Findings:
+    findings = Findings(seconds)
+    async with writer_of(settings, seconds) as writer:
+        await check_receiver(writer, settings, findings)
+    return findings
+
+
+def _geoip(settings: Settings, seconds: float) -> Findings:
+    findings = Findings(seconds)
+    check_geoip(settings, findings)
+    return findings
+
+
+async def _state(settings: Settings, seconds: float) -> Findings:
+    findings = Findings(seconds)
+    if not settings.state_path.startswith("s3://"):
+        await asyncio.to_thread(check_state_file, settings, findings)
+        return findings
+    name = settings.state_path.removeprefix("s3://").partition("/")[0]
+    try:
+        async with bucket_of(settings, seconds, name) as bucket:
+            await check_bucket_state(bucket, settings, findings)
+    except Misconfigured as error:
+        findings.fail("state", str(error), error.remedy)
+    return findings

@@ -1,0 +1,161 @@
+"""What commands print: tables for people, JSON for programs, and a progress bar for work that takes its time."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from io import TextIOWrapper
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.status import Status
+
+_PIPE_WIDTH = 120  # columns, where nobody says how wide the screen is
+_PATIENCE_SECONDS = 2.0  # work that is quicker has no progress bar
+
+Cell = str | tuple[str, str]  # text, or text and its style
+
+
+def console() -> Console:
+    """Where people read; a sign that the terminal does not have is replaced."""
+    from rich.console import Console  # noqa: PLC0415 - JSON and --help do without it
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_table(
+    screen: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()
+) -> None:
+    """A table without a frame; the columns named in `right` are aligned there, the last one is folded to fit."""
+    from rich.table import Table  # noqa: PLC0415 - see `console`
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(head):
+        last = number == len(head) - 1
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=not last)
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(*cell) for cell in row))
+    screen.print(table)
+
+
+def print_json(found: Mapping[str, object]) -> None:
+    """One JSON object."""
+    sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def say(text: str) -> None:
+    """A sentence beside the result."""
+    print(text, file=sys.stderr)
+
+
+def number(count: float, unit: str = "") -> str:
+    """A count with its unit: `1,234 files`, `1 file`."""
+    text = f"{count:,}" if isinstance(count, int) else f"{count:,.0f}"
+    return f"{text} {unit}{'' if count == 1 else 's'}" if unit else text
+
+
+def span(seconds: float) -> str:
+    """A length of time in the two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
+    whole = int(abs(seconds))
+    units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
+    first = next((place for place, (_, count) in enumerate(units) if count), 3)
+    shown = units[first : first + (1 if first >= 2 else 2)]
+    return " ".join(f"{count} {unit}" for unit, count in shown if count or unit == "s")
+
+
+def size(count: float) -> str:
+    """A number of bytes in the largest binary unit that fits."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+class Bar:
+    """A progress bar on the standard error: only on a terminal, and only for work that takes more than two seconds.
+
+    `total`: how many steps there will be; None when nobody knows.
+    """
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._what, self._total = what, total
+        self._due = time.monotonic() + _PATIENCE_SECONDS
+        self._wanted = sys.stderr.isatty()
+        self._done = 0
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def advance(self, count: int = 1) -> None:
+        """So many more steps are done."""
+        if not self._wanted:
+            return
+        self._done += count
+        if self._progress is None:
+            if time.monotonic() < self._due:
+                return
+            self._progress = self._begin()
+        self._progress.update(self._progress.task_ids[0], completed=self._done)
+
+    def _begin(self) -> Progress:
+        from rich.console import Console  # noqa: PLC0415 - see `console`
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        progress.add_task(self._what, total=self._total)
+        progress.start()
+        return progress
+
+
+class Waiting:
+    """Says on the standard error what is being waited for, under the same conditions as `Bar`."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._timer = threading.Timer(_PATIENCE_SECONDS, self._begin)
+        self._status: Status | None = None
+        self._ended = False
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._turn:
+            self._ended = True
+            if self._status is not None:
+                self._status.stop()
+
+    def _begin(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - see `console`
+
+        with self._turn:
+            if not self._ended:
+                self._status = Console(stderr=True).status(self._what)
+                self._status.start()

@@ -1,0 +1,118 @@
+"""The query API beside a receiver: what it holds, asked with the same credentials as what is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from cdn77_exporter.core.errors import Refused, Transient
+from cdn77_exporter.edge.remote_write import RemoteWriter
+
+#: The path of a write endpoint -> that of the query API beside it; `\1` is what comes before.
+_BASES = (
+    (re.compile(r"(.*)/insert/([0-9:]+|multitenant)/prometheus/api/v1/write/?"), r"\1/select/\2/prometheus"),
+    (re.compile(r"(.*)/api/v1/write/?"), r"\1"),
+    (re.compile(r"(.*)/api/v1/push/?"), r"\1/prometheus"),
+    (re.compile(r"(.*)/api/prom/push/?"), r"\1/api/prom"),
+)
+_MOST_BYTES = 256 * 1024 * 1024
+_WINDOW = re.compile(r"^\s*out_of_order_time_window:\s*(\S+)", re.MULTILINE)
+
+Labels = Mapping[str, str]
+
+
+class TooMuch(Exception):
+    """The answer is larger than the receiver gives out, or than is taken; ask for less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series of an answer: its labels, and its samples as Unix milliseconds and value, oldest first."""
+
+    labels: Labels
+    samples: Sequence[tuple[int, float]]
+
+
+class _Row(msgspec.Struct):
+    metric: dict[str, str]
+    values: list[tuple[float, str]] = []
+    value: tuple[float, str] | None = None
+
+
+class _Data(msgspec.Struct):
+    result: list[_Row] = []
+
+
+class _Answer(msgspec.Struct):
+    status: str = ""
+    data: _Data = msgspec.field(default_factory=_Data)
+
+
+def query_base(write_url: str) -> str | None:
+    """Where the query API of a write endpoint usually is; None when its path is of no known form."""
+    parts = urlsplit(write_url)
+    for pattern, base in _BASES:
+        found = pattern.fullmatch(parts.path)
+        if found:
+            return urlunsplit((parts.scheme, parts.netloc, found.expand(base), "", ""))
+    return None
+
+
+class QueryApi:
+    """The query API at `base`. Every call raises Transient, Misconfigured or Refused when it cannot be answered."""
+
+    def __init__(self, writer: RemoteWriter, base: str, most_bytes: int = _MOST_BYTES) -> None:
+        self._writer = writer
+        self._base = base.rstrip("/")
+        self._most_bytes = most_bytes
+
+    async def _ask(self, path: str, **form: str) -> bytes:
+        status, body = await self._writer.ask(f"{self._base}{path}", form, self._most_bytes)
+        if status == 200:
+            if len(body) >= self._most_bytes:
+                raise TooMuch
+            return body
+        words = " ".join(body[:500].decode("utf-8", "replace").split())
+        if status == 422 and ("too many samples" in words or "too many" in words):
+            raise TooMuch
+        if status in {429, 503} or status >= 500:
+            raise Transient(f"the query API answers {status} {words}")
+        raise Refused(status, words)
+
+    async def version(self) -> str:
+        """The server's version."""
+        return str(self._data(await self._ask("/api/v1/status/buildinfo")).get("version", ""))
+
+    async def out_of_order_window(self) -> str:
+        """The out-of-order window in force, such as `2h`; empty when there is none."""
+        found = _WINDOW.search(str(self._data(await self._ask("/api/v1/status/config")).get("yaml", "")))
+        return "" if found is None or re.fullmatch(r"0[a-z]*", found[1]) else found[1]
+
+    def _data(self, body: bytes) -> dict[str, Any]:
+        try:
+            found = msgspec.json.decode(body)["data"]
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            found = None
+        if not isinstance(found, dict):
+            raise Refused(200, "the answer is none of the Prometheus query API")
+        return found
+
+    async def query(self, expression: str, at_seconds: float) -> list[Series]:
+        """An instant query: a vector's series have one sample each, a range selector's all of theirs."""
+        body = await self._ask("/api/v1/query", query=expression, time=f"{at_seconds:.3f}")
+        try:
+            answer = msgspec.json.decode(body, type=_Answer)
+        except msgspec.MsgspecError:
+            raise Refused(200, "the answer is none of the Prometheus query API") from None
+        return [
+            Series(
+                row.metric,
+                [(round(at * 1000), float(text)) for at, text in ([row.value] if row.value else row.values)],
+            )
+            for row in answer.data.result
+        ]
