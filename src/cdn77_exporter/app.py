@@ -21,12 +21,14 @@ from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.clock import Clock
-from cdn77_exporter.edge.decoding import DecoderRules, ExecutorDecoder
+from cdn77_exporter.edge.decode_job import DecoderRules
+from cdn77_exporter.edge.decoding import FILES_A_CALL, ExecutorDecoder
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.remote_write import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import Database, State
 from cdn77_exporter.edge.status import StatusServer
+from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.claims import Claims
 from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.flow.ordering import Places
@@ -255,6 +257,21 @@ class _Service:
 
     # The pipeline
 
+    def _decoder(self) -> ExecutorDecoder:
+        """One thread, or worker processes that have their share of the places for files."""
+        settings = self.settings
+        rules = DecoderRules(
+            settings.tick_seconds,
+            settings.stream_pattern,
+            Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+            settings.stream_allowlist,
+        )
+        if not settings.decode_workers:
+            return ExecutorDecoder(rules, report=self.telemetry)
+        width = settings.decode_workers + 1
+        most = max(1, min(FILES_A_CALL, settings.download_concurrency // width))
+        return ExecutorDecoder(rules, Workers(settings.decode_workers), most=most, width=width, report=self.telemetry)
+
     async def _build(
         self, stack: AsyncExitStack, bucket: S3Bucket, state: State, clock: Clock, stop: asyncio.Event
     ) -> Upkeep:
@@ -264,14 +281,7 @@ class _Service:
         geoip = GeoIp(settings.geoip_db_path)
         watermark = Watermark(idle_seconds=settings.shard_idle_seconds, lag_seconds=settings.idle_lag_seconds)
         timeline = await self._restore(state, watermark, geoip, clock)
-        decoder = ExecutorDecoder(
-            DecoderRules(
-                settings.tick_seconds,
-                settings.stream_pattern,
-                Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
-                settings.stream_allowlist,
-            )
-        )
+        decoder = self._decoder()
         thread = ThreadPoolExecutor(1, "aggregate")
         stack.callback(decoder.close)
         stack.callback(thread.shutdown, wait=False, cancel_futures=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.flow.pipeline import LOOKAHEAD
@@ -179,10 +181,10 @@ def test_a_stage_that_fails_ends_the_run_with_its_error(tmp_path: Path, stage: s
         elif stage == "decode":
 
             class Broken(InlineDecoder):
-                def submit(self, raw: RawLog, latest_ms: int, oldest_ms: int) -> Any:
-                    if raw.file.sequence == 3:
+                async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+                    if any(log.file.sequence == 3 for log in logs):
                         raise _Broken(stage)
-                    return super().submit(raw, latest_ms, oldest_ms)
+                    return await super().decode(logs, latest_ms, oldest_ms)
 
             pipeline.decoder.decoder = Broken()
         else:

@@ -200,7 +200,7 @@ def test_the_lister_moves_what_was_set_aside_and_takes_what_comes_back() -> None
     bench = _Bench()
     bench.database.release(KEY)
     counted = simulate(_service(bench, replace_after=300, body=good))
-    assert [item.file.key for item in counted] == [KEY]
+    assert [file.key for item in counted for file, _, _ in item.files] == [KEY]
     assert [row["attempt"] for row in bench.said.of("file_unreadable")] == [1, 2, 3]
     assert len(bench.said.of("file_quarantined")) == 1
     assert bench.bucket.objects[TARGET].body == BROKEN
@@ -211,7 +211,7 @@ def test_a_file_set_aside_in_its_place_is_tried_again_when_it_is_written_again()
     bench = _Bench(log_file(traffic(20)))
     bench.said.events.clear()
     counted = simulate(_service(bench, replace_after=200, body=log_file(traffic(20)), moves=False))
-    assert [item.file.key for item in counted] == [KEY]
+    assert [file.key for item in counted for file, _, _ in item.files] == [KEY]
     assert bench.said.of("file_released") == [{"key": KEY}]
     assert len(bench.said.of("poll_finished")) > 3
 
@@ -240,7 +240,7 @@ async def _service(bench: _Bench, *, replace_after: float, body: bytes, moves: b
     async def count() -> None:
         async for file in listed:
             raw = await fetch(file)
-            counted = await decode(raw) if raw else None
+            counted = await decode([raw]) if raw else None
             if counted:
                 found.append(counted)
                 bench.database.release(KEY)

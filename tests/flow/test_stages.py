@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
+from cdn77_exporter.core.bundle import Bundle, Failure, share_of
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile, RawLog
@@ -25,7 +25,7 @@ from cdn77_exporter.flow.stages import (
     Aggregator,
     Batch,
     Context,
-    CountableFile,
+    Countable,
     Deleter,
     Fetcher,
     FileDecoder,
@@ -397,14 +397,17 @@ class _Decoding:
         self._outcome = outcome
         self.bounds: list[tuple[int, int]] = []
 
-    def submit(self, raw: RawLog, latest_ms: int, oldest_ms: int) -> Future[Tally]:
-        self.bounds.append((latest_ms, oldest_ms))
-        done: Future[Tally] = Future()
-        if isinstance(self._outcome, Exception):
-            done.set_exception(self._outcome)
-        else:
-            done.set_result(self._outcome)
-        return done
+    most, width = 4, 2
+
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+        bundle = Bundle()
+        for latest in latest_ms:
+            self.bounds.append((latest, oldest_ms))
+            if isinstance(self._outcome, Exception):
+                bundle.shares.append(Failure.of(self._outcome))
+            else:
+                bundle.add(self._outcome)
+        return bundle
 
 
 def test_no_event_counts_later_than_its_upload_or_now() -> None:
@@ -416,10 +419,12 @@ def test_no_event_counts_later_than_its_upload_or_now() -> None:
         decoding = _Decoding(Tally(newest_ms=5))
         stage = FileDecoder(decoding, bench.state, bench.context)
         early, ahead = LogFile("a", "e", 1, NOW_MS - 5000), LogFile("b", "e", 1, NOW_MS + 3_600_000)
-        for file in (early, ahead):
-            found = await stage(RawLog(file, b"", 1.5))
-            assert found is not None
-            assert (found.file, found.tally.newest_ms, found.fetch_seconds) == (file, 5, 1.5)
+        found = await stage([RawLog(early, b"", 1.5), RawLog(ahead, b"", 2.5)])
+        assert found is not None
+        assert [(file, share.newest_ms, seconds) for file, share, seconds in found.files] == [
+            (early, 5, 1.5),
+            (ahead, 5, 2.5),
+        ]
         assert decoding.bounds == [(NOW_MS - 5000, NOW_MS - MAX_AGE_MS), (NOW_MS, NOW_MS - MAX_AGE_MS)]
         assert bench.context.places.taken == 1
 
@@ -435,7 +440,7 @@ def test_an_undecodable_file_frees_its_place_and_is_tried_again() -> None:
         for attempt in (1, 2, 3):
             file = _claimed(bench, _file(0))
             bench.context.places.take()
-            assert await stage(RawLog(file, b"")) is None
+            assert await stage([RawLog(file, b"")]) is None
             assert bench.context.places.taken == 0
             assert _is_free(bench, file)
             assert len(bench.database.aside()) == (attempt == 3)
@@ -453,7 +458,7 @@ def test_a_decoded_file_has_its_failures_forgotten() -> None:
         outcomes: list[Tally | Exception] = [bad, bad, Tally(), bad]
         for outcome in outcomes:
             bench.context.places.take()
-            await FileDecoder(_Decoding(outcome), bench.state, bench.context)(RawLog(_claimed(bench, file), b""))
+            await FileDecoder(_Decoding(outcome), bench.state, bench.context)([RawLog(_claimed(bench, file), b"")])
         assert [said["attempt"] for said in bench.said.of("file_unreadable")] == [1, 2, 1]
         assert bench.database.aside() == []
 
@@ -469,6 +474,10 @@ def _tally(tick: int, requests: int) -> Tally:
         {group: [requests, 10 * requests, 0, 0]}, {("stream", "192.0.2.1", "web", "US"): [tick * 1000 - 9] * 2}
     )
     return Tally({tick: part}, lines=requests, events=requests, newest_ms=tick * 1000 - 9, oldest_ms=tick * 1000 - 9)
+
+
+def _countable(file: LogFile, tally: Tally) -> Countable:
+    return Countable([(file, share_of(tally), 0.1)], tally.ticks)
 
 
 def test_files_are_under_way_until_their_commit_and_no_batch_precedes_it() -> None:
@@ -491,11 +500,11 @@ def test_files_are_under_way_until_their_commit_and_no_batch_precedes_it() -> No
         timeline = Timeline(Rules(), start_ms=NOW_MS - 120_000, key=b"k" * 32)
         file = _claimed(bench, _file(0))
         bench.context.places.take()
-        tallied: Channel[CountableFile] = Channel(1)
+        tallied: Channel[Countable] = Channel(1)
         batched: Channel[Batch] = Channel(9)
         stage = Aggregator(timeline, Refusing(bench.database), bench.context, Inline(), keeps_state=True)
         async with tallied:
-            await tallied.put(CountableFile(file, _tally(TICK, 3), 0.1))
+            await tallied.put(_countable(file, _tally(TICK, 3)))
         await stage.run(tallied, batched)
         assert refusals == 0
         assert len(bench.said.of("state_commit_failed")) == 3
@@ -516,14 +525,14 @@ def test_a_place_is_freed_when_its_file_is_counted_not_when_it_is_committed() ->
         bench = _Bench()
         for _ in range(4):
             bench.context.places.take()
-        tallied: Channel[CountableFile] = Channel(4)
+        tallied: Channel[Countable] = Channel(4)
         batched: Channel[Batch] = Channel(9)
         timeline = Timeline(Rules(), start_ms=NOW_MS - 120_000, key=b"k" * 32)
         stage = Aggregator(timeline, bench.state, bench.context, Inline(), keeps_state=True)
         run = asyncio.create_task(stage.run(tallied, batched))
         await asyncio.sleep(7)  # a first commit, after which the next may wait
         for number in range(3):
-            await tallied.put(CountableFile(_claimed(bench, _file(number)), _tally(TICK + 150, 1), 0.1))
+            await tallied.put(_countable(_claimed(bench, _file(number)), _tally(TICK + 150, 1)))
         await asyncio.sleep(0.5)
         assert bench.context.places.taken == 1
         async with tallied:
@@ -539,14 +548,14 @@ def test_files_are_committed_soon_even_when_no_tick_is_complete() -> None:
 
     async def main() -> None:
         bench = _Bench()
-        tallied: Channel[CountableFile] = Channel(4)
+        tallied: Channel[Countable] = Channel(4)
         timeline = Timeline(Rules(), start_ms=NOW_MS, key=b"k" * 32)
         stage = Aggregator(timeline, bench.state, bench.context, Inline(), keeps_state=True)
         run = asyncio.create_task(stage.run(tallied, Channel(9)))
         await asyncio.sleep(20)
         assert not run.done()
-        await tallied.put(CountableFile(_claimed(bench, _file(0)), _tally(TICK, 1), 0.1))
-        await tallied.put(CountableFile(_claimed(bench, _file(1)), _tally(TICK, 1), 0.1))
+        await tallied.put(_countable(_claimed(bench, _file(0)), _tally(TICK, 1)))
+        await tallied.put(_countable(_claimed(bench, _file(1)), _tally(TICK, 1)))
         await asyncio.sleep(7)
         assert timeline.emitted == 0
         assert bench.database.counts()["counted"] == 2

@@ -12,19 +12,18 @@ import math
 import random
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cramjam
 
+from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Refused
 from cdn77_exporter.core.events import EVENTS
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.core.remote_write_pb2 import WriteRequest
-from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State
@@ -241,13 +240,15 @@ class InlineState(State):
 
 
 class InlineDecoder:
-    """The real decoder on the thread that asks."""
+    """The real decoder on the thread that asks, which takes up to `most` files at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1, width: int = 2) -> None:
+        self.most = most
+        self.width = width
         self._decoder = Decoder(tick_seconds=TICK_SECONDS)
 
-    def submit(self, raw: RawLog, latest_ms: int, oldest_ms: int) -> Future[Tally]:
-        return Inline().submit(self._decoder.decode, raw.body, latest_ms=latest_ms, oldest_ms=oldest_ms)
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+        return decode_together(self._decoder, [log.body for log in logs], latest_ms, oldest_ms)
 
 
 class Said:
@@ -306,6 +307,7 @@ class World:
     deleted: set[str] = field(default_factory=set)
     on_point: OnPoint = lambda _: None
     width: int = 4
+    most: int = 1  # files that are decoded together
     seed: int = 0
     interval: float = 20.0
     keeps_state: bool = True
@@ -399,7 +401,7 @@ class World:
             context=context,
             lister=Lister(self.bucket, state, context, PREFIX, self.interval, 2, self.keep_files),
             fetcher=Fetcher(self.bucket, state, context),
-            decoder=FileDecoder(InlineDecoder(), state, context),
+            decoder=FileDecoder(InlineDecoder(self.most), state, context),
             aggregator=Aggregator(timeline, state, context, Inline(), keeps_state=self.keeps_state),
             pusher=Pusher(self.write, state, context, give_up_seconds=3600),
             deleter=Deleter(self.bucket, state, context, self.keep_files),

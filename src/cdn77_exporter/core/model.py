@@ -16,6 +16,7 @@ UNREADABLE_REASONS = {
     "too_large": "the file is larger than the limits allow",
     "too_many_bad_lines": "the file has more bad lines than the limit allows",
     "line_too_long": "the file has a line without an end within the limits",
+    "decoder_died": "the process that decodes the file ends, again and again",
 }
 
 #: Why a line is not an event; closed.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cdn77_exporter.core import catalogue, wire
 from cdn77_exporter.core.admission import OTHER, Admission
+from cdn77_exporter.core.bundle import Share, share_of
 from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
@@ -119,14 +120,25 @@ class Timeline:
 
     def absorb(self, file: LogFile, tally: Tally) -> Absorbed:
         """Count a file. Nothing of it is in any sample before the next `advance`."""
+        return self.absorb_together([(file, share_of(tally))], tally.ticks)[0]
+
+    def absorb_together(
+        self, shares: Iterable[tuple[LogFile, Share]], ticks: Mapping[int, TickTally]
+    ) -> list[Absorbed]:
+        """Count files that were decoded together: as if each were absorbed, one after the other."""
+        for tick, part in sorted(ticks.items()):
+            self._hold(max(tick, self.settled + self._tick), part)
+        return [self._enter(file, share.requests) for file, share in shares]
+
+    def _enter(self, file: LogFile, requests: Mapping[int, int]) -> Absorbed:
+        """Note a file, with its events by tick, for the ledger; it is due when all of them are emitted."""
         due, late, late_seconds = 0, 0, 0
-        for tick, part in sorted(tally.ticks.items()):
+        for tick, count in requests.items():
             counted = max(tick, self.settled + self._tick)
             if counted > tick:
-                late += sum(sums[0] for sums in part.groups.values())
+                late += count
                 late_seconds = max(late_seconds, counted - tick)
             due = max(due, counted)
-            self._hold(counted, part)
         if due:
             due = max(due, self._first_emission, self._after(self.emitted))
         self._files.append(CountedFile(file.key, file.etag, due, file.size, file.modified_ms))

@@ -1,51 +1,78 @@
-"""Where files are decoded: any `concurrent.futures.Executor`, each of whose threads or processes keeps one decoder."""
+"""Has files decoded on any `concurrent.futures.Executor`: a thread, worker processes, or a cluster."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from typing import Protocol
 
-from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.model import RawLog
-from cdn77_exporter.core.tally import Tally
+from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 
-_own = threading.local()
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderRules:
-    """What a decoder is made from; goes to other processes as it is."""
-
-    tick_seconds: int
-    stream_pattern: str
-    limits: Limits
-    allow: Callable[[str], bool] | None = None
+#: Files that a worker process decodes and merges at a time: more make the answer smaller, and the memory larger.
+FILES_A_CALL = 4
+#: How often a file is decoded by itself after its decoder has died, before it is held to be the cause.
+_ALONE_ATTEMPTS = 2
 
 
-def decode_file(rules: DecoderRules, body: bytes, latest_ms: int, oldest_ms: int) -> Tally:
-    """Decode one file with the decoder of this thread; raises Unreadable."""
-    if getattr(_own, "rules", None) != rules:
-        _own.rules = rules
-        _own.decoder = Decoder(
-            tick_seconds=rules.tick_seconds, stream_pattern=rules.stream_pattern, limits=rules.limits, allow=rules.allow
-        )
-    decoder: Decoder = _own.decoder
-    return decoder.decode(body, latest_ms=latest_ms, oldest_ms=oldest_ms)
+class Report(Protocol):
+    """Tell what happened."""
+
+    def __call__(self, event: str, /, **fields: object) -> None: ...
 
 
 class ExecutorDecoder:
-    """Decodes on an executor; by default on one thread beside the event loop (two are slower than one)."""
+    """Decodes on an executor; by default on one thread beside the event loop (two are slower than one).
 
-    def __init__(self, rules: DecoderRules, executor: Executor | None = None) -> None:
+    `most`: files that are given to it at a time. `width`: calls that it can have at a time, one of them waiting.
+    `job`: what it is asked to do, like `decode_files`. A call that fails because what it ran on has died is repeated,
+    each of its files by itself; a file that dies so again and again is unreadable.
+    """
+
+    def __init__(
+        self,
+        rules: DecoderRules,
+        executor: Executor | None = None,
+        *,
+        most: int = 1,
+        width: int = 2,
+        report: Report,
+    ) -> None:
         self._rules = rules
         self._executor = executor or ThreadPoolExecutor(1, "decode")
+        self._report = report
+        self.most = most
+        self.width = width
 
-    def submit(self, raw: RawLog, latest_ms: int, oldest_ms: int) -> Future[Tally]:
-        """Begin to decode a file."""
-        return self._executor.submit(decode_file, self._rules, raw.body, latest_ms, oldest_ms)
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+        """Decode files into one bundle. `latest_ms` is each file's latest event time, `oldest_ms` that of all."""
+        try:
+            return await self._call(logs, latest_ms, oldest_ms)
+        except BrokenExecutor as error:
+            self._died(error, len(logs))
+        whole = Bundle()
+        for log, latest in zip(logs, latest_ms, strict=True):
+            whole.extend(await self._alone(log, latest, oldest_ms))
+        return whole
+
+    async def _alone(self, log: RawLog, latest_ms: int, oldest_ms: int) -> Bundle:
+        for _ in range(_ALONE_ATTEMPTS):
+            try:
+                return await self._call([log], [latest_ms], oldest_ms)
+            except BrokenExecutor as error:
+                self._died(error, 1)
+        return Bundle([Failure("unreadable", "decoder_died")])
+
+    async def _call(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+        future = self._executor.submit(decode_files, self._rules, [log.body for log in logs], latest_ms, oldest_ms)
+        return await asyncio.wrap_future(future)
+
+    def _died(self, error: BrokenExecutor, files: int) -> None:
+        worker = getattr(error, "worker", "")
+        self._report("worker_replaced", worker=worker, error=getattr(error, "reason", str(error)), files=files)
 
     def close(self) -> None:
-        """Let go of threads or processes; what is not begun is not done."""
+        """Let go of threads, processes or machines; what is not done is not done."""
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -54,8 +54,8 @@ class Channel(Generic[T]):
             self._changed.notify_all()
             return item
 
-    async def take(self, most: int, seconds: float) -> list[T]:
-        """What is there, up to `most`; waits up to `seconds` for the first. Raises Closed at the end."""
+    async def take(self, most: int, seconds: float | None = None) -> list[T]:
+        """What is there, up to `most`; waits for the first, at most `seconds` if given. Raises Closed at the end."""
         try:
             async with asyncio.timeout(seconds):
                 items = [await self.get()]

@@ -8,12 +8,13 @@ from typing import Any
 
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.ordering import InOrder, Places
+from cdn77_exporter.flow.grouping import InGroups
+from cdn77_exporter.flow.ordering import InOrder
 from cdn77_exporter.flow.stages import (
     Aggregator,
     Batch,
     Context,
-    CountableFile,
+    Countable,
     Deleter,
     Fetcher,
     FileDecoder,
@@ -36,10 +37,9 @@ class Pipeline:
     aggregator: Aggregator
     pusher: Pusher
     deleter: Deleter
-    decode_width: int = 2
     listed: Channel[LogFile] = field(default_factory=lambda: Channel(8, "listed"))
     fetched: Channel[RawLog] = field(default_factory=lambda: Channel(2, "fetched"))
-    tallied: Channel[CountableFile] = field(default_factory=lambda: Channel(16, "tallied"))
+    tallied: Channel[Countable] = field(default_factory=lambda: Channel(16, "tallied"))
     batched: Channel[Batch] = field(default_factory=lambda: Channel(1, "batched"))
     delivered: Channel[Receipt] = field(default_factory=lambda: Channel(2, "delivered"))
 
@@ -59,9 +59,7 @@ class Pipeline:
             stopped=self.context.stop.is_set,
             drop=self.context.let_go,
         )
-        decoding = InOrder(
-            self.decoder, key=lambda raw: raw.file.shard, places=Places(self.decode_width), lookahead=2, frees=True
-        )
+        decoding = InGroups(self.decoder, most=self.decoder.decoder.most, width=self.decoder.decoder.width)
         async with asyncio.TaskGroup() as stages:
             stages.create_task(self.lister.run(self.listed), name="list")
             stages.create_task(fetching.run(self.listed, self.fetched), name="fetch")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Future
 from typing import Protocol
 
+from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.changes import Changes, CountedFile
 from cdn77_exporter.core.model import LogFile, RawLog
-from cdn77_exporter.core.tally import Tally
 
 
 class Report(Protocol):
@@ -64,8 +63,16 @@ class Deletes(Protocol):
 class Decodes(Protocol):
     """Where files are decoded: a thread, processes, or other machines."""
 
-    def submit(self, raw: RawLog, latest_ms: int, oldest_ms: int) -> Future[Tally]:
-        """Begin to decode; the result raises Unreadable for a file that cannot be counted."""
+    @property
+    def most(self) -> int:
+        """Files that it takes at a time."""
+
+    @property
+    def width(self) -> int:
+        """Calls that it can have at a time."""
+
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+        """Decode files into one bundle; `latest_ms` is each one's latest event time, `oldest_ms` that of all."""
 
 
 class Receives(Protocol):

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from cdn77_exporter.core.bundle import Failure, Share
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile, RawLog
-from cdn77_exporter.core.tally import Tally
+from cdn77_exporter.core.tally import TickTally
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
@@ -38,17 +39,16 @@ _FETCH_ATTEMPTS = 3
 _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete
 _MISCONFIGURED_SECONDS = 30.0
 _DELETE_AT_ONCE = 1000
-_FILES_A_STEP = 16
+_AT_ONCE = 16  # of what was decoded together
 _UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
-class CountableFile:
-    """A decoded file on its way to the counters."""
+class Countable:
+    """Decoded files on their way to the counters: what each has by itself (and took to fetch), and what all count."""
 
-    file: LogFile
-    tally: Tally
-    fetch_seconds: float
+    files: list[tuple[LogFile, Share, float]]
+    ticks: dict[int, TickTally]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,25 +187,34 @@ class Fetcher:
         for attempt in range(1, _FETCH_ATTEMPTS + 1):
             try:
                 body = await self.bucket.fetch(file)
-            except FileGone:
-                context.report("file_gone", key=file.key)
-                break
-            except Unreadable as error:
-                await refuse(file, error, self.ledger, context)
-                return None
-            except Misconfigured as error:
-                context.report("file_fetch_failed", key=file.key, error=f"{error}; {error.remedy}")
-                context.problems.found("bucket", f"{error}; {error.remedy}")
-                break
             except Transient as error:
                 if attempt == _FETCH_ATTEMPTS or context.stop.is_set():
-                    context.report("file_fetch_failed", key=file.key, error=str(error))
+                    await leave(file, error, self.ledger, context)
                     break
                 await context.clock.sleep(backoff.next(error.retry_after))
+            except (FileGone, Unreadable, Misconfigured) as error:
+                await leave(file, error, self.ledger, context)
+                break
             else:
                 return RawLog(file, body, context.clock.monotonic() - began)
-        context.let_go(file)
         return None
+
+
+async def leave(
+    file: LogFile, error: FileGone | Unreadable | Misconfigured | Transient, ledger: Ledger, context: Context
+) -> None:
+    """Say why a file is not counted now, and let a later poll have it."""
+    if isinstance(error, Unreadable):
+        await refuse(file, error, ledger, context)
+        return
+    if isinstance(error, FileGone):
+        context.report("file_gone", key=file.key)
+    elif isinstance(error, Misconfigured):
+        context.report("file_fetch_failed", key=file.key, error=f"{error}; {error.remedy}")
+        context.problems.found("bucket", f"{error}; {error.remedy}")
+    else:
+        context.report("file_fetch_failed", key=file.key, error=str(error))
+    context.let_go(file)
 
 
 async def refuse(file: LogFile, error: Unreadable, ledger: Ledger, context: Context) -> None:
@@ -228,24 +237,26 @@ async def refuse(file: LogFile, error: Unreadable, ledger: Ledger, context: Cont
 
 @dataclass(slots=True)
 class FileDecoder:
-    """Has a file decoded beside the event loop."""
+    """Has files decoded beside the event loop, those that are ready together."""
 
     decoder: Decodes
     ledger: Ledger
     context: Context
 
-    async def __call__(self, raw: RawLog) -> CountableFile | None:
-        """What the file counts, or None when it cannot be read."""
+    async def __call__(self, logs: Sequence[RawLog]) -> Countable | None:
+        """What the files count, or None when none of them can be read."""
         now_ms = self.context.clock.now_ms()
-        latest_ms = min(raw.file.modified_ms, now_ms)
-        try:
-            tally = await asyncio.wrap_future(self.decoder.submit(raw, latest_ms, now_ms - MAX_AGE_MS))
-        except Unreadable as error:
-            await refuse(raw.file, error, self.ledger, self.context)
-            self.context.places.free()
-            return None
-        self.context.claims.forget(raw.file.identity)
-        return CountableFile(raw.file, tally, raw.fetch_seconds)
+        latest_ms = [min(log.file.modified_ms, now_ms) for log in logs]
+        bundle = await self.decoder.decode(logs, latest_ms, now_ms - MAX_AGE_MS)
+        files = []
+        for log, share in zip(logs, bundle.shares, strict=True):
+            if isinstance(share, Failure):
+                await leave(log.file, share.error(), self.ledger, self.context)
+                self.context.places.free()
+            else:
+                self.context.claims.forget(log.file.identity)
+                files.append((log.file, share, log.fetch_seconds))
+        return Countable(files, bundle.ticks) if files else None
 
 
 # aggregate
@@ -268,16 +279,17 @@ class Aggregator:
     _uncommitted: list[LogFile] = field(default_factory=list)
     _last_tick: int = 0
 
-    async def run(self, inbox: Channel[CountableFile], outbox: Channel[Batch]) -> None:
+    async def run(self, inbox: Channel[Countable], outbox: Channel[Batch]) -> None:
         """Until the inbox has ended and everything is committed."""
         self._last_tick = self.timeline.emitted
         async with outbox:
             while True:
                 try:
-                    files = await inbox.take(_FILES_A_STEP, seconds=1.0)
+                    found = await inbox.take(_AT_ONCE, seconds=1.0)
                 except Closed:
                     break
-                await self._absorb(files)
+                for decoded in found:
+                    await self._absorb(decoded)
                 await self._advance(outbox, commit=False)
             await self._advance(outbox, commit=True)
             if not self.keeps_state:
@@ -290,12 +302,12 @@ class Aggregator:
         """Do something with the timeline when nothing else does."""
         await self._work(call)
 
-    async def _absorb(self, files: Sequence[CountableFile]) -> None:
+    async def _absorb(self, decoded: Countable) -> None:
         context = self.context
-        for item in files:
-            absorbed = await self._work(self.timeline.absorb, item.file, item.tally)
-            tally, file = item.tally, item.file
-            context.watermark.delivered(file.shard, tally.newest_ms, context.clock.now_ms())
+        shares = [(file, share) for file, share, _ in decoded.files]
+        results = await self._work(self.timeline.absorb_together, shares, decoded.ticks)
+        for (file, share, fetch_seconds), absorbed in zip(decoded.files, results, strict=True):
+            context.watermark.delivered(file.shard, share.newest_ms, context.clock.now_ms())
             skipped = context.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
             self._uncommitted.append(file)
             context.places.free()
@@ -305,14 +317,14 @@ class Aggregator:
                 key=file.key,
                 shard=file.shard,
                 size=file.size,
-                lines=tally.lines,
-                events=tally.events,
-                rejects=tally.rejects,
+                lines=share.lines,
+                events=share.events,
+                rejects=share.rejects,
                 late=absorbed.late,
                 late_seconds=absorbed.late_seconds,
                 skipped=max(0, skipped),
-                fetch_seconds=item.fetch_seconds,
-                decode_seconds=tally.seconds,
+                fetch_seconds=fetch_seconds,
+                decode_seconds=share.seconds,
             )
 
     async def _advance(self, outbox: Channel[Batch], *, commit: bool) -> None:
