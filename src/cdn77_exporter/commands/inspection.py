@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import nlargest
+from ipaddress import ip_address
 from os import fsencode
 
 from cdn77_exporter.core.decode import Decoder
@@ -99,7 +100,8 @@ class Inspection:
         for stream, ip, device, country in viewers:
             if len(seen) >= _MOST_SEEN:
                 return
-            viewer = hash((stream, ip))
+            # An IPv6 address has many spellings, and a client of two is one client.
+            viewer = hash((stream, ip if ":" not in ip else ip_address(ip).packed))
             if viewer not in seen:
                 seen.add(viewer)
                 self.viewers += 1
