@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest
 from ipaddress import ip_address
@@ -10,7 +11,7 @@ from os import fsencode
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.tally import Example, Tally, ViewerSeen
+from cdn77_exporter.core.tally import Example, Group, Tally, ViewerSeen
 
 #: The contract's age at which an event is no longer counted.
 AGE_MS = 7 * 24 * 3600 * 1000
@@ -21,6 +22,10 @@ EXAMPLES = 5
 _MOST_SEEN = 3_000_000
 
 Pieces = Callable[[], Iterator[bytes]]
+
+
+def _counts() -> defaultdict[str, int]:
+    return defaultdict(int)
 
 
 @dataclass(slots=True)
@@ -43,15 +48,15 @@ class Inspection:
     ahead: int = 0  # events that are later than the current time
     oldest_ms: int = 0  # 0 without an event
     newest_ms: int = 0
-    rejects: dict[str, int] = field(default_factory=dict)
+    rejects: defaultdict[str, int] = field(default_factory=_counts)
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # path and reason
-    streams: dict[str, StreamSums] = field(default_factory=dict)
-    statuses: dict[str, int] = field(default_factory=dict)  # requests, as in the next two
-    caches: dict[str, int] = field(default_factory=dict)
-    pops: dict[str, int] = field(default_factory=dict)
+    streams: defaultdict[str, StreamSums] = field(default_factory=lambda: defaultdict(StreamSums))
+    statuses: defaultdict[str, int] = field(default_factory=_counts)  # requests, as in the next two
+    caches: defaultdict[str, int] = field(default_factory=_counts)
+    pops: defaultdict[str, int] = field(default_factory=_counts)
     viewers: int = 0
-    devices: dict[str, int] = field(default_factory=dict)  # viewers, as in the next
-    countries: dict[str, int] = field(default_factory=dict)
+    devices: defaultdict[str, int] = field(default_factory=_counts)  # viewers, as in the next
+    countries: defaultdict[str, int] = field(default_factory=_counts)
     examples: dict[str, list[tuple[str, Example]]] = field(default_factory=dict)  # by reason, with the file's path
     # Hashes of viewers, and of viewers with their device or country: sixty-four bits tell a million apart for certain
     # enough (the odds of one error are 1 to 37 million), in a third of the memory.
@@ -75,25 +80,27 @@ class Inspection:
             self.oldest_ms = min(self.oldest_ms or tally.oldest_ms, tally.oldest_ms)
             self.newest_ms = max(self.newest_ms, tally.newest_ms)
         for reason, count in tally.rejects.items():
-            _add(self.rejects, reason, count)
+            self.rejects[reason] += count
         for example in tally.examples:
             of_reason = self.examples.setdefault(example.reason, [])
             if len(of_reason) < EXAMPLES:
                 of_reason.append((path, example))
         for tick, part in tally.ticks.items():
-            for (stream, _, cache, pop, status), sums in part.groups.items():
-                requests = sums[0]
-                own = self.streams.get(stream)
-                if own is None:
-                    own = self.streams[stream] = StreamSums()
-                own.requests += requests
-                own.bytes += sums[1]
-                _add(self.statuses, status, requests)
-                _add(self.caches, cache, requests)
-                _add(self.pops, pop, requests)
-                if tick == ahead_tick:
-                    self.ahead += requests
+            self._add_groups(part.groups)
+            if tick == ahead_tick:
+                self.ahead += sum(sums[0] for sums in part.groups.values())
         self._add_viewers(set().union(*(part.viewers for part in tally.ticks.values())))
+
+    def _add_groups(self, groups: Mapping[Group, list[int]]) -> None:
+        streams, statuses, caches, pops = self.streams, self.statuses, self.caches, self.pops
+        for (stream, _, cache, pop, status), sums in groups.items():
+            requests = sums[0]
+            own = streams[stream]
+            own.requests += requests
+            own.bytes += sums[1]
+            statuses[status] += requests
+            caches[cache] += requests
+            pops[pop] += requests
 
     def _add_viewers(self, viewers: Iterable[ViewerSeen]) -> None:
         seen = self._seen
@@ -109,14 +116,10 @@ class Inspection:
             by_device, by_country = hash((viewer, device)), hash((viewer, 1, country))
             if by_device not in seen:
                 seen.add(by_device)
-                _add(self.devices, device, 1)
+                self.devices[device] += 1
             if by_country not in seen:
                 seen.add(by_country)
-                _add(self.countries, country, 1)
-
-
-def _add(counts: dict[str, int], name: str, count: int) -> None:
-    counts[name] = counts.get(name, 0) + count
+                self.countries[country] += 1
 
 
 def largest(counts: dict[str, int], count: int) -> dict[str, int]:
