@@ -111,6 +111,7 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
         (("limit", ("MAX_STREAMS", "MAX_SERIES")),),
     ),
     SelfMetric("workers_replaced_total", "counter", "Decoding workers that died and were replaced."),
+    SelfMetric("decoders_unavailable_total", "counter", "How often the cluster that decodes could not be reached."),
     SelfMetric("secret_reloads_total", "counter", "Secrets that were read anew because their file changed."),
     SelfMetric("geoip_failures_total", "counter", "Attempts to open the GeoIP database that failed."),
     SelfMetric("geoip_database_build_timestamp_seconds", "gauge", "When the GeoIP database was built; 0 for none."),
@@ -138,6 +139,7 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("clock_skew_seconds", "probe", "This machine's clock less the bucket's."),
     SelfMetric("event_loop_lag_p99_seconds", "probe", "How late the event loop is: the 99th percentile of a minute."),
     SelfMetric("event_loop_lag_max_seconds", "probe", "The maximum of the same minute."),
+    SelfMetric("event_loop_tasks", "probe", "Tasks of the event loop; their number does not grow."),
     SelfMetric("problems", "probe", "What is wrong at the moment; see /readyz."),
 )
 

@@ -138,6 +138,8 @@ class Upkeep:
         watch("viewers", lambda: len(timeline.viewers))
         watch("limited_requests", lambda: timeline.streams.refused)
         watch("clock_skew_seconds", lambda: clock.skew_ms / 1000)
+        loop = asyncio.get_running_loop()
+        watch("event_loop_tasks", lambda: len(asyncio.all_tasks(loop)))
         watch("commit_seconds", lambda: context.extra.get("commit_seconds"))
         for name in ("outbox_requests", "outbox_bytes", "ledger_files", "files_set_aside"):
             watch(name, _extra(context, name))

@@ -7,7 +7,7 @@ import gzip
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from html import unescape
@@ -100,7 +100,7 @@ class Campaign:
     """A scene whose process is killed again and again."""
 
     scene: Scene
-    writer: MarkingWriter
+    writer: Writer
     s3: FaultProxy
     receiver: FaultProxy
     draw: random.Random
@@ -109,10 +109,11 @@ class Campaign:
 
     async def look_at_deletion(self, line: str, body: bytes) -> None:
         """Note it when a file is deleted that is not acknowledged."""
-        if "?delete" in line and line.startswith("POST"):
+        marks = self.writer.marks if isinstance(self.writer, MarkingWriter) else {}
+        if marks and "?delete" in line and line.startswith("POST"):
             keys = [unescape(key) for key in re.findall("<Key>(.*?)</Key>", body.decode())]
             held = await asyncio.to_thread(self._held)
-            self.early += [key for key in keys if key in self.writer.marks and self.writer.marks[key] not in held]
+            self.early += [key for key in keys if key in marks and marks[key] not in held]
 
     def _held(self) -> set[str]:
         found = self.scene.prometheus.query(
@@ -165,7 +166,15 @@ class Campaign:
 
 
 @contextmanager
-def campaign(folder: Path, bucket: Bucket, prometheus: Prometheus, seed: int, **environ: Any) -> Iterator[Campaign]:
+def campaign(
+    folder: Path,
+    bucket: Bucket,
+    prometheus: Prometheus,
+    seed: int,
+    *,
+    writer_of: Callable[[Scene], Writer] = lambda scene: MarkingWriter(scene.bucket, scene.traffic(PLAN)),
+    **environ: Any,
+) -> Iterator[Campaign]:
     """A bucket that fills in real time, a receiver, proxies before both, and the process, which runs."""
     with fault_proxy_beside(bucket.endpoint) as s3, fault_proxy_beside(prometheus.address) as receiver:
         scene = open_scene(
@@ -176,7 +185,7 @@ def campaign(folder: Path, bucket: Bucket, prometheus: Prometheus, seed: int, **
             PROMETHEUS_URL=f"{receiver.endpoint}/api/v1/write",
             **environ,
         )
-        writer = MarkingWriter(bucket, scene.traffic(PLAN))
+        writer = writer_of(scene)
         found = Campaign(scene, writer, s3, receiver, random.Random(seed))
         s3.before = found.look_at_deletion
         with scene.exporter as exporter:

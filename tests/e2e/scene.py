@@ -85,10 +85,14 @@ class Writer:
         """Begin to write."""
         self._thread.start()
 
+    def now_ms(self) -> int:
+        """The time that the traffic has reached."""
+        return int(time.time() * 1000)
+
     def _run(self) -> None:
         try:
             while not self._stop.wait(0.2):
-                for upload in self.traffic.until(int(time.time() * 1000)):
+                for upload in self.traffic.until(self.now_ms()):
                     self._put(upload)
             for upload in self.traffic.finish():
                 self._put(upload)

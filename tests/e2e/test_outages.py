@@ -122,23 +122,15 @@ def test_a_storm_of_faults_changes_no_number(tmp_path: Path, bucket: Bucket, pro
         found.scene.check_increase(found.scene.truth(found.writer.traffic))
 
 
-def test_a_failure_inside_a_success_is_not_taken_for_one(
-    tmp_path: Path, bucket: Bucket, prometheus: Prometheus
-) -> None:
-    """A file that a 200 answer says was not deleted is told, deleted later, and not counted again meanwhile."""
+def test_a_failure_inside_a_success_and_a_refusal(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
+    """A 200 that says that a file was not deleted is read; a 400 is counted and told with its words; both heal."""
     with campaign(tmp_path, bucket, prometheus, seed=2) as found:
         exporter = found.scene.exporter
         key = exporter.wait_for("file_counted")[0]["key"]
         found.s3.inject(Rewrites(on=_DELETE, body=_NOT_DELETED % key.encode()))
-        exporter.wait_for("files_deleted", count=3)
-        end(found)
-
-
-def test_a_refused_request_is_told_and_heals(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
-    """A request that is answered with 400 is counted, logged with the receiver's words, and made good by the next."""
-    with campaign(tmp_path, bucket, prometheus, seed=3) as found:
-        exporter = found.scene.exporter
-        exporter.wait_for("batch_pushed", count=2)
+        exporter.wait_for("delete_failed")
+        since = len(exporter.lines)
+        exporter.wait_for("files_deleted", since=since)
         found.receiver.inject(Answers(status=400, body=b"out of order, it said", content_type="text/plain"))
         (refused,) = exporter.wait_for("request_refused")
         assert (refused["status"], refused["words"]) == (400, "out of order, it said")

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -71,7 +72,7 @@ def test_nothing_secret_or_personal_leaves_the_process(tmp_path: Path, bucket: B
     for path, text in zip(files.values(), (SECRET_KEY, _PASSWORD, f"X-Scope-OrgID: {_TENANT}"), strict=True):
         path.write_text(text + "\n")
     build_geoip(tmp_path / "city.mmdb")
-    environ = {f"{name}_FILE": str(path) for name, path in files.items()}
+    environ: dict[str, Any] = {f"{name}_FILE": str(path) for name, path in files.items()}
     environ |= {"S3_SECRET_KEY": "", "PROMETHEUS_USER": "exporter", "LOG_LEVEL": "debug"}
     environ |= {"GEOIP_DB_PATH": str(tmp_path / "city.mmdb")}
     said = f"{_PASSWORD} {_TENANT} {quote(_PASSWORD)} {SECRET_KEY} of {_STRANGER} and [{_STRANGER_V6}]:443"
@@ -138,7 +139,7 @@ def test_secrets_are_changed_while_it_runs(tmp_path: Path, bucket: Bucket, prome
             fresh.write_text(f"{generation}-{name.lower().replace('_', '-')}\n")
             fresh.replace(path)
 
-    environ = {f"{name}_FILE": str(path) for name, path in files.items()}
+    environ: dict[str, Any] = {f"{name}_FILE": str(path) for name, path in files.items()}
     environ |= dict.fromkeys(("S3_ACCESS_KEY", "S3_SECRET_KEY"), "")
     refused: list[str] = []
     valid = "old"

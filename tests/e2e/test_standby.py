@@ -14,9 +14,9 @@ from tests.e2e.scene import Bucket, open_scene
 from tests.support.exporter_process import Exporter
 from tests.support.prometheus import Prometheus
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(180)]
+_KILLS = int(os.environ.get("KILLS", "8"))
 
-_KILLS = int(os.environ.get("KILLS", "10"))
+pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(180 + 10 * _KILLS)]
 
 
 def check_waiting(exporter: Exporter) -> None:
