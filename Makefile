@@ -61,8 +61,8 @@ bench: $(INSTALLED_BENCH) ## measure decoding, encoding and the whole service
 bench-smoke: $(INSTALLED_BENCH) ## the same on little data, to see that it runs
 	$(BIN)/python -m bench --smoke
 
-soak: $(INSTALLED) servers ## hours of traffic with failures, time and memory watched
-	$(BIN)/python -m pytest tests/soak
+soak: $(INSTALLED) servers ## hours of traffic with hundreds of kills and faults, memory watched; 45 minutes
+	SOAK_SECONDS=14400 OUTAGE_SECONDS=600 KILLS=200 $(BIN)/python -m pytest tests/soak tests/e2e/test_kills.py tests/e2e/test_standby.py
 
 docs: $(INSTALLED) ## build the documentation site into site/
 	$(BIN)/python tools/generate_docs.py --check
