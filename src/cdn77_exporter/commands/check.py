@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cdn77_exporter import __version__
 from cdn77_exporter.commands.finding import Finding, Findings, Status
+from cdn77_exporter.commands.output import Waiting, console, print_json, print_table
 from cdn77_exporter.core.errors import ConfigError
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
@@ -41,7 +42,6 @@ def _seconds(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything and print it; the exit code."""
     from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.commands.output import Waiting  # noqa: PLC0415
 
     try:
         settings = settings_for()
@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(findings: Sequence[Finding], as_json: bool, mask: Callable[[str], str]) -> None:
-    from cdn77_exporter.commands.output import console, print_json, print_table  # noqa: PLC0415 - --help is quick
 
     ok = all(finding.status is not Status.FAILED for finding in findings)
     if as_json:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -71,6 +72,11 @@ def span(seconds: float) -> str:
     first = next((place for place, (_, count) in enumerate(units) if count), 3)
     shown = units[first : first + (1 if first >= 2 else 2)]
     return " ".join(f"{count} {unit}" for unit, count in shown if count or unit == "s")
+
+
+def instant(seconds: float) -> str:
+    """An instant (Unix seconds), UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def size(count: float) -> str:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING
 
+from cdn77_exporter.commands.output import Waiting, console, number, print_json, print_table, say, size
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Transient
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List or release; the exit code."""
     from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.commands.output import Waiting  # noqa: PLC0415
     from cdn77_exporter.commands.quarantined import list_kept, release_keys  # noqa: PLC0415
 
     if arguments.action == "release" and bool(arguments.keys) == arguments.all:
@@ -52,8 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
         with Waiting("releasing"):
             released = asyncio.run(release_keys(settings, arguments.keys, _SECONDS))
     except (Transient, Misconfigured) as error:
-        from cdn77_exporter.commands.output import say  # noqa: PLC0415
-
         remedy = getattr(error, "remedy", "try again when the server answers")
         say(settings.masker()(f"The quarantine cannot be reached: {error}; {remedy}."))
         return 1
@@ -62,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show_kept(kept: list[Kept], note: str, as_json: bool) -> None:
-    from cdn77_exporter.commands.output import console, number, print_json, print_table, say, size  # noqa: PLC0415
 
     if as_json:
         files = [
@@ -81,7 +78,6 @@ def _show_kept(kept: list[Kept], note: str, as_json: bool) -> None:
 
 
 def _show_released(released: list[Released], as_json: bool) -> None:
-    from cdn77_exporter.commands.output import print_json, say  # noqa: PLC0415 - --help is quick
 
     if as_json:
         print_json(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cdn77_exporter.commands.clients import bucket_of
-from cdn77_exporter.core.errors import FileGone
+from cdn77_exporter.core.errors import Conflict, FileGone
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.s3 import S3Bucket
@@ -22,6 +22,7 @@ from cdn77_exporter.flow.stages import hour_prefixes
 from cdn77_exporter.settings import Settings
 
 _UNKNOWN = "unknown"
+_GONE = "it has changed or gone just now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +114,15 @@ async def _reason(bucket: S3Bucket, key: str) -> dict[str, Any]:
 
 
 async def _release(bucket: S3Bucket, settings: Settings, one: Kept) -> Released:
-    if one.at == one.key:
-        file = await look(bucket, one.key)
-        return (
-            await _release_in_place(bucket, settings, file)
-            if file
-            else Released(one.key, done=False, words="it is gone")
-        )
     file = await look(bucket, one.at)
     if file is None:
-        return Released(one.key, done=False, words=f"{one.at} is gone")
+        return Released(one.key, done=False, words=_GONE)
+    if one.at == one.key:
+        return await _release_in_place(bucket, settings, file)
+    return await _release_moved(bucket, settings, one, file)
+
+
+async def _release_moved(bucket: S3Bucket, settings: Settings, one: Kept, file: LogFile) -> Released:
     reason = await _reason(bucket, one.at)
     target = str(reason.get("released_to") or _way_back(settings, one.key))
     if not _is_listed(settings, target):
@@ -195,6 +195,9 @@ async def _release_in_place(bucket: S3Bucket, settings: Settings, file: LogFile)
         return Released(file.key, done=False, words=words)
     found = await bucket.get(file.key)
     if found is None:
-        return Released(file.key, done=False, words="it is gone")
-    await bucket.put(file.key, found[0], if_match=found[1])
+        return Released(file.key, done=False, words=_GONE)
+    try:
+        await bucket.put(file.key, found[0], if_match=found[1])
+    except Conflict:
+        return Released(file.key, done=False, words=_GONE)
     return Released(file.key, file.key)

@@ -1,0 +1,240 @@
+"""`cdn77-exporter reconcile`: counts the files of a span again, and compares with what the receiver holds."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cdn77_exporter.commands.output import Bar, console, instant, number, print_json, print_table, say, span
+from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
+
+if TYPE_CHECKING:
+    from cdn77_exporter.commands.comparison import Difference
+    from cdn77_exporter.commands.recount import Recount
+    from cdn77_exporter.settings import Settings
+
+_SECONDS = 60.0
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LENGTH = re.compile(r"(\d{1,6})([smhd])")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Counts the log files of a span again, in a local folder or in the bucket (with KEEP_FILES), and compares "
+        "requests and bytes of every stream with the receiver's counters, to the unit. Events that were uploaded late "
+        "count in a later tick; they are told apart from what is missing."
+    )
+    parser.epilog = (
+        "A TIME is such as 2026-01-10T14:00:00Z, or a length before now such as 90m or 2h. The span begins and ends on "
+        "ticks (TICK_SECONDS). With --files and --query-url no other variable need be set. "
+        "Exit codes: 0 equal, 1 something differs or could not be read, 2 usage or configuration."
+    )
+    parser.add_argument(
+        "--from", dest="begin", type=parse_time, required=True, metavar="TIME", help="begin of the span"
+    )
+    parser.add_argument(
+        "--to",
+        dest="end",
+        type=parse_time,
+        default="5m",
+        metavar="TIME",
+        help="its end (default: 5m, five minutes ago)",
+    )
+    parser.add_argument("--files", metavar="DIR", help="a folder with the log files, instead of the bucket")
+    parser.add_argument(
+        "--query-url", metavar="URL", help="the query API's address (default: what lies beside PROMETHEUS_URL)"
+    )
+    parser.add_argument(
+        "--slack",
+        type=_length,
+        default="10m",
+        metavar="LENGTH",
+        help="how far around the span late events may lie (10m)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+
+
+def _length(text: str) -> int:
+    found = _LENGTH.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length such as 90s, 10m or 2h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def parse_time(text: str) -> float:
+    """An instant in Unix seconds, from a time or a length before now."""
+    if _LENGTH.fullmatch(text):
+        return time.time() - _length(text)
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a time such as 2026-01-10T14:00:00Z nor a length before now such as 2h"
+        ) from None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Count, ask, compare and print; the exit code."""
+    from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.edge.query import TooMuch  # noqa: PLC0415
+
+    settings = settings_for(bucket=not arguments.files, receiver=not arguments.query_url)
+    if not arguments.files and not settings.keep_files:
+        raise ConfigError(
+            [
+                "KEEP_FILES is off, so the bucket holds only what is not counted yet; name a folder that holds the log "
+                "files of the span with --files."
+            ]
+        )
+    begin, end = _span(arguments, settings)
+    try:
+        recount, differences, newest = asyncio.run(_reconcile(arguments, settings, begin, end))
+    except (Transient, Misconfigured, Refused, TooMuch) as error:
+        words = str(error) or "the answers are too large, even those of one tick"
+        remedy = getattr(error, "remedy", "see that the server answers, and that --query-url is that of its query API")
+        say(settings.masker()(f"The span cannot be compared: {words}; {remedy}."))
+        return 1
+    _show(arguments, recount, differences, begin, end, newest)
+    return 1 if recount.unreadable or any(row.unexplained for row in differences) else 0
+
+
+def _span(arguments: argparse.Namespace, settings: Settings) -> tuple[int, int]:
+    """Begin and end as ticks, Unix seconds."""
+    tick = settings.tick_seconds
+    begin, end = (int(at // tick) * tick for at in (arguments.begin, arguments.end))
+    if begin >= end:
+        raise ConfigError(["The span is empty; --to must be at least a tick after --from."])
+    if end > time.time():
+        raise ConfigError(["The span ends in the future; --to must lie in the past."])
+    return begin, end
+
+
+async def _reconcile(
+    arguments: argparse.Namespace, settings: Settings, begin: int, end: int
+) -> tuple[Recount, list[Difference], int]:
+    from cdn77_exporter.commands import recount as counting  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.commands.clients import bucket_of, writer_of  # noqa: PLC0415
+    from cdn77_exporter.commands.comparison import Increments, compare  # noqa: PLC0415
+    from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415
+    from cdn77_exporter.core.decode import Decoder, Limits  # noqa: PLC0415
+    from cdn77_exporter.edge.query import QueryApi, query_base  # noqa: PLC0415
+
+    base = arguments.query_url or query_base(settings.prometheus_url)
+    if base is None:
+        raise ConfigError(["The query API's address cannot be told from PROMETHEUS_URL; name it with --query-url."])
+    decoder = Decoder(
+        tick_seconds=settings.tick_seconds,
+        stream_pattern=settings.stream_pattern,
+        limits=Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+        allow=settings.stream_allowlist,
+    )
+    slack = -(-arguments.slack // settings.tick_seconds) * settings.tick_seconds
+    outer = (begin - slack, min(end + slack, int(time.time())))
+    recount = counting.Recount(Increments(*outer))
+    if arguments.files:
+        paths = log_paths(arguments.files)
+        with Bar("counting files", len(paths)) as bar:
+            counting.count_paths(recount, paths, decoder, bar.advance)
+    else:
+        async with bucket_of(settings, _SECONDS) as bucket:
+            files = await counting.list_span(bucket, settings.s3_prefix, *outer)
+            with Bar("counting files", len(files)) as bar:
+                width = settings.download_concurrency
+                await counting.count_objects(recount, bucket, files, decoder, bar.advance, width)
+    stored = Increments(*outer)
+    async with writer_of(settings, _SECONDS) as writer:
+        with Bar("asking the receiver", None) as bar:
+            newest_ms = await counting.read_counters(QueryApi(writer, base), stored, settings.tick_seconds, bar.advance)
+    return recount, list(compare(recount.increments, stored, begin, end)), newest_ms // 1000
+
+
+def _show(
+    arguments: argparse.Namespace,
+    recount: Recount,
+    differences: Sequence[Difference],
+    begin: int,
+    end: int,
+    newest: int,
+) -> None:
+    from cdn77_exporter.commands.comparison import QUANTITIES, total  # noqa: PLC0415 - --help is quick
+
+    wrong = [row for row in differences if row.unexplained]
+    note = _note(differences, recount, end, newest)
+    if arguments.json:
+        print_json(_as_json(recount, differences, begin, end, note))
+        return
+    screen = console()
+    screen.print(f"{instant(begin)} to {instant(end)} ({span(end - begin)}), {number(recount.files, 'file')}")
+    rows = [(name, *(f"{count:,}" for count in total(differences, name))) for name in QUANTITIES]
+    print_table(screen, ("", "in files", "at the receiver"), rows, right=("in files", "at the receiver"))
+    screen.print()
+    streams = number(len({row.stream for row in differences}), "stream")
+    if wrong:
+        head = ("difference", "in files", "at the receiver", "late", "what", "stream")
+        cells = [
+            (
+                (f"{-row.unexplained:+,}", "bold red"),
+                f"{row.files:,}",
+                f"{row.receiver:,}",
+                f"{row.late:,}",
+                row.quantity,
+                row.stream,
+            )
+            for row in wrong
+        ]
+        print_table(screen, head, cells, right=head[:4])
+        screen.print()
+        screen.print(f"{len({row.stream for row in wrong})} of {streams} differ.", style="bold red")
+    else:
+        late = sum(abs(row.late) for row in differences if row.quantity == QUANTITIES[0])
+        extra = f"; {number(late, 'request')} crossed an end of the span late" if late else ""
+        screen.print(f"Equal to the unit: {streams}{extra}.")
+    for key, reason in recount.unreadable:
+        screen.print(f"unreadable, and not counted: {key} ({reason})", style="red", soft_wrap=True)
+    if note:
+        screen.print(note)
+
+
+def _note(differences: Sequence[Difference], recount: Recount, end: int, newest: int) -> str:
+    """What explains a difference, perhaps."""
+    if not any(row.unexplained for row in differences):
+        return ""
+    if not recount.files:
+        return "There are no files of this span."
+    if not newest:
+        return "The receiver holds no counter of this span: see that --query-url is the right one."
+    if newest < end:
+        return f"The receiver's newest sample is of {instant(newest)}: wait for the exporter, or end the span earlier."
+    if any(row.stream == "other" for row in differences):
+        return 'Streams above MAX_STREAMS count as stream_name="other": compare the totals.'
+    return (
+        "Files that are not in the folder, an exporter without state, or one whose ticks became too old for the "
+        "receiver would explain it; a larger --slack finds events that came very late."
+    )
+
+
+def _as_json(recount: Recount, differences: Sequence[Difference], begin: int, end: int, note: str) -> dict[str, object]:
+    streams: dict[str, dict[str, dict[str, int]]] = {}
+    for row in differences:
+        streams.setdefault(row.stream, {})[row.quantity] = {
+            "files": row.files,
+            "receiver": row.receiver,
+            "late": row.late,
+            "difference": -row.unexplained,
+        }
+    return {
+        "equal": not any(row.unexplained for row in differences),
+        "from": instant(begin),
+        "to": instant(end),
+        "files": recount.files,
+        "unreadable": [{"path": path, "reason": reason} for path, reason in recount.unreadable],
+        "streams": streams,
+        "note": note,
+    }

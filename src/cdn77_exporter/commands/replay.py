@@ -1,0 +1,98 @@
+"""Counts old log files as if an exporter had run at their time: the same ticks, zeros, windows and gaps."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cdn77_exporter.commands.log_folder import decode_path
+from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.errors import Unreadable
+from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.series import PADDING_SECONDS
+from cdn77_exporter.core.tally import Tally
+from cdn77_exporter.core.timeline import Locate, Rules, Timeline
+
+#: Ticks between two looks at what the timeline has kept for a state that nobody writes.
+_FORGET_TICKS = 240
+_STEP_TICKS = 20
+
+Advance = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Replay:
+    """What is replayed, and how. Times are ticks in Unix seconds; only what lies between them is counted."""
+
+    rules: Rules
+    decoder: Decoder
+    now_ms: int
+    locate: Locate | None = None
+    begin: int | None = None
+    end: int | None = None
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    events: int = 0
+
+    def spans(self, paths: Sequence[Path], advance: Advance) -> list[tuple[int, int, Path]]:
+        """The files with events, with their first and last tick, in the order of the first.
+
+        Every file is read twice: in this order no event is ever late, and only files that overlap are in memory.
+        """
+        found = []
+        for path in paths:
+            tally = self._decode(path)
+            advance()
+            if tally is not None and tally.ticks:
+                found.append((min(tally.ticks), max(tally.ticks), path))
+        return sorted(found)
+
+    def _decode(self, path: Path) -> Tally | None:
+        try:
+            tally = decode_path(self.decoder, path, self.now_ms)
+        except Unreadable as error:
+            self._refuse(path, error.reason)
+            return None
+        except OSError as error:
+            self._refuse(path, error.strerror or type(error).__name__)
+            return None
+        tally.ticks = {tick: part for tick, part in tally.ticks.items() if self._wanted(tick)}
+        return tally
+
+    def _refuse(self, path: Path, reason: str) -> None:
+        if (path, reason) not in self.unreadable:
+            self.unreadable.append((path, reason))
+
+    def _wanted(self, tick: int) -> bool:
+        return (self.begin is None or tick > self.begin) and (self.end is None or tick <= self.end)
+
+    def bodies(self, spans: Sequence[tuple[int, int, Path]], advance: Advance) -> Iterator[bytes]:
+        """The request bodies of every tick from the first to the last."""
+        tick = self.rules.tick_seconds
+        first, last = spans[0][0], max(span[1] for span in spans)
+        start = first - PADDING_SECONDS - 2 * tick  # the zeros before the first values have room
+        timeline = Timeline(self.rules, start_ms=start * 1000, key=secrets.token_bytes(32), locate=self.locate)
+        at = start
+        nexts = [span[0] for span in spans[1:]] + [last + tick]
+        for (_, _, path), following in zip(spans, nexts, strict=True):
+            tally = self._decode(path)
+            advance()
+            if tally is not None:
+                self.events += sum(sums[0] for part in tally.ticks.values() for sums in part.groups.values())
+                timeline.absorb(LogFile(str(path), "", 0, 0), tally)
+            # All that comes later is of the tick `following` or after it: what is before is complete.
+            yield from self._advance(timeline, at, following - tick)
+            at = max(at, following - tick)
+
+    def _advance(self, timeline: Timeline, begin: int, end: int) -> Iterator[bytes]:
+        """In small steps, as time goes by: a tick is never too old to be written."""
+        tick = self.rules.tick_seconds
+        for number, at in enumerate(range(begin, end, _STEP_TICKS * tick)):
+            now_ms = min(at + _STEP_TICKS * tick, end) * 1000
+            more = True
+            while more:
+                requests, more = timeline.advance(now_ms, now_ms)
+                yield from (request.body for request in requests if request.samples)
+            if number % (_FORGET_TICKS // _STEP_TICKS) == 0:
+                timeline.take_changes([], now_ms, [])

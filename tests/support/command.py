@@ -1,0 +1,42 @@
+"""A command of the program as a process of its own, with nothing in its environment but what a test gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SOURCES = Path(__file__).parents[2] / "src"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How it ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output as JSON."""
+        return json.loads(self.out)
+
+
+def run_command(*words: str, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Ended:
+    """Run `python -m cdn77_exporter` with words; standard output and error are no terminals."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "cdn77_exporter", *words],
+        env={"PATH": os.defpath, "PYTHONPATH": str(_SOURCES), **(environ or {})},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
