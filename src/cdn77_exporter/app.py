@@ -22,19 +22,20 @@ from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.decode_job import DecoderRules
-from cdn77_exporter.edge.decoding import FILES_A_CALL, ExecutorDecoder
+from cdn77_exporter.edge.decoding import FILES_A_CALL, ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.remote_write import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import Database, State
 from cdn77_exporter.edge.status import StatusServer
 from cdn77_exporter.edge.workers import Workers
+from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.claims import Claims
 from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.quarantine import Quarantine
-from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, Pusher
+from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
 from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.telemetry import Telemetry
@@ -258,7 +259,7 @@ class _Service:
     # The pipeline
 
     def _decoder(self) -> ExecutorDecoder:
-        """One thread, or worker processes that have their share of the places for files."""
+        """One thread, worker processes, or a cluster; with their share of the places for files."""
         settings = self.settings
         rules = DecoderRules(
             settings.tick_seconds,
@@ -266,11 +267,22 @@ class _Service:
             Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
             settings.stream_allowlist,
         )
+        places, report = settings.download_concurrency, self.telemetry
+        if settings.dask_scheduler:
+            from cdn77_exporter.cluster_job import on_cluster  # noqa: PLC0415 - its library is an extra
+            from cdn77_exporter.edge.cluster import Cluster  # noqa: PLC0415
+
+            most = max(1, min(FILES_A_CALL, places // 2))
+            width = max(2, places // most)
+            executor = Cluster(settings.dask_scheduler, width=width)
+            return ExecutorDecoder(
+                on_cluster(settings.s3_bucket, rules), executor, most=most, width=width, report=report
+            )
         if not settings.decode_workers:
-            return ExecutorDecoder(rules, report=self.telemetry)
+            return ExecutorDecoder(fetched(rules), report=report)
         width = settings.decode_workers + 1
-        most = max(1, min(FILES_A_CALL, settings.download_concurrency // width))
-        return ExecutorDecoder(rules, Workers(settings.decode_workers), most=most, width=width, report=self.telemetry)
+        most = max(1, min(FILES_A_CALL, places // width))
+        return ExecutorDecoder(fetched(rules), Workers(settings.decode_workers), most=most, width=width, report=report)
 
     async def _build(
         self, stack: AsyncExitStack, bucket: S3Bucket, state: State, clock: Clock, stop: asyncio.Event
@@ -311,11 +323,12 @@ class _Service:
                 keep,
                 quarantine,
             ),
-            fetcher=Fetcher(bucket, state, context),
+            fetcher=NotHere() if settings.dask_scheduler else Fetcher(bucket, state, context),
             decoder=FileDecoder(decoder, state, context),
             aggregator=Aggregator(timeline, state, context, thread, keeps_state=settings.state_path != "off"),
             pusher=Pusher(writer, state, context, settings.push_retry_seconds, leaves=settings.state_path != "off"),
             deleter=Deleter(bucket, state, context, keep),
+            fetched=Channel(max(2, 2 * decoder.most), "fetched"),
         )
         return Upkeep(settings, telemetry, pipeline, timeline, state, bucket, clock, geoip)
 

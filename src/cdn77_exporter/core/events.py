@@ -181,6 +181,14 @@ _SERVICE = (
         "If it repeats, look for the kernel's out-of-memory killer.",
         (_one("workers_replaced_total"),),
     ),
+    Event(
+        "decoders_unavailable",
+        Level.WARNING,
+        (_ERROR, Field("files", _N, "files that wait for it")),
+        "The cluster that decodes cannot be reached, or none of its workers answers. The files wait; nothing is lost.",
+        "Look at the scheduler that `DASK_SCHEDULER` names, and whether it has workers.",
+        (_one("decoders_unavailable_total"),),
+    ),
 )
 
 _STATE = (

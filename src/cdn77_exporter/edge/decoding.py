@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.model import RawLog
@@ -23,24 +23,34 @@ class Report(Protocol):
     def __call__(self, event: str, /, **fields: object) -> None: ...
 
 
+#: For some files the function to be called, which both ends can import, and its values before the bounds of time.
+Job = Callable[[Sequence[RawLog]], tuple[Callable[..., Bundle], tuple[Any, ...]]]
+
+
+def fetched(rules: DecoderRules) -> Job:
+    """The job of decoding files whose bodies are here."""
+    return lambda logs: (decode_files, (rules, [log.body for log in logs]))
+
+
 class ExecutorDecoder:
     """Decodes on an executor; by default on one thread beside the event loop (two are slower than one).
 
     `most`: files that are given to it at a time. `width`: calls that it can have at a time, one of them waiting.
-    `job`: what it is asked to do, like `decode_files`. A call that fails because what it ran on has died is repeated,
-    each of its files by itself; a file that dies so again and again is unreadable.
+    `job`: what it is asked to do for some files. A call that fails because what it ran on has died is repeated,
+    each of its files by itself; a file that dies so again and again is unreadable. What else
+    the executor raises is passed on, such as Transient.
     """
 
     def __init__(
         self,
-        rules: DecoderRules,
+        job: Job,
         executor: Executor | None = None,
         *,
         most: int = 1,
         width: int = 2,
         report: Report,
     ) -> None:
-        self._rules = rules
+        self._job = job
         self._executor = executor or ThreadPoolExecutor(1, "decode")
         self._report = report
         self.most = most
@@ -66,8 +76,8 @@ class ExecutorDecoder:
         return Bundle([Failure("unreadable", "decoder_died")])
 
     async def _call(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
-        future = self._executor.submit(decode_files, self._rules, [log.body for log in logs], latest_ms, oldest_ms)
-        return await asyncio.wrap_future(future)
+        call, values = self._job(logs)
+        return await asyncio.wrap_future(self._executor.submit(call, *values, latest_ms, oldest_ms))
 
     def _died(self, error: BrokenExecutor, files: int) -> None:
         worker = getattr(error, "worker", "")

@@ -19,6 +19,7 @@ from cdn77_exporter.flow.stages import (
     Fetcher,
     FileDecoder,
     Lister,
+    NotHere,
     Pusher,
     Receipt,
 )
@@ -32,7 +33,7 @@ class Pipeline:
 
     context: Context
     lister: Lister
-    fetcher: Fetcher
+    fetcher: Fetcher | NotHere
     decoder: FileDecoder
     aggregator: Aggregator
     pusher: Pusher

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from cdn77_exporter.core.bundle import Failure, Share
+from cdn77_exporter.core.bundle import Bundle, Failure, Share
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile, RawLog
@@ -200,6 +200,15 @@ class Fetcher:
         return None
 
 
+@dataclass(slots=True)
+class NotHere:
+    """Stands for the fetcher where those who decode fetch for themselves."""
+
+    async def __call__(self, file: LogFile) -> RawLog:
+        """The file without its bytes."""
+        return RawLog(file, b"")
+
+
 async def leave(
     file: LogFile, error: FileGone | Unreadable | Misconfigured | Transient, ledger: Ledger, context: Context
 ) -> None:
@@ -247,7 +256,7 @@ class FileDecoder:
         """What the files count, or None when none of them can be read."""
         now_ms = self.context.clock.now_ms()
         latest_ms = [min(log.file.modified_ms, now_ms) for log in logs]
-        bundle = await self.decoder.decode(logs, latest_ms, now_ms - MAX_AGE_MS)
+        bundle = await self._decode(logs, latest_ms, now_ms - MAX_AGE_MS)
         files = []
         for log, share in zip(logs, bundle.shares, strict=True):
             if isinstance(share, Failure):
@@ -257,6 +266,23 @@ class FileDecoder:
                 self.context.claims.forget(log.file.identity)
                 files.append((log.file, share, log.fetch_seconds))
         return Countable(files, bundle.ticks) if files else None
+
+    async def _decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+        """Until it is done; when a stop comes while nothing decodes, the files are left to the next process."""
+        context = self.context
+        backoff = Backoff(first=0.5, most=15.0)
+        while True:
+            try:
+                bundle = await self.decoder.decode(logs, latest_ms, oldest_ms)
+            except Transient as error:
+                context.report("decoders_unavailable", error=str(error), files=len(logs))
+                context.problems.found("decoders", f"{error}; files wait until it can be reached")
+                if context.stop.is_set():
+                    return Bundle([Failure.of(error) for _ in logs])
+                await pause(context.clock, context.stop, backoff.next(error.retry_after))
+            else:
+                context.problems.solved("decoders")
+                return bundle
 
 
 # aggregate
