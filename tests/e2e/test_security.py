@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import json
 import re
 import sqlite3
 import urllib.request
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import boto3
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.e2e.killing import campaign
+from tests.e2e.killing import PLAN, campaign
 from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, open_scene
 from tests.e2e.test_end_to_end import build_geoip, locate
 from tests.support.exporter_process import Exporter
 from tests.support.fault_proxy import Answers, Fault, Resets
+from tests.support.moto_server import moto_server
 from tests.support.prometheus import Prometheus
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(150)]
@@ -196,3 +200,53 @@ def test_the_status_server_keeps_to_itself(tmp_path: Path, bucket: Bucket, prome
         ]
         assert listening == ["127.0.0.1"]
         assert exporter.stop() == 0
+
+
+def least_policy(bucket: str) -> str:
+    """The policy that the documentation says is enough, for another bucket."""
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    (policy,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    rights = json.loads(policy.replace("my-logs", bucket))
+    # This server asks for the right to delete several objects at the bucket, where others ask at each object.
+    rights["Statement"].append({"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}"})
+    return json.dumps(rights)
+
+
+def test_the_least_policy_is_enough(tmp_path: Path, prometheus: Prometheus) -> None:
+    """With a key that has only the rights of the documented policy the daemon does all of its work, lease included."""
+    with moto_server() as endpoint:
+        bucket = Bucket(endpoint, "guarded-logs")
+        iam = boto3.client(
+            "iam",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+        )
+        iam.create_user(UserName="exporter")
+        iam.put_user_policy(UserName="exporter", PolicyName="least", PolicyDocument=least_policy(bucket.name))
+        key = iam.create_access_key(UserName="exporter")["AccessKey"]
+        keys = {"S3_ACCESS_KEY": key["AccessKeyId"], "S3_SECRET_KEY": key["SecretAccessKey"]}
+        traffic = open_scene(tmp_path, bucket, prometheus).traffic(PLAN)
+        uploads = [*traffic.until(traffic.begin_ms + 4000), *traffic.finish()]
+        for upload in uploads:
+            bucket.put(upload.key, upload.body)
+        # From now on every request needs a right; the number is how many do not.
+        question = urllib.request.Request(  # noqa: S310
+            f"{endpoint}/moto-api/reset-auth", data=b"0", method="POST", headers={"Content-Type": "text/plain"}
+        )
+        with urllib.request.urlopen(question, timeout=5) as answer:  # noqa: S310
+            assert answer.status == 200
+        scene = open_scene(tmp_path, bucket, prometheus, **keys)
+        with scene.exporter as exporter:
+            exporter.start()
+            exporter.wait_for("lease_taken")
+            exporter.wait_for("file_counted", count=len(uploads), seconds=40)
+            exporter.wait_until(
+                lambda: sum(line["count"] for line in exporter.events("files_deleted")) == len(uploads), 40, "deletion"
+            )
+            assert exporter.stop() == 0
+            wrong = {line["event"] for line in exporter.lines if line["level"] in ("warning", "error")}
+            assert not wrong, wrong
+        with pytest.raises(ClientError, match=r"AccessDenied|InvalidAccessKeyId|Forbidden"):
+            bucket.keys()  # the server does check: its owner's key has no rights any more
