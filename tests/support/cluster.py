@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,9 +91,11 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(folder: Path, workers: int = 2, *, start: bool = True, **environ: str) -> Iterator[LocalCluster]:
+def local_cluster(
+    folder: Path, workers: int = 2, *, start: bool = True, environ: Mapping[str, str] | None = None
+) -> Iterator[LocalCluster]:
     """A cluster, running unless `start` says otherwise; `environ` is added to that of its processes."""
-    cluster = LocalCluster(folder, environ=environ)
+    cluster = LocalCluster(folder, environ=dict(environ or {}))
     if start:
         cluster.start_scheduler()
         cluster.start_workers(workers)
