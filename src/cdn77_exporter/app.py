@@ -15,6 +15,7 @@ from hashlib import blake2b
 import uvloop
 
 from cdn77_exporter import __version__
+from cdn77_exporter.allocator import give_memory_back
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -46,6 +47,7 @@ _STANDBY_SECONDS = 2.0
 
 def run(settings: Settings) -> int:
     """Run the service until a signal; the exit code: 0 after a stop, 1 after a crash."""
+    give_memory_back()
     telemetry = Telemetry(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import io
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ from cdn77_exporter.core.errors import Conflict, FileGone, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.edge.listing import ListingError, Page, read_page
 from cdn77_exporter.edge.s3_faults import CLIENT_ERRORS, cannot_delete_many, code_of, elsewhere, meaning, not_s3
+from cdn77_exporter.edge.s3_model import SlimLoader
 
 SecretText = str | Callable[[], str]
 A = TypeVar("A")
@@ -120,6 +122,8 @@ class S3Bucket:
     async def __aenter__(self) -> Self:
         inner = aiobotocore.session.get_session()
         inner.register_component("credential_provider", self._keys)
+        paths = inner.get_component("data_loader").search_paths
+        inner.register_component("data_loader", SlimLoader(extra_search_paths=paths))
         config = AioConfig(
             signature_version="s3v4",
             retries={"mode": "standard", "total_max_attempts": 3},
@@ -243,17 +247,16 @@ class S3Bucket:
 
     async def _read(self, stream: Any, most: int | None = None) -> bytes:
         """A body, or a little more than `most` bytes of one that is longer."""
-        parts, size = [], 0
+        body = io.BytesIO()  # joining parts would need twice the memory
         try:
             async with asyncio.timeout(self._body_seconds):
                 async for part in stream.content.iter_any():
-                    parts.append(part)
-                    size += len(part)
-                    if most is not None and size > most:
+                    body.write(part)
+                    if most is not None and body.tell() > most:
                         break
         except CLIENT_ERRORS as error:
             raise meaning(error, "get_object") from None
-        return b"".join(parts)
+        return body.getvalue()  # the buffer itself, not a copy
 
     # Deletion
 

@@ -1,0 +1,38 @@
+"""Memory that a large block took goes back to the system when the block goes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_SCRIPT = """
+import threading
+from cdn77_exporter.allocator import give_memory_back
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+taken = give_memory_back()
+
+def take():
+    blocks = [bytearray(b"x") * 1_000_000 for _ in range(64)]
+    del blocks[:]
+
+take()
+threads = [threading.Thread(target=take) for _ in range(4)]
+before = resident()
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(taken, (resident() - before) // 1_000_000)
+"""
+
+
+def test_large_blocks_of_any_thread_are_given_back() -> None:
+    """After threads took and freed 256 MB, the process has no more than before, but for a few."""
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, timeout=60)
+    taken, megabytes = done.stdout.split()
+    assert taken == "True"
+    assert int(megabytes) < 8
