@@ -101,7 +101,7 @@ def test_a_span_ends_where_another_exporter_begins(tmp_path: Path) -> None:
     assert "180 events" in ended.out
     with out.open() as text:
         families = families_in(text)
-    stamps = [float(sample.timestamp) for sample in families["cdn77_requests"]]
+    stamps = [float(str(sample.timestamp)) for sample in families["cdn77_requests"]]
     assert max(stamps) == start_ms / 1000 + 300
     assert [sample.value for sample in families["cdn77_requests"]][-1] == 180
     again = run_command("backfill", str(tmp_path / "files"), "--out", str(out))

@@ -94,7 +94,7 @@ def test_the_files_of_a_span_are_what_prometheus_holds(tmp_path: Path, bucket: B
     assert len(found["streams"]) == len({dict(key)["stream_name"] for key in requests})
 
     middle_ms = (truth.first_ms + truth.last_ms) / 2
-    for part in ((begin_ms, middle_ms), (middle_ms, end_ms), (middle_ms - 1500, middle_ms + 1500)):
+    for part in ((begin_ms, middle_ms), (middle_ms - 1500, middle_ms + 1500)):
         ended = reconcile(scene, *part, "--json")
         assert ended.code == 0, (part, ended)
         assert ended.json["streams"]

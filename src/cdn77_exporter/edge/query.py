@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from cdn77_exporter.core.errors import Refused, Transient
+from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.edge.remote_write import RemoteWriter
 
 #: The path of a write endpoint -> that of the query API beside it; `\1` is what comes before.
@@ -22,6 +22,8 @@ _BASES = (
 )
 _MOST_BYTES = 256 * 1024 * 1024
 _WINDOW = re.compile(r"^\s*out_of_order_time_window:\s*(\S+)", re.MULTILINE)
+
+_CREDENTIALS = "check PROMETHEUS_USER and PROMETHEUS_PASSWORD, or PROMETHEUS_BEARER_TOKEN: it asks for a login too"
 
 Labels = Mapping[str, str]
 
@@ -80,7 +82,9 @@ class QueryApi:
         words = " ".join(body[:500].decode("utf-8", "replace").split())
         if status == 422 and ("too many samples" in words or "too many" in words):
             raise TooMuch
-        if status in {429, 503} or status >= 500:
+        if status in {401, 403}:
+            raise Misconfigured(f"the query API refuses with {status}", _CREDENTIALS)
+        if status == 429 or status >= 500:
             raise Transient(f"the query API answers {status} {words}")
         raise Refused(status, words)
 
