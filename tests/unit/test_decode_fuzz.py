@@ -21,7 +21,7 @@ from tests.support.oracle import Oracle
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
 FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "400")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "250")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
