@@ -1,9 +1,13 @@
-"""Writes the pages of `docs/` that tell what the code knows: configuration, metrics and events; `--check` compares."""
+"""Writes what the code knows into `docs/`: configuration, metrics, and the log events of the operations page.
+
+`--check` writes nothing and says which pages are stale.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from cdn77_exporter.core import events
@@ -14,6 +18,8 @@ from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MADE = "<!-- Made by tools/generate_docs.py from the code; change it there. -->"
+#: What stands before this line of a page is written by hand, and stays.
+MARKER = "<!-- From here on made by tools/generate_docs.py from the code; change it there. -->"
 
 
 def configuration() -> str:
@@ -90,10 +96,11 @@ def metrics() -> str:
 
 
 def log_events() -> str:
-    """The page of log events: what each means and what to do."""
+    """The end of the operations page: what each log event means and what to do."""
     lines = [
-        _MADE,
-        "# Log events",
+        MARKER,
+        "",
+        "## Log events",
         "",
         "The service writes one JSON object a line to stdout: `timestamp` (UTC), `level`, `event`, then the event's "
         "fields. The events are a closed list. There is one line for each file and one for each batch, none for each "
@@ -101,7 +108,7 @@ def log_events() -> str:
         "which lines are written; metrics move all the same.",
     ]
     for title, section in events.SECTIONS:
-        lines += ["", f"## {title}"]
+        lines += ["", f"## Events: {title[:1].lower()}{title[1:]}"]
         for event in section:
             lines += [
                 "",
@@ -120,8 +127,17 @@ def log_events() -> str:
     return _page(lines)
 
 
-#: Page -> what writes it.
-PAGES = {"configuration.md": configuration, "metrics.md": metrics, "events.md": log_events}
+#: Page -> what writes it, or its end when the page has a part that is written by hand.
+PAGES = {"configuration.md": configuration, "metrics.md": metrics, "operations.md": log_events}
+
+
+def written(page: Path, write: Callable[[], str]) -> str:
+    """The whole page as it should be: what is written by hand, if the page has such a part, and what is made."""
+    made = write()
+    if not made.startswith(MARKER):
+        return made
+    by_hand, marker, _ = page.read_text("utf-8").partition(MARKER) if page.is_file() else ("", "", "")
+    return by_hand + made if marker else made
 
 
 def stale(folder: Path = DOCS) -> list[str]:
@@ -129,7 +145,7 @@ def stale(folder: Path = DOCS) -> list[str]:
     return [
         name
         for name, write in PAGES.items()
-        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != write()
+        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != written(folder / name, write)
     ]
 
 
@@ -138,13 +154,13 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is stale")
     if parser.parse_args(words).check:
-        pages = stale()
+        pages = stale(DOCS)
         for name in pages:
             print(f"docs/{name} is stale; run tools/generate_docs.py", file=sys.stderr)
         return 1 if pages else 0
     DOCS.mkdir(exist_ok=True)
     for name, write in PAGES.items():
-        (DOCS / name).write_text(write(), "utf-8")
+        (DOCS / name).write_text(written(DOCS / name, write), "utf-8")
     return 0
 
 

@@ -622,7 +622,7 @@ LOGS = Dashboard(
                     "logs",
                     "short",
                     ((f'{_LINES} | level=~"warning|error"', ""),),
-                    "What each means and what to do: docs/events.md.",
+                    "What each means and what to do: docs/operations.md.",
                     24,
                     10,
                 ),

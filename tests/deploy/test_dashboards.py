@@ -7,31 +7,20 @@ import json
 import math
 import re
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cramjam
 import pytest
 
-from cdn77_exporter.core.catalogue import CATALOGUE, Kind
-from cdn77_exporter.core.remote_write_pb2 import WriteRequest
-from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
+from cdn77_exporter.core.catalogue import CATALOGUE
 from tests.deploy.tools import DEPLOY
+from tests.support.filled_prometheus import filled_prometheus
 from tests.support.prometheus import Prometheus
 
 FOLDER = DEPLOY / "grafana" / "dashboards"
 FILES = sorted(path.name for path in FOLDER.glob("*.json"))
-_SPAN_SECONDS = 1800
-_VALUES = {
-    "stream_name": ("a" * 32, "b" * 32),
-    "cache_status": ("HIT", "MISS"),
-    "response_status": ("200", "404", "503"),
-    "window": ("2h",),
-}
 
 
 def build() -> ModuleType:
@@ -64,51 +53,10 @@ def asked(query: str) -> str:
     return re.sub(r"\$\w+", ".*", query)
 
 
-def series() -> Iterator[tuple[dict[str, str], bool]]:
-    """Labels of every series that the code can write, by its own tables, and whether it is a counter."""
-    for metric in CATALOGUE:
-        for labels in _combinations(metric.labels):
-            yield {"__name__": metric.name, **labels}, metric.kind is Kind.COUNTER
-    target = {"job": "cdn77-exporter", "instance": "a"}
-    for own in SELF_METRICS:
-        for place in range(max([1, *(len(values) for _, values in own.labels)])):
-            labels = {name: values[place] if values else "x" for name, values in own.labels}
-            if own.kind == "histogram":
-                for bound in (*(f"{bound:g}" for bound in own.buckets), "+Inf"):
-                    yield {"__name__": f"{PREFIX}{own.name}_bucket", "le": bound, **target}, True
-            else:
-                yield {"__name__": PREFIX + own.name, **labels, **target}, own.kind == "counter"
-    yield {"__name__": f"{PREFIX}build_info", "version": "1", **target}, False
-    yield {"__name__": "process_resident_memory_bytes", **target}, False
-    yield {"__name__": "process_cpu_seconds_total", **target}, True
-
-
-def _combinations(names: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    if not names:
-        yield {}
-        return
-    for value in _VALUES.get(names[0], ("x",)):
-        for rest in _combinations(names[1:]):
-            yield {names[0]: value, **rest}
-
-
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus with half an hour of every series that the code can write."""
-    with Prometheus(tmp_path_factory.mktemp("prometheus")) as server:
-        end = int(time.time()) // 15 * 15
-        request = WriteRequest()
-        for labels, counter in series():
-            one = request.timeseries.add()
-            for name in sorted(labels):
-                one.labels.add(name=name, value=labels[name])
-            for tick in range(end - _SPAN_SECONDS, end + 1, 15):
-                one.samples.add(timestamp=tick * 1000, value=float(tick - end + _SPAN_SECONDS) if counter else 7.0)
-        body = bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
-        headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
-        write = urllib.request.Request(server.write_url, data=body, headers=headers)  # noqa: S310 - on this machine
-        with urllib.request.urlopen(write, timeout=30) as answer:  # noqa: S310
-            assert answer.status == 204
+    with filled_prometheus(tmp_path_factory.mktemp("prometheus")) as server:
         yield server
 
 

@@ -52,11 +52,11 @@ def test_every_alert_is_tested_both_ways() -> None:
 
 
 def test_every_alert_has_a_runbook_entry_and_no_entry_is_left_over() -> None:
-    """docs/alerts.md has exactly one entry for each alert, where the alert's address points."""
-    page = (ROOT / "docs" / "alerts.md").read_text("utf-8")
+    """docs/operations.md has exactly one entry for each alert, where the alert's address points."""
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     assert re.findall(r"(?m)^### (\w+)$", page) == ALERTS
     for rule in rules("alerts.rules.yml"):
-        assert rule["annotations"]["runbook_url"] == f"docs/alerts.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
         assert rule["labels"]["severity"] in ("critical", "warning")
 

@@ -1,4 +1,4 @@
-"""The pages that are made from the code say what the code says."""
+"""What is made from the code in the documentation says what the code says."""
 
 from __future__ import annotations
 
@@ -22,11 +22,21 @@ def test_a_stale_or_missing_page_is_named(
 ) -> None:
     """The check fails for a page that differs, and writing makes it fresh."""
     monkeypatch.setattr(generate_docs, "DOCS", tmp_path)
-    monkeypatch.setattr(generate_docs.stale, "__defaults__", (tmp_path,))
     (tmp_path / "metrics.md").write_text("old")
     assert generate_docs.main(["--check"]) == 1
     assert "docs/metrics.md is stale" in capsys.readouterr().err
     assert generate_docs.main([]) == 0
+    assert generate_docs.stale(tmp_path) == []
+
+
+def test_what_is_written_by_hand_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what stands after the marker is replaced."""
+    monkeypatch.setattr(generate_docs, "DOCS", tmp_path)
+    page = tmp_path / "operations.md"
+    page.write_text(f"# By hand\n\n{generate_docs.MARKER}\nold\n", "utf-8")
+    assert "operations.md" in generate_docs.stale(tmp_path)
+    assert generate_docs.main([]) == 0
+    assert page.read_text("utf-8") == f"# By hand\n\n{generate_docs.log_events()}"
     assert generate_docs.stale(tmp_path) == []
 
 
