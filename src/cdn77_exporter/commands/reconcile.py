@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cdn77_exporter.commands.output import Bar, console, instant, number, print_json, print_table, say, span
+from cdn77_exporter.commands.comparison import BYTES, QUANTITIES, REQUESTS, Difference, total
+from cdn77_exporter.commands.output import Bar, Cell, console, instant, number, print_json, print_table, say, size, span
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
 
 if TYPE_CHECKING:
-    from cdn77_exporter.commands.comparison import Difference
     from cdn77_exporter.commands.recount import Recount
     from cdn77_exporter.settings import Settings
 
 _SECONDS = 60.0
+_ROWS = 20  # of the streams that differ
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LENGTH = re.compile(r"(\d{1,6})([smhd])")
 
@@ -163,9 +164,7 @@ def _show(
     end: int,
     newest: int,
 ) -> None:
-    from cdn77_exporter.commands.comparison import QUANTITIES, total  # noqa: PLC0415 - --help is quick
 
-    wrong = [row for row in differences if row.unexplained]
     note = _note(differences, recount, end, newest)
     if arguments.json:
         print_json(_as_json(recount, differences, begin, end, note))
@@ -176,30 +175,46 @@ def _show(
     print_table(screen, ("", "in files", "at the receiver"), rows, right=("in files", "at the receiver"))
     screen.print()
     streams = number(len({row.stream for row in differences}), "stream")
+    wrong = _by_stream(differences)
     if wrong:
-        head = ("difference", "in files", "at the receiver", "late", "what", "stream")
-        cells = [
-            (
-                (f"{-row.unexplained:+,}", "bold red"),
-                f"{row.files:,}",
-                f"{row.receiver:,}",
-                f"{row.late:,}",
-                row.quantity,
-                row.stream,
-            )
-            for row in wrong
-        ]
-        print_table(screen, head, cells, right=head[:4])
+        head = ("requests", "in files", "at receiver", "bytes", "stream")
+        print_table(screen, head, [_row(requests, sizes) for requests, sizes in wrong[:_ROWS]], right=head[:4])
+        if len(wrong) > _ROWS:
+            screen.print(f"... and {len(wrong) - _ROWS:,} more, which --json lists")
         screen.print()
-        screen.print(f"{len({row.stream for row in wrong})} of {streams} differ.", style="bold red")
+        screen.print(f"{len(wrong):,} of {streams} {'differs' if len(wrong) == 1 else 'differ'}.", style="bold red")
     else:
-        late = sum(abs(row.late) for row in differences if row.quantity == QUANTITIES[0])
+        late = sum(abs(row.late) for row in differences if row.quantity == REQUESTS)
         extra = f"; {number(late, 'request')} crossed an end of the span late" if late else ""
         screen.print(f"Equal to the unit: {streams}{extra}.")
     for key, reason in recount.unreadable:
         screen.print(f"unreadable, and not counted: {key} ({reason})", style="red", soft_wrap=True)
     if note:
         screen.print(note)
+
+
+def _by_stream(differences: Sequence[Difference]) -> list[tuple[Difference, Difference]]:
+    """Requests and bytes of the streams that differ, those with most requests off first."""
+    streams: dict[str, dict[str, Difference]] = {}
+    for row in differences:
+        streams.setdefault(row.stream, {})[row.quantity] = row
+    wrong = [
+        (rows.get(REQUESTS) or Difference(stream, REQUESTS, 0, 0), rows.get(BYTES) or Difference(stream, BYTES, 0, 0))
+        for stream, rows in streams.items()
+        if any(row.unexplained for row in rows.values())
+    ]
+    return sorted(wrong, key=lambda pair: (-abs(pair[0].unexplained), -abs(pair[1].unexplained)))
+
+
+def _row(requests: Difference, sizes: Difference) -> tuple[Cell, ...]:
+    """What the receiver has too much (+) or too little (-), with the requests on both sides."""
+    return (
+        (f"{-requests.unexplained:+,}", "bold red"),
+        f"{requests.files:,}",
+        f"{requests.receiver:,}",
+        f"{'-' if sizes.unexplained > 0 else '+'}{size(abs(sizes.unexplained))}",
+        requests.stream,
+    )
 
 
 def _note(differences: Sequence[Difference], recount: Recount, end: int, newest: int) -> str:
