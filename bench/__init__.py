@@ -1,1 +1,1 @@
-"""Benchmarks."""
+"""Benchmarks: each part measures side by side in one run and keeps its results; the report is written from those."""

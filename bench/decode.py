@@ -1,0 +1,139 @@
+"""Decoding: `inspect` as a process against other ways to the same numbers, and where its time goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.data import LATEST_MS, NOW, write_files
+from bench.measuring import Row, Used, child, in_turn, python, ratios, summary
+
+FILES, LINES, ROUNDS = 20, 16_000, 7
+OTHERS = ("plain", "duckdb", "polars", "chdb")
+#: What the numbers must come to, by the other way: `inspect`'s CPU time over its.
+BARS = {"plain": 0.30, "duckdb": 0.80, "polars": 0.70}
+MEMORY_BAR = 40 * 2**20
+
+
+def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
+    """The results, and what could not be measured."""
+    files, lines, rounds = (2, 500, 1) if smoke else (FILES, LINES, ROUNDS)
+    paths = [str(path) for path in write_files(folder, files, lines)]
+    left_out = [f"{way}: not installed" for way in OTHERS if way != "plain" and find_spec(way) is None]
+    ways = [way for way in OTHERS if way == "plain" or find_spec(way) is not None]
+    same = compare(paths, ways)
+    contenders: dict[str, Callable[[], Row]] = {"inspect": partial(_inspect, paths)}
+    for way in ways:
+        contenders[way] = partial(_measured, python("-m", "bench.engines", way, *paths))
+    contenders["idle"] = partial(_measured, python("-c", "pass"))
+    rows = in_turn(contenders, rounds)
+    found: Row = {
+        "files": files,
+        "lines": lines,
+        "rounds": rounds,
+        "same_numbers": same,
+        "ways": {name: summary(of) for name, of in rows.items()},
+        "cpu_ratios": {way: ratios(rows["inspect"], rows[way], "cpu_seconds") for way in ways},
+        "bars": BARS,
+        "peak_above_idle_bytes": _peak(rows["inspect"]) - _peak(rows["idle"]),
+        "memory_bar": MEMORY_BAR,
+        "split": json.loads(child(python("-m", "bench.decode", str(1 if smoke else 5), *paths[:4])).out),
+    }
+    return found, left_out
+
+
+def _peak(rows: list[Row]) -> float:
+    return float(max(row["peak_bytes"] for row in rows))
+
+
+def _row(used: Used) -> Row:
+    return {"cpu_seconds": used.cpu_seconds, "wall_seconds": used.wall_seconds, "peak_bytes": float(used.peak_bytes)}
+
+
+def _measured(command: list[str]) -> Row:
+    return _row(child(command))
+
+
+def _inspect(paths: list[str]) -> Row:
+    return _row(child(_inspect_command(paths)))
+
+
+def _inspect_command(paths: list[str]) -> list[str]:
+    return python("-m", "cdn77_exporter", "inspect", "--json", "--now", NOW, *paths)
+
+
+def compare(paths: list[str], ways: list[str]) -> list[str]:
+    """The ways that come to the very same numbers as the exporter's decoder; a difference ends the benchmark."""
+    digests = {way: child(python("-m", "bench.engines", way, "--digest", *paths)).out for way in ("core", *ways)}
+    wrong = [way for way, digest in digests.items() if digest != digests["core"]]
+    if wrong:
+        raise SystemExit(f"other numbers than the exporter's come from {', '.join(wrong)}")
+    shown = json.loads(child(_inspect_command(paths)).out)
+    whole = json.loads(child(python("-m", "bench.engines", "plain", *paths)).out)
+    told = {"requests": shown["events"], "bytes": shown["bytes"], "viewers": shown["viewers"]}
+    if told != whole:
+        raise SystemExit(f"inspect says {told}, the plain way {whole}")
+    return ["inspect", *digests]
+
+
+# Where the time goes, in a process of its own
+
+
+def split(rounds: int, paths: list[str]) -> Row:
+    """Milliseconds of CPU a file for inflating alone, with decoding the lines, and for all of it."""
+    import msgspec  # noqa: PLC0415 - this process must stay small when it starts others
+
+    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
+    from cdn77_exporter.core.inflate import inflate  # noqa: PLC0415
+    from cdn77_exporter.core.lines import Line  # noqa: PLC0415
+
+    bodies = [Path(path).read_bytes() for path in paths]
+    lines = msgspec.json.Decoder(Line)
+    decoder = Decoder()
+
+    def inflating(body: bytes) -> None:
+        for _ in inflate(body, 2**31):
+            pass
+
+    def typing(body: bytes) -> None:
+        carry = b""
+        for piece in inflate(body, 2**31):
+            begin = piece.find(b"\n") + 1
+            end = piece.rfind(b"\n") + 1
+            if carry and begin:
+                lines.decode_lines(carry + piece[:begin])
+            elif not carry:
+                begin = 0
+            lines.decode_lines(memoryview(piece)[begin:end])
+            carry = piece[end:]
+
+    def all_of_it(body: bytes) -> None:
+        decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=0)
+
+    def timed(call: Callable[[bytes], None]) -> Row:
+        began = time.process_time()
+        for body in bodies:
+            call(body)
+        return {"ms": (time.process_time() - began) / len(bodies) * 1000}
+
+    steps = {"inflate": inflating, "inflate_and_decode": typing, "whole": all_of_it}
+    rows = in_turn({name: partial(timed, call) for name, call in steps.items()}, rounds + 1)
+    return {name: summary(of[1:])["ms"] for name, of in rows.items()}  # the first round warms the tables
+
+
+def main() -> None:
+    """For `run`, which starts this module as a process."""
+    import sys  # noqa: PLC0415
+
+    rounds, *paths = sys.argv[1:]
+    found: Any = split(int(rounds), paths)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

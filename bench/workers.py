@@ -1,0 +1,68 @@
+"""Worker processes: the same files by one thread, one process and two, each decoding and merging several at a time."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from bench.data import LATEST_MS, write_files
+from bench.measuring import Row, in_turn, ratios, summary
+from cdn77_exporter.core.bundle import Bundle
+from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
+from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
+from cdn77_exporter.edge.decoding import FILES_A_CALL
+from cdn77_exporter.edge.workers import Workers
+
+FILES, LINES, ROUNDS = 48, 16_000, 7
+BAR = 1.7
+_RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
+
+
+def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
+    """The results, and what could not be measured."""
+    files, lines, rounds = (4, 300, 1) if smoke else (FILES, LINES, ROUNDS)
+    some = [path.read_bytes() for path in write_files(folder, min(8, files), lines)]
+    bodies = [some[number % len(some)] for number in range(files)]
+    executors: dict[str, tuple[Executor, int]] = {
+        "thread": (ThreadPoolExecutor(1), 1),
+        "one_process": (Workers(1), FILES_A_CALL),
+        "two_processes": (Workers(2), FILES_A_CALL),
+        "two_processes_a_file_each": (Workers(2), 1),
+    }
+    for executor, _ in executors.values():
+        for future in [_begin(executor, bodies[:1]) for _ in range(4)]:
+            future.result()  # so that all are started and have met the streams
+    try:
+        rows = in_turn({name: partial(_decode, *of, bodies) for name, of in executors.items()}, rounds)
+    finally:
+        for executor, _ in executors.values():
+            executor.shutdown(wait=False)
+    found: Row = {
+        "files": files,
+        "lines": lines,
+        "rounds": rounds,
+        "files_a_call": FILES_A_CALL,
+        "ways": {name: summary(of) for name, of in rows.items()},
+        "two_over_one": ratios(rows["one_process"], rows["two_processes"], "wall_seconds"),
+        "two_over_one_a_file_each": ratios(rows["one_process"], rows["two_processes_a_file_each"], "wall_seconds"),
+        "two_over_thread": ratios(rows["thread"], rows["two_processes"], "wall_seconds"),
+        "bar": BAR,
+    }
+    return found, []
+
+
+def _begin(executor: Executor, bodies: list[bytes]) -> Future[Bundle]:
+    return executor.submit(decode_files, _RULES, bodies, [LATEST_MS] * len(bodies), 0)
+
+
+def _decode(executor: Executor, most: int, bodies: list[bytes]) -> Row:
+    began, cpu = time.perf_counter(), time.process_time()
+    futures = [
+        executor.submit(decode_files, _RULES, bodies[at : at + most], [LATEST_MS] * len(bodies[at : at + most]), 0)
+        for at in range(0, len(bodies), most)
+    ]
+    bundles: list[Bundle] = [future.result() for future in futures]
+    assert sum(len(bundle.shares) for bundle in bundles) == len(bodies)  # noqa: S101
+    return {"wall_seconds": time.perf_counter() - began, "own_cpu_seconds": time.process_time() - cpu}
