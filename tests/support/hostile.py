@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -186,6 +187,8 @@ def readable_files(lines: bytes) -> Iterator[tuple[str, bytes]]:
     yield "blank lines", gzip_bytes(b"\n\r\n \t\n" + lines.replace(b"\n", b"\n\n  \n") + b"\n" * 1000)
     yield "a name and a comment in the header", whole[:3] + b"\x18" + whole[4:10] + b"name\0comment\0" + whole[10:]
     yield "an extra field in the header", whole[:3] + b"\x04" + whole[4:10] + b"\x05\0extra" + whole[10:]
+    header = whole[:3] + b"\x02" + whole[4:10]
+    yield "a checksum of the header", header + (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little") + whole[10:]
     yield "not compressed within", gzip.compress(lines, 0)
 
 

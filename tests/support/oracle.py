@@ -6,8 +6,6 @@ right.
 
 from __future__ import annotations
 
-import gzip
-import io
 import ipaddress
 import json
 import re
@@ -181,12 +179,17 @@ def ungzip(body: bytes) -> tuple[bytes, set[str]]:
         return b"", {"empty"}
     if body[:2] != b"\x1f\x8b":
         return b"", {"not_gzip"}
-    try:
-        return gzip.GzipFile(fileobj=io.BytesIO(body)).read(), set()
-    except EOFError:
-        return b"", {"truncated"}
-    except (OSError, zlib.error):
-        return b"", {"corrupt"}
+    content, rest = b"", body
+    while rest:
+        member = zlib.decompressobj(wbits=31)  # a gzip header, its checksum if it has one, and a trailer
+        try:
+            content += member.decompress(rest)
+        except zlib.error:
+            return b"", {"corrupt"}
+        if not member.eof:
+            return b"", {"truncated"}
+        rest = member.unused_data.lstrip(b"\0")
+    return content, set()
 
 
 def parse_json(line: bytes) -> Any:
