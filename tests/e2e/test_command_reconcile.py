@@ -10,7 +10,7 @@ import pytest
 
 from cdn77_exporter.demo.traffic import Plan, usual_streams
 from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, Scene, open_scene
-from tests.support.command import Ended, run_command
+from tests.support.command import Ended, run_here
 from tests.support.files import event, log_file
 from tests.support.prometheus import Prometheus
 from tests.support.truth import Truth
@@ -51,7 +51,7 @@ def reconcile(scene: Scene, begin_ms: float, end_ms: float, *words: str, **envir
         **environ,
     }
     span = ("--from", instant(begin_ms), "--to", instant(end_ms), "--slack", "60s")
-    return run_command("reconcile", *span, *words, environ=settings)
+    return run_here("reconcile", *span, *words, environ=settings)
 
 
 def wait_until_counted(scene: Scene, truth: Truth) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from cdn77_exporter.__main__ import main
 
 _SOURCES = Path(__file__).parents[2] / "src"
 
@@ -40,3 +45,11 @@ def run_command(*words: str, environ: Mapping[str, str] | None = None, folder: P
         check=False,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def run_here(*words: str, environ: Mapping[str, str]) -> Ended:
+    """The same within this process, which is quicker; the environment is only what is given."""
+    out, err = io.StringIO(), io.StringIO()
+    with patch.dict(os.environ, environ, clear=True), redirect_stdout(out), redirect_stderr(err):
+        code = main(words)
+    return Ended(code, out.getvalue(), err.getvalue())

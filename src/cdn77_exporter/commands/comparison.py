@@ -58,8 +58,8 @@ def compare(files: Increments, receiver: Increments, begin: int, end: int) -> It
         own, other = (side.between(stream, quantity, begin, end) for side in (files, receiver))
         if not own and not other:
             continue
-        late = _late(files, receiver, stream, quantity, begin, end) if own != other else 0
-        yield Difference(stream, quantity, own, other, late)
+        # Also when both are equal: one that came late into the span would hide one that is missing.
+        yield Difference(stream, quantity, own, other, _late(files, receiver, stream, quantity, begin, end))
 
 
 def _late(files: Increments, receiver: Increments, stream: str, quantity: str, begin: int, end: int) -> int:
