@@ -89,10 +89,12 @@ def test_all_bad_lines_in_one_file() -> None:
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in READABLE])
 def test_an_odd_file_counts(body: bytes) -> None:
-    """Its lines count as in a usual file."""
-    tally = decode(body)
-    assert (tally.lines, tally.events, tally.bytes, tally.rejects) == (4, 3, 6143, {"not_json": 1})
-    assert log.plain(tally) == log.plain(decode(READABLE[0][1]))
+    """Its lines count as in a usual file, whole and in parts of any length."""
+    for length in (len(body), 1, 11, 100):
+        parts = (body[at : at + length] for at in range(0, len(body), length))
+        tally = Decoder().decode(parts, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+        assert (tally.lines, tally.events, tally.bytes, tally.rejects) == (4, 3, 6143, {"not_json": 1})
+        assert log.plain(tally) == log.plain(decode(READABLE[0][1]))
 
 
 @pytest.mark.parametrize(("body", "reason"), [pytest.param(body, why, id=name) for name, body, why in UNREADABLE])

@@ -13,6 +13,7 @@ PIECE_BYTES = 128 * 1024
 # What is given to the inflater at a time, for it copies what it has not used yet.
 _INPUT_BYTES = 24 * 1024
 _MARK = b"\x1f\x8b"
+_HEADER_CHECKSUM = 2  # the flag in a header's fourth byte
 _GZIP = 31  # window bits that ask for a gzip header and trailer
 
 
@@ -44,6 +45,7 @@ def _slices(body: bytes | Iterable[bytes]) -> Iterator[bytes]:
 def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[bytes]:
     left = most_bytes
     while True:
+        data = _with_header(data, parts)
         member = isal_zlib.decompressobj(wbits=_GZIP)
         while not member.eof:
             piece = member.decompress(data, PIECE_BYTES)
@@ -66,6 +68,12 @@ def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[b
         data = _at_least(2, data, parts)
         if data[:2] != _MARK:
             raise Unreadable("corrupt", "what follows the last member is none")
+
+
+def _with_header(data: bytes, parts: Iterator[bytes]) -> bytes:
+    """A member's begin; with its whole header if that has a checksum, which isal gets wrong over several parts."""
+    data = _at_least(4, data, parts)
+    return _at_least(_INPUT_BYTES, data, parts) if len(data) >= 4 and data[3] & _HEADER_CHECKSUM else data
 
 
 def _at_least(count: int, data: bytes, parts: Iterator[bytes]) -> bytes:
