@@ -247,3 +247,14 @@ def test_a_state_of_a_killed_exporter_and_one_that_is_none(setting: Setting, tmp
     path.write_bytes(b"not a database at all, but long enough to look like one")
     _, found = setting.check()
     assert found["state"]["status"] == "warning"
+
+
+def test_a_state_in_the_bucket(setting: Setting, bucket: Bucket) -> None:
+    """It is writable when uploads may be begun under its prefix; what lies there is counted, nothing is made."""
+    setting.set(STATE_PATH=f"s3://{bucket.name}/exporter-state")
+    _, found = setting.check()
+    assert (found["state"]["status"], "a fresh start" in found["state"]["found"]) == ("ok", True)
+    assert bucket.keys() == []
+    bucket.put("exporter-state/snapshot-000000000001", b"x")
+    _, found = setting.check()
+    assert "writable, 1 objects, last written" in found["state"]["found"]

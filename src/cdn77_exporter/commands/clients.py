@@ -13,10 +13,8 @@ from cdn77_exporter.settings import Settings, load
 #: What stands for the variables of a side that a command does not contact.
 _NO_BUCKET = {
     "S3_ENDPOINT": "http://127.0.0.1:9",
-    "S3_BUCKET": "unused",
     "S3_PREFIX": "/",
-    "S3_ACCESS_KEY": "unused",
-    "S3_SECRET_KEY": "unused",
+    **dict.fromkeys(("S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY"), "unused"),
 }
 _NO_RECEIVER = {"PROMETHEUS_URL": "http://127.0.0.1:9/api/v1/write"}
 
