@@ -55,8 +55,8 @@ format: $(INSTALLED) ## put the code into the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED_BENCH) ## measure decoding, encoding and the whole service
-	$(BIN)/python -m bench
+bench: $(INSTALLED_BENCH) ## measure everything, or one PART, and write docs/performance.md
+	$(BIN)/python -m bench $(if $(PART),--part $(PART))
 
 bench-smoke: $(INSTALLED_BENCH) ## the same on little data, to see that it runs
 	$(BIN)/python -m bench --smoke

@@ -10,6 +10,7 @@ import pickle  # nosec B403
 import tempfile
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from bench.data import FILE_SECONDS
@@ -36,6 +37,11 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     return {"lines": lines, "files_a_call": FILES_A_CALL, "shards": list(shard_counts), "rows": rows}, []
 
 
+@cache
+def _body(lines: int, seed: int, start_ms: int) -> bytes:
+    return traffic_file(lines, seed=seed, start_ms=start_ms)
+
+
 def _arrivals(shards: int, lines: int, half_minute: int) -> list[bytes]:
     """The files of one half minute as workers send them: bundles of some files each, pickled."""
     decoder = Decoder()
@@ -44,7 +50,7 @@ def _arrivals(shards: int, lines: int, half_minute: int) -> list[bytes]:
     for begin in range(0, shards, FILES_A_CALL):
         count = min(FILES_A_CALL, shards - begin)
         # Eight different crowds; the same viewers go on from half minute to half minute.
-        bodies = [traffic_file(lines, seed=(begin + number) % 8, start_ms=start) for number in range(count)]
+        bodies = [_body(lines, (begin + number) % 8, start) for number in range(count)]
         bundle = decode_together(decoder, bodies, [start + 86_400_000] * count, 0)
         found.append(pickle.dumps(bundle, 5))
     return found

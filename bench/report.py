@@ -1,4 +1,4 @@
-"""Writes `docs/performance.md` and its plots from the results that are there; a part that was never run is said to be."""
+"""Writes `docs/performance.md` and its plots from the results that are there, and says which parts lack."""
 
 from __future__ import annotations
 
@@ -179,12 +179,12 @@ def _loop(found: dict[str, Any]) -> Iterator[str]:
         return
     bars = found["bars"]
     yield (
-        f"A backlog of {found['files']} files of {found['lines']:,} lines, worked off by the real process: how late its "
-        "event loop is, as its own metric says."
+        f"A backlog of {found['files']} files of {found['lines']:,} lines, worked off by the real process: how late "
+        "its event loop is, as its own metric says."
     )
     yield ""
     rows = [["DECODE_WORKERS", "p99 (ms)", "bar", "maximum (ms)", "bar", "files a second"]]
-    for workers in ("0", "1"):
+    for workers in dict.fromkeys(row["workers"] for row in found["rows"]):
         of = found[f"workers_{workers}"]
         cells = [f"`{workers}`"]
         for name in ("p99_seconds", "max_seconds"):

@@ -19,13 +19,14 @@ _ROOT = Path(__file__).parents[2]
 def test_every_part_runs_and_all_ways_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part keeps a result; the ways to the same numbers agree, with an engine that lacks named as left out."""
     command = [sys.executable, "-m", "bench", "--smoke", "--results", str(tmp_path)]
-    out = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True, timeout=280).stdout
+    done = subprocess.run(command, check=False, cwd=_ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
     results = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in PARTS}
     assert all(result["smoke"] for result in results.values())
     decode = results["decode"]
     lacking = {words.partition(":")[0] for words in decode["left_out"]}
     assert {"inspect", "core", "plain", "duckdb", "polars", "chdb"} - lacking == set(decode["found"]["same_numbers"])
-    assert all(f"left out: {words}" in out for result in results.values() for words in result["left_out"])
+    assert all(f"left out: {words}" in done.stdout for result in results.values() for words in result["left_out"])
     pytest.importorskip("matplotlib", reason="the plots need the extra `bench`")
     from bench import report
 
