@@ -13,7 +13,6 @@ PIECE_BYTES = 128 * 1024
 # What is given to the inflater at a time, for it copies what it has not used yet.
 _INPUT_BYTES = 24 * 1024
 _MARK = b"\x1f\x8b"
-_HEADER_CHECKSUM = 2  # the flag in a header's fourth byte
 _GZIP = 31  # window bits that ask for a gzip header and trailer
 
 
@@ -71,9 +70,9 @@ def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[b
 
 
 def _with_header(data: bytes, parts: Iterator[bytes]) -> bytes:
-    """A member's begin; with its whole header if that has a checksum, which isal gets wrong over several parts."""
+    """A member's begin, with its whole header: of several parts isal gets names, comments and checksums wrong."""
     data = _at_least(4, data, parts)
-    return _at_least(_INPUT_BYTES, data, parts) if len(data) >= 4 and data[3] & _HEADER_CHECKSUM else data
+    return _at_least(_INPUT_BYTES, data, parts) if data[3:4] > b"\0" else data
 
 
 def _at_least(count: int, data: bytes, parts: Iterator[bytes]) -> bytes:
