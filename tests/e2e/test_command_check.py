@@ -258,3 +258,20 @@ def test_a_state_in_the_bucket(setting: Setting, bucket: Bucket) -> None:
     bucket.put("exporter-state/snapshot-000000000001", b"x")
     _, found = setting.check()
     assert "writable, 1 objects, last written" in found["state"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(b"no gzip", "does not start with a gzip header"), (log_file([{"timestamp": "?"}] * 9), "rejects: bad_path 9")],
+    ids=["unreadable", "rejects"],
+)
+def test_a_newest_file_that_cannot_be_counted_is_told(
+    setting: Setting, bucket: Bucket, body: bytes, words: str
+) -> None:
+    """The right to read is there; what is wrong with the file is a warning that names it."""
+    key = put_log(bucket)
+    bucket.put(key, body)
+    _, found = setting.check()
+    assert found["bucket: read"]["status"] == "warning"
+    assert words in found["bucket: read"]["found"]
+    assert key in found["bucket: read"]["remedy"]

@@ -8,7 +8,9 @@ import time
 from cdn77_exporter.commands.finding import Findings
 from cdn77_exporter.commands.output import number, size, span
 from cdn77_exporter.core.decode import Decoder, Limits
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.errors import Unreadable
+from cdn77_exporter.core.model import UNREADABLE_REASONS, LogFile
+from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.clock import TOLERANCE_MS
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.flow.lease import lease_prefix
@@ -102,23 +104,37 @@ async def _read(bucket: S3Bucket, settings: Settings, findings: Findings, newest
             findings.ok(READ, "allowed")
             return
         body = await bucket.fetch(newest)
-        decoder = Decoder(
-            tick_seconds=settings.tick_seconds,
-            stream_pattern=settings.stream_pattern,
-            limits=Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
-            allow=settings.stream_allowlist,
-        )
-        now_ms = int(time.time() * 1000)
-        tally = decoder.decode(body, latest_ms=now_ms, oldest_ms=now_ms - MAX_AGE_MS)
-        text = (
-            f"the newest file has {size(newest.size)}, {number(tally.lines, 'line')}, {number(tally.events, 'event')}"
-        )
-        if tally.lines and tally.events < tally.lines * 0.9:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.rejects.items()))
-            remedy = "download it and run `inspect` on it; STREAM_PATTERN decides which paths have a stream"
-            findings.warn(READ, f"{text}; rejects: {reasons}", remedy)
-        else:
-            findings.ok(READ, text)
+        try:
+            tally = _decode(settings, body)
+        except Unreadable as error:
+            words = UNREADABLE_REASONS.get(error.reason, error.reason)
+            findings.warn(
+                READ, f"allowed, but the newest file is unreadable: {words}", f"run `inspect` on {newest.key}"
+            )
+            return
+        _judge_content(findings, newest, tally)
+
+
+def _decode(settings: Settings, body: bytes) -> Tally:
+    decoder = Decoder(
+        tick_seconds=settings.tick_seconds,
+        stream_pattern=settings.stream_pattern,
+        limits=Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+        allow=settings.stream_allowlist,
+    )
+    now_ms = int(time.time() * 1000)
+    return decoder.decode(body, latest_ms=now_ms, oldest_ms=now_ms - MAX_AGE_MS)
+
+
+def _judge_content(findings: Findings, newest: LogFile, tally: Tally) -> None:
+    lines, events = number(tally.lines, "line"), number(tally.events, "event")
+    text = f"the newest file has {size(newest.size)}, {lines}, {events}"
+    if tally.events < tally.lines * 0.9:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.rejects.items()))
+        remedy = f"run `inspect` on {newest.key}; STREAM_PATTERN decides which paths have a stream"
+        findings.warn(READ, f"{text}; rejects: {reasons}", remedy)
+    else:
+        findings.ok(READ, text)
 
 
 async def _delete(bucket: S3Bucket, settings: Settings, findings: Findings) -> None:

@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "list":
             with Waiting("listing"):
                 kept, note = asyncio.run(list_kept(settings, _SECONDS))
-            _show_kept(kept, note, arguments.json)
+            # What is moved does not depend on the state, so it matters only where files stay in their place.
+            moves = settings.quarantine_prefix and not settings.keep_files
+            _show_kept(kept, "" if moves else note, arguments.json)
             return 0
         with Waiting("releasing"):
             released = asyncio.run(release_keys(settings, arguments.keys, _SECONDS))
