@@ -90,7 +90,8 @@ class _Service:
                 lease = self._lease(bucket, state, clock)
                 if await lease.take(stop):
                     # While this process stood by, another may have written a state that has no lock of its own.
-                    current = await self._open_state(stack, home, stop) if isinstance(state, BucketState) else state
+                    free = isinstance(state, BucketState)
+                    current = await self._open_state(stack, home, stop, take=True) if free else state
                     if current is None:
                         await lease.release()
                     else:
@@ -187,13 +188,17 @@ class _Service:
             return bucket
         return await stack.enter_async_context(self._bucket(name))
 
-    async def _open_state(self, stack: AsyncExitStack, bucket: S3Bucket, stop: asyncio.Event) -> State | None:
+    async def _open_state(
+        self, stack: AsyncExitStack, bucket: S3Bucket, stop: asyncio.Event, *, take: bool = False
+    ) -> State | None:
         """The state, as soon as no other process holds it; None when told to stop before."""
         said = False
         while not stop.is_set():
             try:
                 state = await self._state(bucket)
                 stack.callback(state.close)
+                if take and isinstance(state, BucketState):
+                    await state.take()
                 return state
             except StateLocked as error:
                 if not said:

@@ -183,3 +183,23 @@ async def test_a_snapshot_that_fails_takes_no_commit_back(call: str, monkeypatch
     _, series, _, outbox, _, _ = await _content(bucket)
     assert [value for _, value, *_ in series] == [0.0, 1.0, 2.0]  # type: ignore[attr-defined]
     assert outbox == [(number, 15 * number, 1) for number in range(3)]
+
+
+async def test_who_takes_the_state_keeps_others_from_committing() -> None:
+    """After a take the process before can commit nothing, not even once; and what it did before the take is read."""
+    bucket = FakeBucket()
+    before = await BucketState.open(bucket, PREFIX)
+    after = await BucketState.open(bucket, PREFIX)
+    await before.commit(_changes(0))
+    with pytest.raises(Transient):
+        await after.take()
+    after.close()
+    after = await BucketState.open(bucket, PREFIX)
+    await after.take()
+    with pytest.raises(LeaseLost):
+        await before.commit(_changes(1))
+    await after.commit(_changes(1))
+    before.close()
+    after.close()
+    _, series, *_ = await _content(bucket)
+    assert [value for _, value, *_ in series] == [0.0, 1.0]  # type: ignore[attr-defined]

@@ -104,6 +104,17 @@ class BucketState(State):
             with suppress(Transient, Misconfigured):
                 await self.save()
 
+    async def take(self) -> None:
+        """Make the state this process's own: whoever had it before can commit nothing more. Transient when just now
+        somebody did; then the state is to be read again."""
+        entry = _Entry(self._writer, [], None)
+        body = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(entry), level=3))
+        try:
+            await self._append(self._number + 1, body)
+        except LeaseLost as error:
+            raise Transient(str(error)) from error
+        self._number += 1
+
     def _encode(self, changes: Changes) -> bytes:
         return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(_Entry(self._writer, self._steps, changes)), level=3))
 
