@@ -6,7 +6,7 @@ Series lie in blocks of encoded entries, in which a tick overwrites values and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +149,17 @@ class SeriesTable:
         """Count: the sample of the next emitted tick holds it. An amount of 0 makes the series appear all the same."""
         self._before.setdefault(slot, float(self.value[slot]))
         self.value[slot] += amount
+
+    def add_all(self, slots: Sequence[int], amounts: Sequence[float]) -> None:
+        """`add` for each; a slot may be there several times."""
+        if not slots:
+            return
+        where = np.array(slots, np.int64)
+        before = self._before
+        for slot, value in zip(slots, self.value[where].tolist(), strict=True):
+            if slot not in before:
+                before[slot] = value
+        np.add.at(self.value, where, np.array(amounts, np.float64))
 
     def put(self, slot: int, value: float) -> None:
         """Set a gauge's value for the next emitted tick."""

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -23,7 +24,7 @@ from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.series import SeriesTable, series_key, split_key
-from cdn77_exporter.core.tally import Group, Tally, TickTally, add_sums
+from cdn77_exporter.core.tally import Group, Tally, TickTally, ViewerSeen, add_sums
 from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
@@ -34,6 +35,7 @@ _PAD_FOLD_SECONDS = 58 * 60
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
 _MAX_KNOWN_IPS = 65_536
+_MAX_KNOWN_GROUPS = 65_536
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 
 Locate = Callable[[str], tuple[str, str]]
@@ -95,6 +97,8 @@ class Timeline:
         self._held: dict[int, _Held] = {}
         self._dirty_held: set[int] = set()
         self._hashes: dict[str, tuple[int, tuple[str, str]]] = {}
+        self._known: dict[ViewerSeen, tuple[int, int]] = {}  # viewer -> key and profile's number
+        self._slots: dict[Group, tuple[int, int, int]] = {}  # group -> slots of responses, requests and bytes
         self._stream_hashes: dict[str, int] = {}
         self._waits: dict[int, tuple[int, int]] = {}  # slot -> sum (ms) and number of times to first byte
         self.floor = self._after(start_ms / 1000 - rules.backfill_seconds)
@@ -145,27 +149,49 @@ class Timeline:
         return Absorbed(due, late, late_seconds)
 
     def _hold(self, tick: int, part: TickTally) -> None:
-        self.streams.admit((group[0], group[4]) for group in part.groups)
         held = self._held.setdefault(tick, _Held())
         self._dirty_held.add(tick)
+        groups, new = held.groups, []
         for group, sums in part.groups.items():
+            own = groups.get(group)
+            if own is None:
+                new.append((group, sums))
+            else:  # its stream was admitted then; this is the usual case, and the one that has to be fast
+                own[0] += sums[0]
+                own[1] += sums[1]
+                own[2] += sums[2]
+                own[3] += sums[3]
+        self.streams.admit((group[0], group[4]) for group, _ in new)
+        for group, sums in new:
             stream = self.streams.name(group[0])
             if stream is OTHER and group[0] != OTHER:
                 self.streams.refused += sums[0]
-            own = (stream, *group[1:])
-            add_sums(held.groups, own, sums)
+            add_sums(groups, (stream, *group[1:]), sums)
         if part.viewers:
             held.rows.append(self._rows(part))
 
     def _rows(self, part: TickTally) -> npt.NDArray[np.void]:
-        rows = []
-        for (seen_stream, ip, device, country), (first, last) in part.viewers.items():
-            stream = self.streams.name(seen_stream)
-            known = self._hashes.get(ip) or self._meet(ip)
-            key = ((known[0] ^ self._stream_hash(stream)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) | 1
-            profile = self._profiles.number(Profile(stream, device, country, known[1]))
-            rows.append((key, profile, first, last))
-        return np.array(rows, SEEN)
+        known = self._known.get
+        found = [known(viewer) or self._know(viewer) for viewer in part.viewers]
+        times = np.fromiter(chain.from_iterable(part.viewers.values()), np.int64, 2 * len(found)).reshape(-1, 2)
+        rows = np.empty(len(found), SEEN)
+        rows["key"] = [key for key, _ in found]
+        rows["profile"] = [profile for _, profile in found]
+        rows["first"], rows["last"] = times[:, 0], times[:, 1]
+        return rows
+
+    def _know(self, viewer: ViewerSeen) -> tuple[int, int]:
+        """The key and the profile's number of a viewer who was not seen lately."""
+        seen_stream, ip, device, country = viewer
+        stream = self.streams.name(seen_stream)
+        known = self._hashes.get(ip) or self._meet(ip)
+        key = ((known[0] ^ self._stream_hash(stream)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) | 1
+        found = (key, self._profiles.number(Profile(stream, device, country, known[1])))
+        if stream == seen_stream:  # a stream that is refused now may be admitted later
+            if len(self._known) >= _MAX_KNOWN_IPS:
+                self._known.clear()
+            self._known[viewer] = found
+        return found
 
     def _meet(self, ip: str) -> tuple[int, tuple[str, str]]:
         if len(self._hashes) >= _MAX_KNOWN_IPS:
@@ -186,6 +212,7 @@ class Timeline:
     def forget_places(self) -> None:
         """The GeoIP database was replaced: viewers that come from now on are looked up again."""
         self._hashes.clear()
+        self._known.clear()
 
     # Settling
 
@@ -224,18 +251,33 @@ class Timeline:
 
     def _count(self, groups: dict[Group, list[int]]) -> None:
         waits: dict[Group, list[int]] = {}
-        add, slot = self.series.add, self._slot
+        slots: list[int] = []
+        amounts: list[int] = []
+        known = self._slots.get
         for group, (requests, size, wait_ms, waited) in groups.items():
-            where = group[:4]
-            add(slot(CODE[catalogue.RESPONSES], group), requests)
-            add(slot(CODE[catalogue.REQUESTS], where), requests)
-            add(slot(CODE[catalogue.TRANSFER_BYTES], where), size)
+            slots += known(group) or self._slots_of(group)
+            amounts += (requests, requests, size)
             if waited:
-                total = waits.setdefault((*where, ""), [0, 0])
+                total = waits.setdefault((*group[:4], ""), [0, 0])
                 total[0] += wait_ms
                 total[1] += waited
+        self.series.add_all(slots, amounts)
         for group, (wait_ms, waited) in waits.items():
             self._wait(group[:4], wait_ms, waited)
+
+    def _slots_of(self, group: Group) -> tuple[int, int, int]:
+        """The slots of a group that was not counted lately."""
+        overflowed, where = self.overflowed, group[:4]
+        slots = (
+            self._slot(CODE[catalogue.RESPONSES], group),
+            self._slot(CODE[catalogue.REQUESTS], where),
+            self._slot(CODE[catalogue.TRANSFER_BYTES], where),
+        )
+        if overflowed == self.overflowed:  # else each of its requests is one over the bound
+            if len(self._slots) >= _MAX_KNOWN_GROUPS:
+                self._slots.clear()
+            self._slots[group] = slots
+        return slots
 
     def _wait(self, where: tuple[str, ...], wait_ms: int, waited: int) -> None:
         """Time to first byte is a mean over all that the next emitted tick counts, so its parts are kept until then."""
