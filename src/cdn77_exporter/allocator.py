@@ -21,4 +21,5 @@ def give_memory_back() -> bool:
     except (AttributeError, OSError):
         return False
     wanted = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _OWN_MAPPING_BYTES), (_TRIM_THRESHOLD, _TRIM_BYTES))
-    return all([mallopt(option, value) == 1 for option, value in wanted])
+    taken = [mallopt(option, value) == 1 for option, value in wanted]
+    return all(taken)

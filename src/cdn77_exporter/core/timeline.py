@@ -35,6 +35,7 @@ _PAD_FOLD_SECONDS = 58 * 60
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
 _MAX_KNOWN_IPS = 65_536
+_SAMPLES_A_STEP = 100_000  # more in one step would only take memory
 _MAX_KNOWN_GROUPS = 65_536
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 
@@ -217,17 +218,22 @@ class Timeline:
     # Settling
 
     def advance(self, watermark_ms: int, now_ms: int, most_ticks: int = 20) -> tuple[list[Request], bool]:
-        """Settle the ticks up to the watermark, at most `most_ticks` of them emitted: their requests in order, and
+        """Settle the ticks up to the watermark, but not too many at once: their requests in order, and
         whether there are more ticks to come at once."""
         limit = watermark_ms // 1000 // self._tick * self._tick
         requests: list[Request] = []
+        samples = 0
         for _ in range(most_ticks):
             tick = self._next_tick(limit, now_ms)
             if tick is None:
                 return requests, False
             self._settle(tick)
             if tick >= self._writable_from(now_ms):
-                requests += self._emit(tick, now_ms)
+                written = self._emit(tick, now_ms)
+                requests += written
+                samples += sum(request.samples for request in written)
+            if samples >= _SAMPLES_A_STEP:
+                break
         return requests, True
 
     def _writable_from(self, now_ms: int) -> int:

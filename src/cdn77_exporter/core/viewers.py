@@ -352,7 +352,7 @@ class ViewerWindow:
     def take_changes(self) -> bytes:
         """Rows of `STATE` for all that changed since the last call; of two for the same viewer the later holds."""
         touched, self._touched = self._touched, []
-        return np.concatenate(touched).tobytes() if touched else b""
+        return merge_runs([rows.tobytes() for rows in touched], 0)
 
     def restore(self, runs: Iterable[bytes], now_ms: int) -> None:
         """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""

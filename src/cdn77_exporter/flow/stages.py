@@ -39,6 +39,7 @@ _FETCH_ATTEMPTS = 3
 _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete
 _MISCONFIGURED_SECONDS = 30.0
 _DELETE_AT_ONCE = 1000
+_BODIES_IN_MEMORY = 1024 * 1024
 _AT_ONCE = 16  # of what was decoded together
 _UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
 
@@ -394,7 +395,14 @@ class Aggregator:
         tick = max(self.timeline.emitted, covered)
         if requests or tick != self._last_tick:
             self._last_tick = tick
-            await outbox.put(Batch(requests, tick))
+            await outbox.put(Batch(_without_large_bodies(requests), tick))
+
+
+def _without_large_bodies(requests: list[Request]) -> list[Request]:
+    """Bodies that wait for the receiver take no memory beyond a bound: the state gives them back one by one."""
+    if sum(len(request.body) for request in requests) <= _BODIES_IN_MEMORY:
+        return requests
+    return [Request(request.number, request.tick, request.samples, b"") for request in requests]
 
 
 # push
