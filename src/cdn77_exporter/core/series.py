@@ -197,13 +197,18 @@ class SeriesTable:
         earliest = max(pad_from, tick - PADDING_SECONDS)
         earliest += -earliest % self._tick
         stamps = [wire.timestamp_bytes(at * 1000 + offset_ms) for at in range(earliest, tick, self._tick)]
+        padding: dict[tuple[float, int], bytes] = {}
         for slot in touched[gap].tolist():
             skip = max(0, (int(self.written[slot]) - earliest) // self._tick + 1)
             count = len(stamps) - skip
             if count <= 0:
                 continue
-            value = wire.sample_bytes(self._before[slot], 1 << 40)[: wire.TIMESTAMP_OFFSET]
-            samples = b"".join([value + stamp for stamp in stamps[skip:]])
+            samples = padding.get((self._before[slot], skip))
+            if samples is None:
+                value = wire.sample_bytes(self._before[slot], 1 << 40)[: wire.TIMESTAMP_OFFSET]
+                samples = b"".join([value + stamp for stamp in stamps[skip:]])
+                if not self._before[slot]:  # most series that begin have the same zeros
+                    padding[0.0, skip] = samples
             labels = self._blocks[slot // _BLOCK].labels(slot % _BLOCK)
             packer.add(wire.series_entry(labels, samples), count)
 

@@ -37,6 +37,7 @@ _METADATA_SECONDS = 600
 _MAX_KNOWN_IPS = 65_536
 _SAMPLES_A_STEP = 100_000  # more in one step would only take memory
 _MAX_KNOWN_GROUPS = 65_536
+_SERIES_OF_PROFILE = 8  # at most; more than those of a group
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 
 Locate = Callable[[str], tuple[str, str]]
@@ -167,9 +168,27 @@ class Timeline:
             stream = self.streams.name(group[0])
             if stream is OTHER and group[0] != OTHER:
                 self.streams.refused += sums[0]
-            add_sums(groups, (stream, *group[1:]), sums)
+            own_group = (stream, *group[1:])
+            add_sums(groups, own_group, sums)
+            self._prepare(own_group, sums[3] > 0)
         if part.viewers:
             held.rows.append(self._rows(part))
+
+    def _prepare(self, group: Group, waited: bool) -> None:
+        """Make a new group's series, of which the tick that counts it then need not make thousands at once."""
+        if group not in self._slots and self._has_room():
+            self._slots_of(group)
+            if waited:
+                self._slot(CODE[catalogue.TIME_TO_FIRST_BYTE], group[:4])
+
+    def _prepare_viewers(self, profile: Profile) -> None:
+        """The same for the series of a new profile."""
+        if self._has_room():
+            for code, labels in self._appear_series(profile) + self._present_series(profile):
+                self._slot(code, labels)
+
+    def _has_room(self) -> bool:
+        return len(self.series) + _SERIES_OF_PROFILE < self._rules.max_series
 
     def _rows(self, part: TickTally) -> npt.NDArray[np.void]:
         known = self._known.get
@@ -187,7 +206,11 @@ class Timeline:
         stream = self.streams.name(seen_stream)
         known = self._hashes.get(ip) or self._meet(ip)
         key = ((known[0] ^ self._stream_hash(stream)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) | 1
-        found = (key, self._profiles.number(Profile(stream, device, country, known[1])))
+        profile = Profile(stream, device, country, known[1])
+        number = self._profiles.number(profile)
+        if number == len(self._profiles) - 1:
+            self._prepare_viewers(profile)
+        found = (key, number)
         if stream == seen_stream:  # a stream that is refused now may be admitted later
             if len(self._known) >= _MAX_KNOWN_IPS:
                 self._known.clear()

@@ -187,20 +187,22 @@ class ViewerWindow:
         return ((seen + self._window_ms) // self._tick_ms + 1) * self._tick_ms
 
     def _see(self, rows: npt.NDArray[np.void], movement: Movement) -> None:
-        rows = rows[np.argsort(rows["key"], kind="stable")]
-        keys, starts = np.unique(rows["key"], return_index=True)
-        last_rows = np.append(starts[1:], len(rows)) - 1
-        profile: npt.NDArray[np.uint32] = rows["profile"][starts]
-        low, high = (np.minimum.reduceat(rows["profile"], starts), np.maximum.reduceat(rows["profile"], starts))
-        first = np.minimum.reduceat(rows["first"], starts)
-        last = np.maximum.reduceat(rows["last"], starts)
+        order = np.argsort(rows["key"])
+        sorted_keys = rows["key"][order]
+        starts = np.flatnonzero(np.append(True, sorted_keys[1:] != sorted_keys[:-1]))
+        keys = sorted_keys[starts]
+        profiles = rows["profile"][order]
+        profile: npt.NDArray[np.uint32] = profiles[starts]
+        first = np.minimum.reduceat(rows["first"][order], starts)
+        last = np.maximum.reduceat(rows["last"][order], starts)
         self._make_room(len(keys))
         places = self._table.find(keys)
         known = places >= 0
-        same = low == high
+        same = np.minimum.reduceat(profiles, starts) == np.maximum.reduceat(profiles, starts)
         same[known] &= self._table.profile[places[known]] == profile[known]
+        ends = np.append(starts[1:], len(rows))
         for at in np.flatnonzero(~same).tolist():
-            group = rows[starts[at] : last_rows[at] + 1]
+            group = rows[np.sort(order[starts[at] : ends[at]])]
             self._see_many_sided(int(keys[at]), int(places[at]), group, movement)
         old, new = known & same, ~known & same
         self._see_again(places[old], profile[old], first[old], last[old], movement)
@@ -290,6 +292,9 @@ class ViewerWindow:
         if not len(places):
             return
         leaves = self._leaves(self._table.seen[places])
+        if leaves.min() == leaves.max():
+            self._calendar.setdefault(int(leaves[0]), []).append(places.astype(np.uint32))
+            return
         order = np.argsort(leaves, kind="stable")
         ticks, starts = np.unique(leaves[order], return_index=True)
         for tick, part in zip(ticks.tolist(), np.split(places[order].astype(np.uint32), starts[1:]), strict=True):
