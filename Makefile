@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-dev
 INSTALLED_DEMO := $(VENV)/.installed-demo
 INSTALLED_BENCH := $(VENV)/.installed-bench
-JOBS ?= 2
+JOBS ?= 4
 
 # Servers that the tests use when they are there. With CI set, a test whose server is missing fails.
 SERVERS := prometheus ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)

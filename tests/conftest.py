@@ -1,17 +1,19 @@
-"""How the tests are shared out between processes."""
+"""How the tests are shared out between processes (`--dist loadgroup`)."""
 
 from __future__ import annotations
 
 import pytest
 
-#: Tests that start servers and watch real time: on two cores they must not compete with each other, so that each
-#: folder's run one after the other in one process, beside the quick ones in the other.
-_ONE_BY_ONE = ("tests/e2e/", "tests/soak/", "tests/browser/")
+#: Tests that start servers and watch real time. They mostly wait, so files run beside each other, but one file's tests
+#: run one after the other in one process, where they share what they have started.
+_REAL_TIME = ("tests/soak/", "tests/e2e/", "tests/browser/", "tests/deploy/", "tests/docs/", "tests/contract/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the slow ones one group (`--dist loadgroup`), and begin with them, since they take longest."""
+    """Give each slow file a group, and begin with these, since they take longest; Ceph is started only once."""
     for item in items:
-        if item.nodeid.startswith(_ONE_BY_ONE):
-            item.add_marker(pytest.mark.xdist_group("real time"))
-    items.sort(key=lambda item: not item.nodeid.startswith(_ONE_BY_ONE))
+        if item.get_closest_marker("ceph") or "ceph" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ceph"))
+        elif item.nodeid.startswith(_REAL_TIME):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: not item.nodeid.startswith(_REAL_TIME))

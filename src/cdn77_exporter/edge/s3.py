@@ -34,7 +34,7 @@ from cdn77_exporter.core.errors import Conflict, FileGone, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.edge.listing import ListingError, Page, read_page
 from cdn77_exporter.edge.s3_faults import CLIENT_ERRORS, cannot_delete_many, code_of, elsewhere, meaning, not_s3
-from cdn77_exporter.edge.s3_model import SlimLoader
+from cdn77_exporter.edge.s3_model import slim_loader
 
 SecretText = str | Callable[[], str]
 A = TypeVar("A")
@@ -122,8 +122,7 @@ class S3Bucket:
     async def __aenter__(self) -> Self:
         inner = aiobotocore.session.get_session()
         inner.register_component("credential_provider", self._keys)
-        paths = inner.get_component("data_loader").search_paths
-        inner.register_component("data_loader", SlimLoader(extra_search_paths=paths))
+        inner.register_component("data_loader", slim_loader(tuple(inner.get_component("data_loader").search_paths)))
         config = AioConfig(
             signature_version="s3v4",
             retries={"mode": "standard", "total_max_attempts": 3},
