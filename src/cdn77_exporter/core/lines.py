@@ -33,20 +33,23 @@ _MASK = Masker()
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 
 
-class Line(msgspec.Struct, gc=False):
-    """The fields that count, of the 39 that a line has; what may be missing is optional, so that null is no zero."""
+class Line(msgspec.Struct, gc=False, kw_only=True):
+    """The fields that count, of the 39 that a line has; what may be missing is optional, so that null is no zero.
+
+    They stand in the order in which lines have them, in which they are found soonest.
+    """
 
     timestamp: str
-    clientRequestPath: str  # noqa: N815
-    clientIP: str  # noqa: N815
-    responseBytes: _Count | None = 0  # noqa: N815
     timeToFirstByteMs: _Count | None = 0  # noqa: N815
     resourceID: _Count | None = 0  # noqa: N815
-    responseStatus: _Count | None = 0  # noqa: N815
     cacheStatus: str | None = ""  # noqa: N815
-    locationID: str | None = ""  # noqa: N815
     clientCountry: str | None = ""  # noqa: N815
+    clientIP: str  # noqa: N815
+    clientRequestPath: str  # noqa: N815
     clientRequestUserAgent: str | None = ""  # noqa: N815
+    locationID: str | None = ""  # noqa: N815
+    responseStatus: _Count | None = 0  # noqa: N815
+    responseBytes: _Count | None = 0  # noqa: N815
 
 
 _REASONS = {
