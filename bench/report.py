@@ -29,7 +29,7 @@ and the most. What is measured is CPU time where possible, which depends less on
 _REPEAT = """
 ## To repeat it
 
-```
+```sh
 make bench                # everything: about half an hour, ten minutes of it in real time
 make bench PART=decode    # one part
 make bench-smoke          # on little data, only to see that it runs
@@ -299,7 +299,8 @@ def _figure() -> tuple[Any, Any]:
     matplotlib.use("Agg")
     from matplotlib import pyplot  # noqa: PLC0415
 
-    return pyplot.subplots(figsize=(7.5, 4), dpi=110, layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.5, 4), dpi=110, layout="constrained")
+    return figure, axes
 
 
 def _save(figure: Any, name: str) -> None:

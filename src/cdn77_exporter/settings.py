@@ -246,13 +246,23 @@ def parse_http_addr(text: str) -> tuple[str, int] | None:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})", text)
     if not found or int(found[3]) > 65535:
         raise ValueError(f"is not host and port; `{DEFAULT_HTTP_ADDR}`, `[::1]:9177` or `off`")
-    host = found[1] or found[2] or "0.0.0.0"  # noqa: S104 # nosec B104 - `:9177` asks for every interface, as elsewhere
+    # `:9177` asks for every interface, as it does elsewhere.
+    host = found[1] or found[2] or "0.0.0.0"  # noqa: S104 # nosec B104
     if found[1]:
         try:
             ip_address(host)
         except ValueError:
             raise ValueError("has no IP address in its brackets; such as `[::1]:9177`") from None
     return host, int(found[3])
+
+
+def host_to_ask(host: str) -> str:
+    """Where this machine reaches a server that listens on `host`: on loopback, when it listens on every interface."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return {4: "127.0.0.1", 6: "::1"}[address.version] if address.is_unspecified else host
 
 
 def _level(text: str) -> Level:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cdn77_exporter import __version__
-from cdn77_exporter.__main__ import COMMANDS
+from cdn77_exporter.commands import COMMANDS
 from tests.deploy.tools import ROOT, program, run
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import cdn77_exporter
 from cdn77_exporter import __main__ as command_line
+from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.errors import ConfigError
 
 SOURCE = Path(cdn77_exporter.__file__).parent.parent
@@ -45,7 +46,7 @@ def test_without_a_configuration_the_service_says_everything_that_is_missing() -
     assert "wJalrXUtnFEMIexample" not in ended.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], *([name, "--help"] for name in command_line.COMMANDS)])
+@pytest.mark.parametrize("words", [["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)])
 def test_help_is_everywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Help goes to stdout with exit code 0 and needs no configuration."""
     with pytest.raises(SystemExit) as ended:
@@ -59,7 +60,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in command_line.COMMANDS)
+    assert all(f"  {name} " in text for name in COMMANDS)
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +112,7 @@ def test_errors_of_a_command_are_sentences_and_exit_codes(
     module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
     module.run = fail  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(command_line.COMMANDS, "failing", ("failing", "fail"))
+    monkeypatch.setitem(COMMANDS, "failing", ("failing", "fail"))
     assert (command_line.main(["failing"]), capsys.readouterr().err) == (code, said)
 
 

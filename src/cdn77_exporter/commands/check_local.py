@@ -13,7 +13,7 @@ from cdn77_exporter.commands.output import size, span
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state_look import LITTLE_ROOM_BYTES, Access, StateLook, look_at_state
-from cdn77_exporter.settings import Settings
+from cdn77_exporter.settings import Settings, host_to_ask
 
 GEOIP, STATE = "GeoIP database", "state"
 
@@ -81,8 +81,7 @@ def _running(settings: Settings) -> str:
     if settings.http_addr is None:
         return ""
     host, port = settings.http_addr
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # nosec B104 - what to ask when it listens everywhere
-    connection = http.client.HTTPConnection(anywhere.get(host, host), port, timeout=2)
+    connection = http.client.HTTPConnection(host_to_ask(host), port, timeout=2)
     with suppress(OSError, http.client.HTTPException, ValueError):
         connection.request("GET", "/metrics")
         found = _WATERMARK.search(connection.getresponse().read(4 * 1024 * 1024).decode("utf-8", "replace"))

@@ -8,9 +8,7 @@ import os
 import sys
 
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, parse_http_addr
-
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # nosec B104 - what to ask when it listens on every interface
+from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, host_to_ask, parse_http_addr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     host, port = address
     path = "/readyz" if arguments.ready else "/healthz"
-    connection = http.client.HTTPConnection(_ANYWHERE.get(host, host), port, timeout=arguments.timeout)
+    connection = http.client.HTTPConnection(host_to_ask(host), port, timeout=arguments.timeout)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

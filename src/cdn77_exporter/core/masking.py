@@ -73,12 +73,14 @@ class Masker:
             return text
         if len(text) > _LONGEST_RUN:
             return MASK
-        shown = ""
-        while span := _find_v6(text):
-            start, end, address = span
-            shown += text[:start] + (text[start:end] if self._may_stay(address) else MASK)
-            text = text[end:]
-        return shown + text
+        return self._v6(text)
+
+    def _v6(self, text: str) -> str:
+        span = _find_v6(text)
+        if span is None:
+            return text
+        start, end, address = span
+        return self._v6(text[:start]) + (text[start:end] if self._may_stay(address) else MASK) + self._v6(text[end:])
 
     def _v4(self, found: re.Match[str]) -> str:
         groups = [int(group) for group in found[0].split(".")]  # with leading zeros too, as a reader would take it
@@ -91,16 +93,17 @@ class Masker:
 
 
 def _find_v6(text: str) -> tuple[int, int, Address] | None:
-    """The first IPv6 address in the text, as long as it can be: where it begins and ends, and which it is.
+    """The longest IPv6 address in the text: where it begins and ends, and which it is.
 
-    It may touch other signs of the same kind: a colon of the sentence, or the letter of an escaped line break.
+    It may touch other signs of the same kind: a colon of the sentence, or the letter of an escaped line break. The
+    longest, not the first: in `:::ffff:7` the first would be `::`, which may stay and would leave the rest unread.
     """
-    for start in range(len(text)):
-        for end in range(min(len(text), start + _LONGEST_V6), start + 1, -1):
-            part = text[start:end]
-            if "::" in part or part.count(":") == 7 or part.count(":") == 6:
+    for length in range(min(len(text), _LONGEST_V6), 1, -1):
+        for start in range(len(text) - length + 1):
+            part = text[start : start + length]
+            if "::" in part or 6 <= part.count(":") <= 7:
                 try:
-                    return start, end, IPv6Address(part)
+                    return start, start + length, IPv6Address(part)
                 except ValueError:
                     continue
     return None

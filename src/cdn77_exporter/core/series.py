@@ -7,6 +7,7 @@ Series lie in blocks of encoded entries, in which a tick overwrites values and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ IDLE_SECONDS = 600
 #: Seconds of old values that are written before a new one (zeros, for a new series).
 PADDING_SECONDS = 300
 _BLOCK = 500
+_RESTORED_AT_ONCE = 10_000
 _SEPARATOR = "\x1f"
 _NEVER = 0
 
@@ -109,6 +111,10 @@ class SeriesTable:
     def keys(self) -> Iterator[str]:
         """Every key, in the order of slots."""
         return iter(self._slots)
+
+    def streams(self) -> set[str]:
+        """The first label's value of every series, which is its stream."""
+        return {key.split(_SEPARATOR, 2)[1] for key in self._slots}
 
     def find(self, key: str) -> int | None:
         """The slot of a key, if there is one."""
@@ -277,13 +283,18 @@ class SeriesTable:
         self, rows: Iterable[tuple[str, float, int, int, bool]], pending: Iterable[tuple[int, float]], last_tick: int
     ) -> None:
         """Take up rows of key, value, changed, written, live in the order of slots (the table must be empty)."""
-        for key, value, changed, written, live in rows:
-            slot = self._append(key)
-            self.value[slot] = value
-            self.changed[slot] = changed
+        rows = iter(rows)
+        for part in iter(lambda: list(islice(rows, _RESTORED_AT_ONCE)), []):
+            keys, *columns = zip(*part, strict=True)
+            begin = self._size
+            for key in keys:
+                self._append(key)
+            arrays = (self.value, self.changed, self.written, self.live)
+            for array, column in zip(arrays, columns, strict=True):
+                array[begin : self._size] = column
+        if last_tick:
             # A live counter or window gauge was written on every tick, also on those that changed nothing in its row.
-            always = live and self._behaviour[slot] != _SPARSE
-            self.written[slot] = last_tick if always and last_tick else written
-            self.live[slot] = live
+            always = self.live[: self._size] & (self._behaviour[: self._size] != _SPARSE)
+            self.written[: self._size][always] = last_tick
         self._before = dict(pending)
         self._emitted = last_tick

@@ -23,7 +23,7 @@ from cdn77_exporter.core.bundle import Share, share_of
 from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
-from cdn77_exporter.core.series import SeriesTable, series_key, split_key
+from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.core.tally import Group, Tally, TickTally, ViewerSeen, add_sums
 from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow
 
@@ -469,7 +469,7 @@ class Timeline:
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
         for tick, encoded in snapshot.held.items():
             self._restore_held(self._at_or_after(tick), encoded)
-        self.streams.restore(labels[0] for _, labels in map(split_key, self.series.keys()))
+        self.streams.restore(self.series.streams())
         self._correct_gauges()
 
     def _restore_held(self, tick: int, encoded: bytes) -> None:

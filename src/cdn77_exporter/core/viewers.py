@@ -295,8 +295,12 @@ class ViewerWindow:
         if leaves.min() == leaves.max():
             self._calendar.setdefault(int(leaves[0]), []).append(places.astype(np.uint32))
             return
-        order = np.argsort(leaves, kind="stable")
-        ticks, starts = np.unique(leaves[order], return_index=True)
+        steps = (leaves - leaves.min()) // self._tick_ms
+        # Numbers that are this small are sorted by counting, which takes a tenth of the time.
+        order = np.argsort(steps.astype(np.uint16) if steps.max() < 1 << 16 else steps, kind="stable")
+        leaves = leaves[order]
+        starts = np.flatnonzero(np.append(True, leaves[1:] != leaves[:-1]))
+        ticks = leaves[starts]
         for tick, part in zip(ticks.tolist(), np.split(places[order].astype(np.uint32), starts[1:]), strict=True):
             self._calendar.setdefault(tick, []).append(part.copy())  # a view would keep all of them in memory
 
@@ -375,9 +379,17 @@ class ViewerWindow:
         self._touched = []
 
     def _restore_viewers(self, rows: npt.NDArray[np.void]) -> None:
-        rows = rows[_latest(rows["key"])]
+        if not len(rows):
+            return
+        # In the order of their places in the table, so that memory is walked through and not jumped about in.
+        mixed = _mix(rows["key"])
+        order = np.argsort(mixed)
+        mixed = mixed[order]
+        starts = np.flatnonzero(np.append(True, mixed[1:] != mixed[:-1]))
+        rows = rows[np.maximum.reduceat(order, starts)]  # the last row of each key
         keys = rows["key"].copy()
-        self._make_room(len(keys))
+        # The first run is the largest by far; the others then find room.
+        self._make_room(len(keys) if self._table.used else len(keys) * 4 // 3)
         places = self._table.find(keys)
         new = places < 0
         self._table.insert(keys[new], rows["profile"][new], rows["seen"][new])

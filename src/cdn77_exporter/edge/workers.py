@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import pickle  # nosec B403 - for the name of its error
+import pickle  # nosec B403
 import signal
 import threading
 from collections.abc import Callable

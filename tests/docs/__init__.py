@@ -1,0 +1,1 @@
+"""What the documentation says: every command, every query, and the figures that a test can measure."""

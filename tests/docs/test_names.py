@@ -1,0 +1,95 @@
+"""Every name in the documentation is one that the code has: metrics, events, fields, variables, files, alerts."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.events import EVENTS
+from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.settings import VARIABLES
+from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
+from tests.deploy.tools import DEPLOY
+from tests.docs.pages import PAGES, ROOT, blocks, inline
+
+_PROGRAM = "cdn77_exporter"
+_JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspection_json.py"
+_COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
+_TASKS = {"DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}
+#: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
+_CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
+#: Names in small letters of Prometheus, and reasons of `inspect` that the service does not know.
+_OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found"}
+
+
+def metrics() -> set[str]:
+    """Every metric, with the parts of histograms and what the rules record."""
+    known = {metric.name for metric in CATALOGUE} | {f"{PREFIX}build_info"}
+    for own in SELF_METRICS:
+        known.add(PREFIX + own.name)
+        if own.kind == "histogram":
+            known |= {f"{PREFIX}{own.name}_{part}" for part in ("bucket", "sum", "count")}
+    recorded = yaml.safe_load((DEPLOY / "prometheus" / "recording.rules.yml").read_text("utf-8"))
+    return known | {rule["record"] for group in recorded["groups"] for rule in group["rules"]}
+
+
+def test_every_metric_that_is_named_exists() -> None:
+    """A metric that a sentence, a table or a query names is one that the code knows."""
+    known = metrics() | {_PROGRAM, PREFIX, "cdn77_"}  # the program, and what names begin with
+    found = [*inline(), *(block for block in blocks() if block.language == "promql")]
+    named = [(block.place, name) for block in found for name in re.findall(r"\bcdn77_\w*", block.text)]
+    assert len(named) > 80
+    assert [(place, name) for place, name in named if name not in known] == []
+
+
+def test_every_variable_that_is_named_exists() -> None:
+    """A word in capitals is an environment variable, of the service or of Compose, or is known to be none."""
+    variables = {variable.name for variable in VARIABLES}
+    known = variables | {f"{name}_FILE" for name in variables} | _COMPOSE | _TASKS | _CAPITALS
+    found = [
+        (block.place, word)
+        for block in inline()
+        for word in re.findall(r"(?<![\w.:/-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?![\w*-])", block.text)
+    ]
+    assert len(found) > 100
+    assert [(place, word) for place, word in found if word not in known] == []
+
+
+def test_every_name_in_small_letters_exists() -> None:
+    """A word such as `file_counted` is an event, a field, a metric, a label or a reason."""
+    known = {*EVENTS, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
+    known |= {field.name for event in EVENTS.values() for field in event.fields}
+    known |= {label for metric in CATALOGUE for label in metric.labels} | {metric.name for metric in CATALOGUE}
+    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM}
+    for own in SELF_METRICS:
+        known |= {value for _, values in own.labels for value in values}
+    known |= set(re.findall(r'"(\w+)"', _JSON_OF_INSPECT.read_text("utf-8")))
+    words = {(block.place, block.text) for block in inline() if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", block.text)}
+    assert len(words) > 100
+    assert [(place, word) for place, word in sorted(words) if word not in known] == []
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    """A path into the repository leads somewhere, seen from the top or from the package."""
+    found = [
+        (block.place, block.text)
+        for block in inline()
+        if re.fullmatch(r"(docs|deploy|tests|tools|bench|src|core|flow|edge|commands)/[\w./-]*", block.text)
+    ]
+    assert len(found) > 10
+    roots = (ROOT, ROOT / "src" / _PROGRAM)
+    assert [(place, path) for place, path in found if not any((root / path).exists() for root in roots)] == []
+
+
+def test_readmes_links_lead_somewhere() -> None:
+    """mkdocs checks the links within the site; those of the README are checked here, headings too."""
+    for text, target in re.findall(r"\[([^\]]*)\]\(([^)]+)\)", PAGES[0].read_text("utf-8")):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            assert (ROOT / path).exists(), text
+            if anchor:
+                page = (ROOT / path).read_text("utf-8").lower()
+                headings = re.findall(r"(?m)^#+ (.*)$", page)
+                assert anchor in {re.sub(r"[^\w\s-]", "", heading).strip().replace(" ", "-") for heading in headings}
