@@ -6,10 +6,11 @@ import asyncio
 import os
 import platform
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import uvloop
@@ -25,6 +26,7 @@ from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import FILES_A_CALL, ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
+from cdn77_exporter.edge.page import Page
 from cdn77_exporter.edge.remote_write import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import Database, State
@@ -37,6 +39,7 @@ from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
+from cdn77_exporter.overview import Overview
 from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.telemetry import Telemetry
@@ -67,6 +70,10 @@ class _Service:
 
     settings: Settings
     telemetry: Telemetry
+    overview: Overview = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.overview = Overview(self.settings, self.telemetry, time.time)
 
     async def run(self) -> int:
         """Set up, work until a signal, and end; the exit code."""
@@ -82,7 +89,8 @@ class _Service:
         drained = True
         async with AsyncExitStack() as stack:
             if settings.http_addr:
-                await stack.enter_async_context(StatusServer(settings.http_addr, telemetry))
+                page = Page(self.overview.status, __version__)
+                await stack.enter_async_context(StatusServer(settings.http_addr, telemetry, page.routes()))
             bucket = await stack.enter_async_context(self._bucket())
             home = await self._home(stack, bucket)
             state = await self._open_state(stack, home, stop)
@@ -120,6 +128,7 @@ class _Service:
                     deadline.reschedule(asyncio.get_running_loop().time() + self.settings.drain_seconds)
                 tasks.create_task(upkeep.run(), name="upkeep")
                 tasks.create_task(upkeep.measure_lag(), name="lag")
+                tasks.create_task(self.overview.run(stop), name="overview")
                 tasks.create_task(lease.keep(stop), name="lease")
                 tasks.create_task(upkeep.pipeline.run(), name="pipeline")
         except TimeoutError:
@@ -337,7 +346,8 @@ class _Service:
             deleter=Deleter(bucket, state, context, keep),
             fetched=Channel(max(2, 2 * decoder.most), "fetched"),
         )
-        return Upkeep(settings, telemetry, pipeline, timeline, state, bucket, clock, geoip)
+        self.overview.attach(pipeline, timeline)
+        return Upkeep(settings, telemetry, pipeline, timeline, state, bucket, clock, geoip, self.overview)
 
 
 def _reveal(secret: Secret | None) -> Callable[[], str] | None:

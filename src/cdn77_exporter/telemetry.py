@@ -308,6 +308,19 @@ class Telemetry:
         """Let a gauge be read from `ask` at each scrape; None for no value."""
         self._probes.watch(name, ask, labels)
 
+    def total(self, name: str, /, **labels: str) -> float:
+        """A counter's value since the start: the sum over its series with these labels."""
+        return sum(
+            sample.value
+            for family in self._counter(name).collect()
+            for sample in family.samples
+            if sample.name.endswith("_total") and labels.items() <= sample.labels.items()
+        )
+
+    def masked(self, text: str) -> str:
+        """The text without secrets and addresses."""
+        return self._mask(text)
+
     def exposition(self) -> bytes:
         """All self-metrics in the Prometheus text format."""
         return generate_latest(self.registry)

@@ -16,6 +16,7 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.stages import Context
+from cdn77_exporter.overview import ASIDE_SHOWN, Overview
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.telemetry import Telemetry
 
@@ -39,6 +40,7 @@ class Upkeep:
     bucket: S3Bucket
     clock: Clock
     geoip: GeoIp
+    overview: Overview
     _said: dict[str, int] = field(default_factory=dict)
     _fault: str = ""
 
@@ -112,7 +114,10 @@ class Upkeep:
             outbox_bytes=counts["bytes"],
             ledger_files=counts["counted"] + counts["done"] + counts["aside"],
             files_set_aside=counts["aside"],
+            files_counted=counts["counted"],
         )
+        if counts["aside"] or self.overview.aside:
+            self.overview.aside = await self.state.run(self.state.database.aside, ASIDE_SHOWN)
 
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from cdn77_exporter import settings
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.edge.status import SECURITY_HEADERS, StatusServer
+from cdn77_exporter.edge.status import KEEP, SECURITY_HEADERS, StatusServer
 from cdn77_exporter.telemetry import Telemetry
 
 LOOPBACK = ("127.0.0.1", 0)
@@ -193,7 +193,7 @@ async def test_a_route_may_keep_its_connection(telemetry: Telemetry) -> None:
     go_on = asyncio.Event()
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        held.keep(request)
+        request.app[KEEP](request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(b"data: 1\n\n")

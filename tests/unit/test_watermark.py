@@ -141,6 +141,26 @@ def test_sequence_numbers_that_are_passed_over_are_noticed() -> None:
     assert watermark.numbered("1", "b", 1) == 0
 
 
+def test_gaps_name_the_numbers_that_are_missing() -> None:
+    """A late file splits or shortens its gap, one that comes twice changes nothing, and only the last are kept."""
+    watermark = new_watermark()
+    for sequence in (1, 5, 7):
+        watermark.numbered("1", "a", sequence)
+    shard = watermark.shards["1"]
+    assert (shard.gaps, shard.missing) == ([(2, 4), (6, 6)], 4)
+    for sequence in (3, 3, 7, 1):
+        watermark.numbered("1", "a", sequence)
+    assert (shard.gaps, shard.missing) == ([(2, 2), (4, 4), (6, 6)], 3)
+    watermark.numbered("1", "a", 6)
+    assert (shard.gaps, shard.missing) == ([(2, 2), (4, 4)], 2)
+    for sequence in range(9, 109, 2):
+        watermark.numbered("1", "a", sequence)
+    assert (shard.gaps[0], shard.gaps[-1], len(shard.gaps)) == ((68, 68), (106, 106), watermark_module.MAX_GAPS)
+    assert shard.missing == 52
+    watermark.numbered("1", "b", 0)
+    assert shard.gaps == []
+
+
 def test_invented_shards_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more shards than the bound the longest silent are forgotten, never one with a file under way."""
     monkeypatch.setattr(watermark_module, "MAX_SHARDS", 3)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
-from cdn77_exporter.core.tally import Tally, TickTally
+from cdn77_exporter.core.tally import Example, Tally, TickTally
 
 
 @dataclass(slots=True)
 class Share:
-    """What one file has in a bundle. `requests`: its events by their tick (Unix seconds)."""
+    """What one file has in a bundle. `requests`: its events by their tick (Unix seconds); `examples`: one a reason."""
 
     lines: int = 0
     events: int = 0
@@ -24,6 +24,7 @@ class Share:
     newest_ms: int = 0  # 0 without an event
     seconds: float = 0.0  # what decoding took
     requests: dict[int, int] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class Bundle:
 def share_of(tally: Tally) -> Share:
     """What is said of a file alone."""
     requests = {tick: sum(sums[0] for sums in part.groups.values()) for tick, part in tally.ticks.items()}
-    return Share(tally.lines, tally.events, tally.rejects, tally.newest_ms, tally.seconds, requests)
+    examples = list({example.reason: example for example in tally.examples}.values())
+    return Share(tally.lines, tally.events, tally.rejects, tally.newest_ms, tally.seconds, requests, examples)
 
 
 def decode_together(

@@ -122,6 +122,11 @@ class Timeline:
         """A tick of an earlier process on this one's grid: TICK_SECONDS may have been changed between them."""
         return -(-tick // self._tick) * self._tick
 
+    @property
+    def held_ticks(self) -> int:
+        """Ticks that hold something and are not settled."""
+        return len(self._held)
+
     # Taking in
 
     def absorb(self, file: LogFile, tally: Tally) -> Absorbed:

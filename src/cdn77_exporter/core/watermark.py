@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: Shards that are remembered at most; of more, the ones silent for the longest are forgotten.
 MAX_SHARDS = 10_000
+#: Gaps that are remembered of a shard; of more, the oldest are forgotten.
+MAX_GAPS = 20
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class Shard:
     highest: int = -1  # highest sequence number delivered, and by which writer
     writer: str = ""
     missing: int = 0  # sequence numbers that were passed over
+    gaps: list[tuple[int, int]] = field(default_factory=list)  # the same, first and last number of each run
 
 
 class Watermark:
@@ -60,12 +63,16 @@ class Watermark:
         """Note a delivered file's sequence number; how many numbers it leaves out after the highest before it."""
         shard = self._shard(name)
         skipped = sequence - shard.highest - 1 if writer == shard.writer and shard.highest >= 0 else 0
-        if writer != shard.writer or sequence > shard.highest:
-            shard.writer, shard.highest = writer, sequence
         if skipped > 0:
             shard.missing += skipped
-        elif skipped < 0:
-            shard.missing = max(0, shard.missing - 1)  # a number that was passed over has come after all
+            shard.gaps = [*shard.gaps, (shard.highest + 1, sequence - 1)][-MAX_GAPS:]
+        elif skipped < 0 and (left := _without(shard.gaps, sequence)) != shard.gaps:
+            shard.missing -= 1  # a number that was passed over has come after all
+            shard.gaps = left
+        if writer != shard.writer:
+            shard.gaps = []  # another writer has numbers of its own
+        if writer != shard.writer or sequence > shard.highest:
+            shard.writer, shard.highest = writer, sequence
         return skipped
 
     def advance(self) -> int:
@@ -108,3 +115,12 @@ class Watermark:
             shard = self._shard(name)
             shard.newest_ms, shard.seen_ms = newest_ms, seen_ms
         self.value_ms = value_ms
+
+
+def _without(gaps: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
+    """The gaps when one number of them has come."""
+    left = []
+    for first, last in gaps:
+        parts = ((first, number - 1), (number + 1, last)) if first <= number <= last else ((first, last),)
+        left += [part for part in parts if part[0] <= part[1]]
+    return left

@@ -29,6 +29,10 @@ def decode_files(
     if getattr(_own, "rules", None) != rules:
         _own.rules = rules
         _own.decoder = Decoder(
-            tick_seconds=rules.tick_seconds, stream_pattern=rules.stream_pattern, limits=rules.limits, allow=rules.allow
+            tick_seconds=rules.tick_seconds,
+            stream_pattern=rules.stream_pattern,
+            limits=rules.limits,
+            examples=True,
+            allow=rules.allow,
         )
     return decode_together(_own.decoder, bodies, latest_ms, oldest_ms)

@@ -66,13 +66,16 @@ class Telling(Protocol):
         """Tell what happened."""
 
 
+#: What a route calls, with its request, when its connection may stay as long as it wants (server-sent events).
+KEEP: web.AppKey[Callable[[web.Request], None]] = web.AppKey("keep", Callable)  # type: ignore[arg-type]
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StatusServer:
     """Serves `/metrics`, `/healthz` and `/readyz`, and the routes that it is given.
 
-    Every connection carries one request and ends within `seconds`, unless its route calls `keep`; at most `connections`
+    Every connection carries one request and ends within `seconds`, unless its route calls `KEEP`; at most `connections`
     are open at once. So nobody who can reach the port can hold the service up.
     """
 
@@ -106,6 +109,7 @@ class StatusServer:
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard], client_max_size=_HEADER_BYTES)
+        app[KEEP] = self._keep
         app.add_routes(
             [
                 web.get("/metrics", self._metrics),
@@ -141,8 +145,7 @@ class StatusServer:
             timer.cancel()
         self._timers.clear()
 
-    def keep(self, request: web.Request) -> None:
-        """Let this request's connection stay as long as its route wants (server-sent events)."""
+    def _keep(self, request: web.Request) -> None:
         timer = self._timers.pop(request.protocol, None)
         if timer:
             timer.cancel()

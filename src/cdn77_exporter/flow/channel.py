@@ -24,7 +24,7 @@ class Channel(Generic[T]):
 
     def __init__(self, capacity: int, name: str = "") -> None:
         self.name = name
-        self._capacity = capacity
+        self.capacity = capacity
         self._items: deque[T] = deque()
         self._closed = False
         self._changed = asyncio.Condition()
@@ -40,7 +40,7 @@ class Channel(Generic[T]):
     async def put(self, item: T) -> None:
         """Add an item; waits while the channel is full."""
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._items) < self._capacity)
+            await self._changed.wait_for(lambda: len(self._items) < self.capacity)
             self._items.append(item)
             self._changed.notify_all()
 

@@ -13,7 +13,7 @@ from cdn77_exporter.core.bundle import Bundle, Failure, Share
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile, RawLog
-from cdn77_exporter.core.tally import TickTally
+from cdn77_exporter.core.tally import Example, TickTally
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
@@ -82,6 +82,8 @@ class Context:
     last_poll_ms: int = 0
     last_push_ms: int = 0
     late_events: int = 0
+    listed: int = 0  # objects in the hour folders at the last poll
+    examples: dict[str, tuple[str, Example]] = field(default_factory=dict)  # reason -> the last such line, and its file
     extra: dict[str, float] = field(default_factory=dict)
 
     def let_go(self, file: LogFile) -> None:
@@ -144,6 +146,7 @@ class Lister:
             return []
         context.problems.solved("bucket")
         context.polled = True
+        context.listed = listed
         context.last_poll_ms = context.clock.now_ms()
         context.claims.claim(files)
         context.watermark.listed([file.shard for file in files], context.last_poll_ms)
@@ -174,14 +177,25 @@ class Lister:
 
 @dataclass(slots=True)
 class Fetcher:
-    """Downloads a file, with a few attempts; what it cannot get is left to a later poll."""
+    """Downloads a file, with a few attempts; what it cannot get is left to a later poll.
+
+    `active`: downloads that are under way.
+    """
 
     bucket: Fetches
     ledger: Ledger
     context: Context
+    active: int = 0
 
     async def __call__(self, file: LogFile) -> RawLog | None:
         """The file's checked bytes, or None."""
+        self.active += 1
+        try:
+            return await self._fetch(file)
+        finally:
+            self.active -= 1
+
+    async def _fetch(self, file: LogFile) -> RawLog | None:
         context = self.context
         began = context.clock.monotonic()
         backoff = Backoff(first=0.2, most=5.0)
@@ -204,6 +218,8 @@ class Fetcher:
 @dataclass(slots=True)
 class NotHere:
     """Stands for the fetcher where those who decode fetch for themselves."""
+
+    active: int = 0
 
     async def __call__(self, file: LogFile) -> RawLog:
         """The file without its bytes."""
@@ -247,17 +263,25 @@ async def refuse(file: LogFile, error: Unreadable, ledger: Ledger, context: Cont
 
 @dataclass(slots=True)
 class FileDecoder:
-    """Has files decoded beside the event loop, those that are ready together."""
+    """Has files decoded beside the event loop, those that are ready together.
+
+    `active`: files that are being decoded.
+    """
 
     decoder: Decodes
     ledger: Ledger
     context: Context
+    active: int = 0
 
     async def __call__(self, logs: Sequence[RawLog]) -> Countable | None:
         """What the files count, or None when none of them can be read."""
         now_ms = self.context.clock.now_ms()
         latest_ms = [min(log.file.modified_ms, now_ms) for log in logs]
-        bundle = await self._decode(logs, latest_ms, now_ms - MAX_AGE_MS)
+        self.active += len(logs)
+        try:
+            bundle = await self._decode(logs, latest_ms, now_ms - MAX_AGE_MS)
+        finally:
+            self.active -= len(logs)
         files = []
         for log, share in zip(logs, bundle.shares, strict=True):
             if isinstance(share, Failure):
@@ -266,6 +290,7 @@ class FileDecoder:
             else:
                 self.context.claims.forget(log.file.identity)
                 files.append((log.file, share, log.fetch_seconds))
+                self.context.examples.update({example.reason: (log.file.key, example) for example in share.examples})
         return Countable(files, bundle.ticks) if files else None
 
     async def _decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
@@ -321,6 +346,11 @@ class Aggregator:
             await self._advance(outbox, commit=True)
             if not self.keeps_state:
                 await self._flush(outbox)
+
+    @property
+    def uncommitted(self) -> int:
+        """Files that are counted and wait for the next commit."""
+        return len(self._uncommitted)
 
     async def _work(self, call: Callable[..., T], *values: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: call(*values))

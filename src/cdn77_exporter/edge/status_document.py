@@ -1,0 +1,198 @@
+"""What `/api/status` answers: one type per part, from which its OpenAPI description is made, too."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(description="Seconds.")]
+Instant = Annotated[float, Meta(description="Unix time in seconds.")]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong at the moment."""
+
+    what: Annotated[str, Meta(description="The subject: bucket, receiver, state, deletion, clock, ...")]
+    since: Annotated[str, Meta(description="ISO 8601, UTC.")]
+    remedy: Annotated[str, Meta(description="What is wrong and what to do.")]
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of the pipeline and the queue behind it."""
+
+    name: Annotated[str, Meta(description="list, fetch, decode, count, push or delete, in this order.")]
+    holds: Annotated[Count, Meta(description="What is in the stage now, in `unit`.")]
+    unit: Annotated[str, Meta(description="What is counted, in the plural.")]
+    most: Annotated[int | None, Meta(description="The bound of `holds`; null when the bucket or the disk is it.")]
+    queue: Annotated[int | None, Meta(description="Items in the queue behind the stage; null behind the last.")]
+    room: Annotated[int | None, Meta(description="How many that queue takes.")]
+    note: Annotated[str, Meta(description="What else there is to say of the stage, in a few words.")]
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """One writer of log files."""
+
+    name: str
+    newest: Annotated[float | None, Meta(description="Its newest event, Unix seconds; null for none yet.")]
+    live: Annotated[bool, Meta(description="Whether time waits for it.")]
+    waiting: Annotated[Count, Meta(description="Its files that are listed and not counted yet.")]
+    highest: Annotated[int | None, Meta(description="The highest sequence number that was counted since the start.")]
+    missing: Annotated[Count, Meta(description="Sequence numbers that were passed over.")]
+    gaps: Annotated[list[tuple[int, int]], Meta(description="The last of them: first and last number of each gap.")]
+
+
+class Completeness(msgspec.Struct, frozen=True, kw_only=True):
+    """How far time is complete."""
+
+    watermark: Annotated[float | None, Meta(description="Everything before it is counted; Unix seconds.")]
+    lag_seconds: Annotated[float | None, Meta(description="The clock less the watermark.")]
+    written: Annotated[float | None, Meta(description="The last tick that was committed for the receiver.")]
+    shards: Annotated[list[Shard], Meta(description="Live ones and those with gaps first; at most 100.")]
+    shards_known: Annotated[Count, Meta(description="How many there are.")]
+
+
+class Push(msgspec.Struct, frozen=True, kw_only=True):
+    """What the receiver has made of it since the start."""
+
+    last_poll: Annotated[float | None, Meta(description="When the bucket was last listed, Unix seconds.")]
+    last_push: Annotated[float | None, Meta(description="When a batch was last done, Unix seconds.")]
+    accepted: Annotated[Count, Meta(description="Batches that the receiver has taken.")]
+    incomplete: Annotated[Count, Meta(description="Batches of which a request was refused or given up.")]
+    samples: Count
+    retries: Annotated[Count, Meta(description="Requests that were sent again.")]
+    refused: Annotated[Count, Meta(description="Requests that were refused for good.")]
+    outbox_requests: Annotated[Count, Meta(description="Requests that are committed and not yet acknowledged.")]
+    outbox_bytes: Count
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The last hour, oldest first: one entry for each `step_seconds`, null where nothing was measured."""
+
+    step_seconds: Seconds
+    until: Instant
+    events_per_second: list[float | None]
+    lag_seconds: list[float | None]
+    samples_per_second: list[float | None]
+    failed_attempts: Annotated[list[float | None], Meta(description="Pushes retried, refused or misconfigured.")]
+
+
+class Ranked(msgspec.Struct, frozen=True, kw_only=True):
+    """A name and its amount."""
+
+    name: str
+    amount: float
+
+
+class Audience(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is watching and what they take, at the last settled tick."""
+
+    tick: Annotated[float | None, Meta(description="Unix seconds.")]
+    viewers: Annotated[float, Meta(description="Active viewers of all streams.")]
+    bits_per_second: Annotated[float, Meta(description="Of all streams, over the last minute of settled ticks.")]
+    streams: Annotated[Count, Meta(description="Streams that count on their own.")]
+    streams_by_viewers: list[Ranked]
+    streams_by_bandwidth: Annotated[list[Ranked], Meta(description="Bits per second.")]
+    devices: Annotated[list[Ranked], Meta(description="Active viewers.")]
+    countries: Annotated[list[Ranked], Meta(description="Active viewers.")]
+    pops: Annotated[list[Ranked], Meta(description="Bits per second.")]
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that was rejected, with nothing personal in it."""
+
+    key: Annotated[str, Meta(description="The file's key.")]
+    line: Annotated[int, Meta(description="The line's number in the file, from 1.")]
+    excerpt: Annotated[str, Meta(description="The line's begin; addresses and secrets are masked.")]
+
+
+class Reject(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines that do not count, of one reason."""
+
+    reason: str
+    meaning: str
+    lines: Annotated[Count, Meta(description="Since the start.")]
+    example: Example | None
+
+
+class Aside(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that cannot be read and is not tried any more."""
+
+    key: str
+    reason: str
+    meaning: str
+    size: Annotated[Count, Meta(description="Bytes.")]
+
+
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the last warnings and errors, as in the log."""
+
+    timestamp: str
+    level: str
+    event: str
+    text: Annotated[str, Meta(description="Its fields, in a line.")]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How the exporter is."""
+
+    version: str
+    now: Instant
+    started: Instant
+    ready: Annotated[bool, Meta(description="Whether nothing is wrong.")]
+    working: Annotated[bool, Meta(description="False while it starts or stands by.")]
+    stopping: bool
+    problems: list[Trouble]
+    pipeline: list[Stage]
+    completeness: Completeness
+    push: Push
+    history: History
+    audience: Audience
+    rejects: list[Reject]
+    aside: Annotated[list[Aside], Meta(description="At most 50.")]
+    aside_files: Annotated[Count, Meta(description="How many there are.")]
+    warnings: Annotated[list[Warned], Meta(description="The newest first; at most 20.")]
+    settings: Annotated[dict[str, str], Meta(description="The configuration in force; secrets are masked.")]
+
+
+_TEXT = {"type": "string"}
+_OBJECT = {"type": "object"}
+
+
+def description(version: str) -> dict[str, Any]:
+    """The OpenAPI document of the status server."""
+    (status,), parts = msgspec.json.schema_components([Status], ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "cdn77_exporter",
+            "version": version,
+            "summary": "How the exporter is. It answers questions and changes nothing.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/": _get("page", "The status page.", "text/html"),
+            "/metrics": _get("metrics", "The self-metrics in the Prometheus text format.", "text/plain"),
+            "/healthz": _get("healthz", "Whether the process is alive.", "application/json", _OBJECT),
+            "/readyz": _get(
+                "readyz", "Whether nothing is wrong; if something is, what to do.", "application/json", _OBJECT, "503"
+            ),
+            "/api/status": _get("status", "All that the status page shows.", "application/json", status),
+            "/api/events": _get(
+                "events", "The same as server-sent events, one every two seconds.", "text/event-stream", _TEXT, "503"
+            ),
+            "/api/openapi.json": _get("openapi", "This document.", "application/json", _OBJECT),
+        },
+        "components": {"schemas": parts},
+    }
+
+
+def _get(
+    name: str, summary: str, media: str, schema: dict[str, Any] | None = None, refusal: str = ""
+) -> dict[str, Any]:
+    responses = {"200": {"description": summary, "content": {media: {"schema": schema or _TEXT}}}}
+    if refusal:
+        responses[refusal] = {"description": "Not now.", "content": {"application/json": {"schema": _OBJECT}}}
+    return {"get": {"operationId": name, "summary": summary, "responses": responses}}

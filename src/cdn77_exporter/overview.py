@@ -1,0 +1,297 @@
+"""The whole service at a glance: gathers what the status page shows, and keeps its last hour."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from cdn77_exporter import __version__
+from cdn77_exporter.core.breakdown import Ranking, Spectator
+from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.timeline import Timeline
+from cdn77_exporter.core.watermark import Shard, Watermark
+from cdn77_exporter.edge.status_document import (
+    Aside,
+    Audience,
+    Completeness,
+    Example,
+    History,
+    Push,
+    Ranked,
+    Reject,
+    Stage,
+    Status,
+    Trouble,
+    Warned,
+)
+from cdn77_exporter.edge.status_document import Shard as ShownShard
+from cdn77_exporter.flow.pipeline import LOOKAHEAD, Pipeline
+from cdn77_exporter.flow.stages import Context
+from cdn77_exporter.settings import Settings
+from cdn77_exporter.telemetry import Telemetry
+
+STEP_SECONDS = 15
+_POINTS = 240
+_SHARDS = 100
+_WARNINGS = 20
+#: Files set aside that are shown.
+ASIDE_SHOWN = 50
+_TEXT_SIGNS = 400
+
+AsideRow = tuple[str, str, str, int]  # key, ETag, reason, bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """Counters at one moment, or what they have grown by (events and samples by the second) in one step."""
+
+    at: float
+    events: float
+    samples: float
+    failures: float
+    lag: float | None
+
+
+class Overview:
+    """Tells how the service is at any time: before its pipeline is there, while it works, and while it stops."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, now: Callable[[], float]) -> None:
+        self._telemetry = telemetry
+        self._now = now
+        self._started = now()
+        self._settings = {name: _shown(value) for name, value in settings.public().items()}
+        self._room = settings.download_concurrency
+        self._history: deque[_Point] = deque(maxlen=_POINTS)
+        self._before: _Point | None = None
+        self._pipeline: Pipeline | None = None
+        self._timeline: Timeline | None = None
+        self._spectator = Spectator()
+        self.aside: list[AsideRow] = []
+
+    def attach(self, pipeline: Pipeline, timeline: Timeline) -> None:
+        """The pipeline is there."""
+        self._pipeline, self._timeline = pipeline, timeline
+
+    # Measuring
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Note a point of the history and look at the series, until the stop."""
+        due = self._now()
+        while not stop.is_set():
+            await self.measure()
+            due = max(due + STEP_SECONDS, self._now())
+            try:
+                async with asyncio.timeout(due - self._now()):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def measure(self) -> None:
+        """Take one step."""
+        totals = self._totals()
+        if self._before is not None and totals.at > self._before.at:
+            self._history.append(_difference(self._before, totals))
+        self._before = totals
+        if self._pipeline is not None:
+            await self._pipeline.aggregator.between_steps(self._look)
+
+    def _look(self) -> None:
+        if self._timeline is not None:
+            self._spectator.read(self._timeline.series, self._timeline.settled)
+
+    def _totals(self) -> _Point:
+        total = self._telemetry.total
+        failures = ("push_retries_total", "requests_refused_total", "receiver_misconfigured_total")
+        return _Point(
+            at=self._now(),
+            events=total("events_total"),
+            samples=total("samples_pushed_total"),
+            failures=sum(total(name) for name in failures),
+            lag=self._lag(),
+        )
+
+    def _lag(self) -> float | None:
+        value_ms = self._pipeline.context.watermark.value_ms if self._pipeline else 0
+        return round(self._now() - value_ms / 1000, 1) if value_ms > 0 else None
+
+    # Telling
+
+    def status(self) -> Status:
+        """All of it, as it is now."""
+        problems = [Trouble(**problem.as_json()) for problem in self._telemetry.problems.current()]
+        context = self._pipeline.context if self._pipeline else None
+        return Status(
+            version=__version__,
+            now=round(self._now(), 3),
+            started=round(self._started, 3),
+            ready=not problems,
+            working=context is not None,
+            stopping=context is not None and context.stop.is_set(),
+            problems=problems,
+            pipeline=_stages(self._pipeline, self._timeline, self._room),
+            completeness=self._completeness(context),
+            push=self._push(context),
+            history=self._shown_history(),
+            audience=self._audience(),
+            rejects=self._rejects(context),
+            aside=[Aside(key=key, reason=why, meaning=_meaning(why), size=size) for key, _, why, size in self.aside],
+            aside_files=int(context.extra.get("files_set_aside", 0)) if context else 0,
+            warnings=[_warned(line) for line in list(self._telemetry.recent)[: -_WARNINGS - 1 : -1]],
+            settings=self._settings,
+        )
+
+    def _completeness(self, context: Context | None) -> Completeness:
+        if context is None or self._timeline is None:
+            return Completeness(watermark=None, lag_seconds=None, written=None, shards=[], shards_known=0)
+        watermark = context.watermark
+        return Completeness(
+            watermark=watermark.value_ms / 1000 or None,
+            lag_seconds=self._lag(),
+            written=float(self._timeline.emitted) or None,
+            shards=_shards(watermark),
+            shards_known=len(watermark.shards),
+        )
+
+    def _push(self, context: Context | None) -> Push:
+        total = self._telemetry.total
+        extra: Mapping[str, float] = context.extra if context else {}
+        return Push(
+            last_poll=context.last_poll_ms / 1000 or None if context else None,
+            last_push=context.last_push_ms / 1000 or None if context else None,
+            accepted=int(total("pushes_total", outcome="accepted")),
+            incomplete=int(total("pushes_total", outcome="incomplete")),
+            samples=int(total("samples_pushed_total")),
+            retries=int(total("push_retries_total")),
+            refused=int(total("requests_refused_total")),
+            outbox_requests=int(extra.get("outbox_requests", 0)),
+            outbox_bytes=int(extra.get("outbox_bytes", 0)),
+        )
+
+    def _shown_history(self) -> History:
+        points = list(self._history)
+        return History(
+            step_seconds=STEP_SECONDS,
+            until=points[-1].at if points else round(self._now(), 1),
+            events_per_second=[point.events for point in points],
+            lag_seconds=[point.lag for point in points],
+            samples_per_second=[point.samples for point in points],
+            failed_attempts=[point.failures for point in points],
+        )
+
+    def _audience(self) -> Audience:
+        found = self._spectator.audience
+        return Audience(
+            tick=float(found.tick) or None,
+            viewers=found.viewers,
+            bits_per_second=found.bits_per_second,
+            streams=len(self._timeline.streams) if self._timeline else 0,
+            streams_by_viewers=_ranked(found.streams_by_viewers),
+            streams_by_bandwidth=_ranked(found.streams_by_bandwidth),
+            devices=_ranked(found.devices),
+            countries=_ranked(found.countries),
+            pops=_ranked(found.pops),
+        )
+
+    def _rejects(self, context: Context | None) -> list[Reject]:
+        found = []
+        for reason, meaning in REJECT_REASONS.items():
+            lines = int(self._telemetry.total("rejects_total", reason=reason))
+            if not lines:
+                continue
+            key, example = context.examples.get(reason, ("", None)) if context else ("", None)
+            shown = Example(key=key, line=example.line, excerpt=self._mask(example.excerpt)) if example else None
+            found.append(Reject(reason=reason, meaning=meaning, lines=lines, example=shown))
+        return sorted(found, key=lambda reject: -reject.lines)
+
+    def _mask(self, text: str) -> str:
+        return self._telemetry.masked(text)
+
+
+def _difference(before: _Point, after: _Point) -> _Point:
+    seconds = after.at - before.at
+    return _Point(
+        at=round(after.at, 1),
+        events=round(max(0.0, after.events - before.events) / seconds, 2),
+        samples=round(max(0.0, after.samples - before.samples) / seconds, 2),
+        failures=max(0.0, after.failures - before.failures),
+        lag=after.lag,
+    )
+
+
+def _stages(pipeline: Pipeline | None, timeline: Timeline | None, room: int) -> list[Stage]:
+    if pipeline is None or timeline is None:
+        return []
+    context, extra = pipeline.context, pipeline.context.extra
+    fetching, decoding = pipeline.fetcher.active, pipeline.decoder.active
+    waiting = max(0, len(context.claims) - context.places.taken - pipeline.aggregator.uncommitted)
+    outbox = int(extra.get("outbox_requests", 0))
+    rows: Iterable[tuple[str, int, str, int | None, str]] = (
+        ("list", waiting, "files waiting", LOOKAHEAD, f"{context.listed} in the folders"),
+        ("fetch", fetching, "downloads", room, f"{context.places.taken} of {room} files in memory"),
+        ("decode", decoding, "files", None, f"{int(extra.get('ledger_files', 0))} in the ledger"),
+        ("count", timeline.held_ticks, "open ticks", None, f"{len(timeline.series)} series"),
+        ("push", outbox, "requests", None, _bytes(int(extra.get("outbox_bytes", 0)))),
+        ("delete", int(extra.get("files_counted", 0)), "files to go", None, ""),
+    )
+    queues = [(len(channel), channel.capacity) for channel in pipeline.channels]
+    return [
+        Stage(name=name, holds=holds, unit=unit, most=most, queue=queue, room=size, note=note)
+        for (name, holds, unit, most, note), (queue, size) in zip(rows, [*queues, (None, None)], strict=True)
+    ]
+
+
+def _shards(watermark: Watermark) -> list[ShownShard]:
+    live = set(watermark.live())
+
+    def rank(item: tuple[str, Shard]) -> tuple[bool, bool, int]:
+        return item[0] not in live, not item[1].gaps, item[1].newest_ms
+
+    first = sorted(sorted(watermark.shards.items(), key=rank)[:_SHARDS], key=lambda item: _natural(item[0]))
+    return [
+        ShownShard(
+            name=name,
+            newest=shard.newest_ms / 1000 or None,
+            live=name in live,
+            waiting=shard.outstanding,
+            highest=shard.highest if shard.highest >= 0 else None,
+            missing=shard.missing,
+            gaps=shard.gaps,
+        )
+        for name, shard in first
+    ]
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+
+
+def _ranked(ranking: Ranking) -> list[Ranked]:
+    return [Ranked(name=name, amount=round(amount, 1)) for name, amount in ranking]
+
+
+def _meaning(reason: str) -> str:
+    return UNREADABLE_REASONS.get(reason, "")
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def _shown(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def _warned(line: Mapping[str, object]) -> Warned:
+    told = {name: value for name, value in line.items() if name not in {"timestamp", "level", "event", "traceback"}}
+    text = ", ".join(f"{name}: {_shown(value)}" for name, value in told.items())
+    return Warned(
+        timestamp=str(line["timestamp"]), level=str(line["level"]), event=str(line["event"]), text=text[:_TEXT_SIGNS]
+    )

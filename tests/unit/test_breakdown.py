@@ -1,0 +1,88 @@
+"""Sums of the series by one label, and how fast they grow."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from cdn77_exporter.core import breakdown as breakdown_module
+from cdn77_exporter.core import catalogue
+from cdn77_exporter.core.breakdown import RATE_SECONDS, Breakdown, Spectator
+from cdn77_exporter.core.catalogue import CODE
+from cdn77_exporter.core.series import SeriesTable, series_key
+
+TICK = 1_768_056_570
+
+
+def count(series: SeriesTable, stream: str, pop: str, size: int) -> None:
+    key = series_key(CODE[catalogue.TRANSFER_BYTES], (stream, "1", "HIT", pop))
+    series.add(series.slot(key), size)
+
+
+def watch(series: SeriesTable, stream: str, viewers: int) -> None:
+    series.put(series.slot(series_key(CODE[catalogue.ACTIVE_VIEWERS], (stream, "2h"))), viewers)
+
+
+def test_sums_are_those_of_a_plain_count() -> None:
+    """Over any series, each name has the sum of its series."""
+    draw = random.Random(5)
+    series = SeriesTable(15)
+    by_pop: Counter[str] = Counter()
+    found = Breakdown(catalogue.TRANSFER_BYTES, "pop")
+    for _ in range(500):
+        stream, pop, size = f"s{draw.randrange(30)}", f"p{draw.randrange(9)}", draw.randrange(1000)
+        count(series, stream, pop, size)
+        by_pop[pop] += size
+    for slot, key in enumerate(series.keys()):
+        found.take(slot, key.split("\x1f")[1:])
+    sums = dict(zip(found.names, found.sums(series.value).tolist(), strict=True))
+    assert sums == by_pop
+    assert found.ranked(found.sums(series.value), 3) == [
+        (name, float(size)) for name, size in sorted(by_pop.items(), key=lambda entry: -entry[1])[:3]
+    ]
+
+
+def test_the_audience_is_that_of_the_last_tick() -> None:
+    """Viewers are the gauges' values; nothing is read twice for one tick, and names without an amount are left out."""
+    series, spectator = SeriesTable(15), Spectator()
+    watch(series, "a", 3)
+    watch(series, "b", 5)
+    watch(series, "c", 0)
+    spectator.read(series, TICK)
+    assert spectator.audience.streams_by_viewers == [("b", 5.0), ("a", 3.0)]
+    assert (spectator.audience.viewers, spectator.audience.tick) == (8.0, TICK)
+    watch(series, "a", 9)
+    spectator.read(series, TICK)
+    assert spectator.audience.viewers == 8.0
+    spectator.read(series, TICK + 15)
+    assert spectator.audience.streams_by_viewers[0] == ("a", 9.0)
+
+
+def test_bandwidth_is_the_growth_over_a_minute() -> None:
+    """Bits per second over the last RATE_SECONDS of ticks, also of a stream that is new, by stream and by POP."""
+    series, spectator = SeriesTable(15), Spectator()
+    for step in range(12):
+        tick = TICK + 15 * step
+        count(series, "a", "x", 1_500)
+        if step >= 10:
+            count(series, "b", "y", 3_000)
+        spectator.read(series, tick)
+    rates = dict(spectator.audience.streams_by_bandwidth)
+    assert rates == {"a": pytest.approx(8 * 1_500 / 15), "b": pytest.approx(8 * 2 * 3_000 / RATE_SECONDS)}
+    assert dict(spectator.audience.pops) == {"x": rates["a"], "y": rates["b"]}
+    assert spectator.audience.bits_per_second == pytest.approx(sum(rates.values()))
+
+
+def test_many_series_are_taken_in_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restored table is looked at in parts; until all of it was, nothing wrong is shown."""
+    monkeypatch.setattr(breakdown_module, "_NEW_AT_ONCE", 10)
+    series, spectator = SeriesTable(15), Spectator()
+    for number in range(25):
+        watch(series, f"s{number}", 1)
+    for _ in range(2):
+        spectator.read(series, TICK)
+        assert spectator.audience.tick == 0
+    spectator.read(series, TICK)
+    assert spectator.audience.viewers == 25
