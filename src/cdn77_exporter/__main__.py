@@ -12,10 +12,12 @@ from typing import Protocol, cast
 from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.scan import COMPILED
 
 PROGRAM = "cdn77_exporter"
 
 _INTERRUPTED = 130
+_BUILD = " (with the compiled scan)" if COMPILED else ""
 
 
 class Command(Protocol):
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
             "Exit codes: 0 success, 1 failure, 2 usage or configuration."
         ),
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}{_BUILD}")
     parser.add_argument("command", nargs="?", metavar="COMMAND", choices=sorted(COMMANDS), help=argparse.SUPPRESS)
     return parser
 

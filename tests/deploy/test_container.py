@@ -82,4 +82,4 @@ def test_build_context_holds_no_secrets() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line and line[0] != "#"]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    assert allowed == {"src", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"}
+    assert allowed == {"src", "constraints.txt", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tarfile
@@ -16,8 +17,12 @@ from packaging.requirements import Requirement
 
 from cdn77_exporter import __version__
 from tests.deploy.tools import DEPLOY, ROOT, run
+from tests.support.ways import can_compile
 
 _PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9A-Za-z.]*")
+
+
+_COMPILED = "cdn77_exporter/core/_scan.abi3.so"
 
 
 @pytest.fixture(scope="module")
@@ -28,43 +33,67 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built where there is no compiler."""
+    folder = tmp_path_factory.mktemp("pure")
+    environ = {**os.environ, "CC": "no-such-compiler"}
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT, environ=environ)
+    return the_wheel(folder)
+
+
+def the_wheel(folder: Path) -> Path:
+    """The one wheel in a folder."""
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def names(wheel: Path) -> set[str]:
     """The files in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
 
 
-def test_wheel_has_every_module_and_nothing_else(built: Path) -> None:
-    """The wheel holds the package's files, its licence and its metadata, and no tests."""
-    wheel = built / f"cdn77_exporter-{__version__}-py3-none-any.whl"
+def test_wheel_has_every_module_and_nothing_else(built: Path, pure: Path) -> None:
+    """The wheel holds the package's files, its licence and its metadata, and no tests; and the scan, if compiled."""
+    wheel = the_wheel(built)
     folder = ROOT / "src"
     source = {
         path.relative_to(folder).as_posix()
         for path in (folder / "cdn77_exporter").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".c", ".so")
     }
     found = names(wheel)
-    assert {name for name in found if ".dist-info/" not in name} == source
+    assert {name for name in found if ".dist-info/" not in name} == source | ({_COMPILED} if can_compile() else set())
+    assert {name for name in names(pure) if ".dist-info/" not in name} == source
     assert "cdn77_exporter/py.typed" in source
     assert f"cdn77_exporter-{__version__}.dist-info/licenses/LICENSE" in found
 
 
+def test_wheels_say_where_they_run(built: Path, pure: Path) -> None:
+    """With the compiled scan the wheel is for this platform and every Python from 3.11 on, without it for all."""
+    if not can_compile():
+        pytest.skip("needs a compiler and the headers of Python")
+    assert re.fullmatch(rf"cdn77_exporter-{__version__}-cp311-abi3-linux_\w+\.whl", the_wheel(built).name)
+    assert pure.name == f"cdn77_exporter-{__version__}-py3-none-any.whl"
+
+
 def test_wheel_installs_the_command(built: Path) -> None:
     """The command's entry point exists in the package."""
-    wheel = built / f"cdn77_exporter-{__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(the_wheel(built)) as archive:
         told = archive.read(f"cdn77_exporter-{__version__}.dist-info/entry_points.txt").decode()
     assert "cdn77-exporter = cdn77_exporter.__main__:main" in told
 
 
-def test_wheel_runs_from_a_folder_of_its_own(built: Path, tmp_path: Path) -> None:
-    """The installed wheel tells its version and explains itself, away from the sources."""
-    wheel = built / f"cdn77_exporter-{__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)  # noqa: S202 - built just now
-    environ = {"PYTHONPATH": str(tmp_path), "PATH": ""}
-    told = run(sys.executable, "-m", "cdn77_exporter", "--version", environ=environ, folder=tmp_path)
-    assert told.strip() == f"cdn77_exporter {__version__}"
+def test_wheels_run_from_a_folder_of_their_own(built: Path, pure: Path, tmp_path: Path) -> None:
+    """The installed wheel tells its version, and whether it has the compiled scan, away from the sources."""
+    for wheel, scan in ((the_wheel(built), " (with the compiled scan)" if can_compile() else ""), (pure, "")):
+        folder = tmp_path / wheel.stem
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)  # noqa: S202 - built just now
+        environ = {"PYTHONPATH": str(folder), "PATH": ""}
+        told = run(sys.executable, "-m", "cdn77_exporter", "--version", environ=environ, folder=folder)
+        assert told.strip() == f"cdn77_exporter {__version__}{scan}"
 
 
 def test_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
@@ -74,8 +103,8 @@ def test_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     source = tmp_path / f"cdn77_exporter-{__version__}"
     run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", again, source)
-    name = f"cdn77_exporter-{__version__}-py3-none-any.whl"
-    assert (again / name).read_bytes() == (built / name).read_bytes()
+    assert the_wheel(again).name == the_wheel(built).name
+    assert the_wheel(again).read_bytes() == the_wheel(built).read_bytes()
 
 
 def test_constraints_hold_names_and_versions_only() -> None:

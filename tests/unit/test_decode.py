@@ -17,6 +17,9 @@ from cdn77_exporter.core.tally import Tally
 from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, log_file, ndjson, stream_name, traffic
 from tests.support.oracle import Oracle
+from tests.support.ways import way
+
+__all__ = ["way"]  # every test here is run with the compiled scan and without
 
 #: A busy machine is no fault of the code.
 UNHURRIED = settings(deadline=None)

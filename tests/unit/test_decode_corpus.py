@@ -17,6 +17,9 @@ from cdn77_exporter.core.errors import Unreadable
 from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS
 from tests.support.oracle import Oracle
+from tests.support.ways import way
+
+__all__ = ["way"]  # every test here is run with the compiled scan and without
 
 CORPUS = Path(__file__).parent / "corpus"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((CORPUS / "expected.json").read_text())

@@ -17,6 +17,9 @@ from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS, gzip_bytes, json_line
 from tests.support.mutations import mutated_lines
 from tests.support.oracle import Oracle
+from tests.support.ways import way
+
+__all__ = ["way"]  # every test here is run with the compiled scan and without
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS

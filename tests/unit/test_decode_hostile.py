@@ -20,6 +20,9 @@ from tests.support import lines as log
 from tests.support.bombs import bomb
 from tests.support.files import EXAMPLE_MS, gzip_bytes, json_line
 from tests.support.oracle import Oracle
+from tests.support.ways import way
+
+__all__ = ["way"]  # every test here is run with the compiled scan and without
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
@@ -196,7 +199,7 @@ def pieces(path):
         while piece := file.read(65536):
             yield piece
 
-decoder = Decoder(examples=True)
+decoder = Decoder(examples=True, accelerate=sys.argv[3] == "compiled")
 decoder.decode(pieces(sys.argv[1]), latest_ms=10**13, oldest_ms=0)
 before, reason = peak(), ""
 try:
@@ -209,14 +212,14 @@ print(json.dumps({"reason": reason, "grown_kib": peak() - before}))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path) -> None:
+def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path, way: str) -> None:
     """A small file that would inflate to 600 MB is given up within 40 MB of memory."""
     usual, hostile_file = tmp_path / "usual.gz", tmp_path / "bomb.gz"
     usual.write_bytes(gzip_bytes(WITNESS))
     hostile_file.write_bytes(BOMBS[name].body())
     assert hostile_file.stat().st_size < 4 * MEBIBYTE
     ended = subprocess.run(
-        [sys.executable, "-c", _MEASURED, str(usual), str(hostile_file)],
+        [sys.executable, "-c", _MEASURED, str(usual), str(hostile_file), way],
         env={"PYTHONPATH": str(Path(cdn77_exporter.__file__).parent.parent)},
         capture_output=True,
         timeout=120,

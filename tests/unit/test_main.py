@@ -14,6 +14,7 @@ import cdn77_exporter
 from cdn77_exporter import __main__ as command_line
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.scan import COMPILED
 
 SOURCE = Path(cdn77_exporter.__file__).parent.parent
 REQUIRED = {
@@ -64,10 +65,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` prints the one place that holds it."""
+    """`--version` prints the one place that holds it, and whether the compiled scan is there."""
     with pytest.raises(SystemExit) as ended:
         command_line.main(["--version"])
-    assert (ended.value.code, capsys.readouterr().out) == (0, f"cdn77_exporter {cdn77_exporter.__version__}\n")
+    scan = " (with the compiled scan)" if COMPILED else ""
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"cdn77_exporter {cdn77_exporter.__version__}{scan}\n")
 
 
 @pytest.mark.parametrize("words", [["bogus"], ["--bogus"], ["healthcheck", "--bogus"]])

@@ -24,6 +24,7 @@ from cdn77_exporter.core.lines import (
     object_lines,
     second_ms,
 )
+from cdn77_exporter.core.scan import Scanner, begin_scan
 from cdn77_exporter.core.tally import Example, Tally, TickTally, ViewerSeen, add_sums
 
 DEFAULT_STREAM_PATTERN = "/([a-f0-9]{32})/"
@@ -70,6 +71,7 @@ class Decoder:
 
     `tick_seconds`: the distance of ticks. `stream_pattern`: its first group, or the whole match, names a line's stream.
     `allow`: whether a stream is counted at all. `examples`: keep some rejected lines, without addresses.
+    `accelerate`: use the compiled scan for the lines that it takes, which changes nothing but the time.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Decoder:
         limits: Limits | None = None,
         examples: bool = False,
         allow: Callable[[str], bool] | None = None,
+        accelerate: bool = True,
     ) -> None:
         self._tick = tick_seconds
         pattern = re.compile(stream_pattern)
@@ -89,6 +92,8 @@ class Decoder:
         self._limits = limits or Limits()
         self._examples = examples
         self._allow = allow
+        self._accelerate = accelerate and self._by_prefix
+        self._scanner: Scanner | None = None
         decoder = msgspec.json.Decoder(Line)
         self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._streams: dict[str, str] = {}
@@ -109,8 +114,14 @@ class Decoder:
         self._ticks: dict[int, _Part] = {}
         self._number = 0  # lines of the file so far, blank ones too
         self._blank = self._bad = 0
-        self._read(inflate(body, self._limits.file_bytes))
+        self._scanner = self._begin_scan() if self._accelerate else None
+        try:
+            self._read(inflate(body, self._limits.file_bytes))
+        finally:
+            scanner, self._scanner = self._scanner, None
         tally, self._tally = self._tally, Tally()
+        if scanner:
+            self._add_scanned(scanner, tally)
         self._close(tally)
         tally.seconds = time.thread_time() - began
         return tally
@@ -152,6 +163,17 @@ class Decoder:
         self._reject("line_too_long", self._number, b"")
 
     def _piece(self, data: bytes, begin: int) -> None:
+        """Count the whole lines from `begin` on; what the scan leaves, or all."""
+        if not self._scanner:
+            self._typed(data, begin)
+            return
+        for taken, left, end in self._scanner.take(data, begin):
+            self._number += taken
+            self._tally.lines += taken
+            if left < end:
+                self._typed(data[left:end], 0)
+
+    def _typed(self, data: bytes, begin: int) -> None:
         """Count the whole lines from `begin` on; all at once if each is one object, one by one if not."""
         lines = object_lines(data, begin, len(data))
         if lines and is_utf8(data) and not _has_longer(data, self._limits.line_bytes):
@@ -253,6 +275,8 @@ class Decoder:
             return "too_old", "", _NOWHERE, 0
         if self._by_prefix and row.clientRequestPath[1 : _STREAM_END - 1] == stream:
             _remember(self._streams, row.clientRequestPath[:_STREAM_END], stream)
+            if self._scanner:
+                self._scanner.admit(stream)
         if self._oldest_ms <= begin and begin + 999 <= self._latest_ms:
             second = (begin, self._part(begin))
             _remember(self._seconds, row.timestamp[:19], second)
@@ -337,10 +361,39 @@ class Decoder:
     def _wants_example(self, reason: str) -> bool:
         return self._examples and self._tally.rejects.get(reason, 0) < _EXAMPLES
 
+    # The compiled scan
+
+    def _begin_scan(self) -> Scanner | None:
+        return begin_scan(
+            tick_seconds=self._tick,
+            line_bytes=self._limits.line_bytes,
+            oldest_ms=self._oldest_ms,
+            latest_ms=self._latest_ms,
+            streams=self._streams.values() if self._allow else None,
+        )
+
+    def _add_scanned(self, scanner: Scanner, tally: Tally) -> None:
+        """Count what the scan has taken: its texts are as they stand in the lines, its streams and addresses right."""
+        groups, viewers = scanner.close()
+        for tick, entries in groups.items():
+            own = self._ticks.setdefault(tick, _Part({}, TickTally())).tally.groups
+            for stream, cdn, cache, pop, status, *sums in entries:
+                labels = (self._label(cache or "UNKNOWN"), self._label(pop or "unknown"))
+                add_sums(own, (stream, str(cdn), *labels, str(status)), sums)
+                tally.events += sums[0]
+                tally.bytes += sums[1]
+        for tick, seen in viewers.items():
+            known = self._ticks[tick].tally.viewers
+            for stream, ip, agent, country, first, last in seen:
+                device = self._devices.get(agent) or self._device(agent)
+                times = known.setdefault((stream, ip, device, self._label(country or "XX")), [first, last])
+                times[0] = min(times[0], first)
+                times[1] = max(times[1], last)
+
     def _close(self, tally: Tally) -> None:
         """Sum up what the ticks hold."""
         for tick, part in self._ticks.items():
-            if not part.raw:
+            if not part.raw and not part.tally.groups:
                 continue
             tally.ticks[tick] = part.tally
             for (stream, cdn, cache, pop, status), sums in part.raw.items():

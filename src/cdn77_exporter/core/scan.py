@@ -1,0 +1,40 @@
+"""The compiled scan of plain lines, where the package was built with it; without it, the decoder does all by itself.
+
+What it takes of a file, and why the result is the same, is said in `_scan.c`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["COMPILED", "Scanner", "begin_scan"]
+
+try:
+    from cdn77_exporter.core._scan import Scanner
+except ImportError:  # built without a compiler
+    COMPILED = False
+else:
+    COMPILED = True
+
+_LONGEST = 2**62  # beyond all times and lengths, and within the scan's numbers
+
+
+def begin_scan(
+    *, tick_seconds: int, line_bytes: int, oldest_ms: int, latest_ms: int, streams: Iterable[str] | None
+) -> Scanner | None:
+    """The scan of one file; None where there is none.
+
+    Where `streams` are given it takes those only, and those that are admitted later.
+    """
+    if not COMPILED:
+        return None
+    scanner = Scanner(
+        tick_seconds=tick_seconds,
+        line_bytes=min(line_bytes, _LONGEST),
+        oldest_ms=max(oldest_ms, 0),
+        latest_ms=max(min(latest_ms, _LONGEST), 0),
+        admitted_only=streams is not None,
+    )
+    for stream in streams or ():
+        scanner.admit(stream)
+    return scanner
