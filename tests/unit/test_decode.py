@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -243,8 +244,25 @@ def test_examples_name_the_line_and_show_no_address() -> None:
     assert tally.rejects == {"bad_number": 1, "no_stream": 1, "not_json": 1}
 
 
+@pytest.mark.parametrize(
+    ("changed", "begin"),
+    [
+        ({"responseBytes": -1}, '… "responseBytes":-1'),
+        ({"cacheStatus": 7}, '… "cacheStatus":7'),
+        ({"clientIP": "nobody"}, '… "clientIP":"***"'),
+        ({"clientRequestPath": "/x?token=tell-nobody"}, '… "clientRequestPath":"/x?***"'),
+        ({"timestamp": "2026-13-01T00:00:00Z"}, '… "timestamp":"2026-13-01T00:00:00Z"'),
+    ],
+)
+def test_an_example_begins_where_the_fault_is(changed: dict[str, Any], begin: str) -> None:
+    """What a reader has to see is the field, not the line's begin; what is personal in it is masked."""
+    (example,) = decode(ndjson([event(**changed)]), Decoder(examples=True)).examples
+    assert example.excerpt.startswith(begin)
+    assert "tell-nobody" not in example.excerpt
+
+
 def test_without_asking_there_are_no_examples() -> None:
-    """The service keeps none."""
+    """A decoder keeps none by itself."""
     assert decode(b"nonsense\n").examples == []
 
 

@@ -351,7 +351,7 @@ class Decoder:
     def _reject(self, reason: str, number: int, line: bytes) -> None:
         rejects = self._tally.rejects
         if self._wants_example(reason):
-            self._tally.examples.append(Example(number, reason, excerpt(line)))
+            self._tally.examples.append(Example(number, reason, excerpt(line, reason)))
         rejects[reason] = rejects.get(reason, 0) + 1
         if reason not in HEALTHY_REJECTS:
             self._bad += 1

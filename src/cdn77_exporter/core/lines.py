@@ -28,6 +28,8 @@ _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
 _ADDRESS_FIELD = re.compile(r'("(?:clientIP|clientRequestXForwardedFor)"\s*:\s*)"[^"]*"?')
 # Where a line is at fault, as msgspec says it: "... missing required field `x`" and "... - at `$.x`".
 _PLACE = re.compile(r"`(?:\$\.)?([A-Za-z]+)`$")
+_QUERY = re.compile(r'\?[^"\s]+')
+_SEARCHED = 65_536  # bytes of a line that is decoded once more to find the field at fault
 _MASK = Masker()
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
@@ -64,6 +66,15 @@ _REASONS = {
     "locationID": "bad_text",
     "clientCountry": "bad_text",
     "clientRequestUserAgent": "bad_text",
+}
+#: The fields of reasons that are found after the decoding, or in one field only.
+_FIELDS = {
+    "bad_timestamp": "timestamp",
+    "too_old": "timestamp",
+    "bad_path": "clientRequestPath",
+    "no_stream": "clientRequestPath",
+    "stream_not_allowed": "clientRequestPath",
+    "bad_client_ip": "clientIP",
 }
 _DECODER = msgspec.json.Decoder(Line)
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
@@ -163,7 +174,24 @@ def clean(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _NOT_IN_LABELS.sub("\ufffd", text)
 
 
-def excerpt(line: bytes) -> str:
-    """The begin of a line as it may be shown: addresses masked, what cannot be printed replaced."""
-    shown = _ADDRESS_FIELD.sub(r'\1"***"', line[: 4 * _EXCERPT].decode("utf-8", "replace"))
-    return clean(_MASK(shown)[:_EXCERPT])
+def excerpt(line: bytes, reason: str = "") -> str:
+    """What of a rejected line may be shown: from the field at fault on, if one is, else from its begin.
+
+    Addresses and the query behind a path are masked, and what cannot be printed is replaced.
+    """
+    begin = max(0, line.find(b'"%s"' % _field(line, reason).encode()))
+    shown = line[begin : begin + 4 * _EXCERPT].decode("utf-8", "replace")
+    shown = _QUERY.sub("?***", _ADDRESS_FIELD.sub(r'\1"***"', shown))
+    return clean(("… " if begin else "") + _MASK(shown)[:_EXCERPT])
+
+
+def _field(line: bytes, reason: str) -> str:
+    """The field that a reason is about."""
+    if reason in _FIELDS or len(line) > _SEARCHED:
+        return _FIELDS.get(reason, "")
+    try:
+        _DECODER.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        found = _PLACE.search(str(error))
+        return found[1] if found else ""
+    return ""
