@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -80,15 +81,14 @@ class Overview:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Note a point of the history and look at the series, until the stop."""
-        due = self._now()
         while not stop.is_set():
-            await self.measure()
-            due = max(due + STEP_SECONDS, self._now())
             try:
-                async with asyncio.timeout(due - self._now()):
+                await self.measure()
+            except Exception as error:  # what only looks on must not be the service's end
+                self._telemetry("status_answer_failed", path="/", error=f"{type(error).__name__}: {error}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STEP_SECONDS):
                     await stop.wait()
-            except TimeoutError:
-                continue
 
     async def measure(self) -> None:
         """Take one step."""
