@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 
 from cdn77_exporter import __version__
 from tests.deploy.tools import DEPLOY, ROOT, run
+from tests.support.files import traffic_file
 from tests.support.ways import can_compile
 
 _PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9A-Za-z.]*")
@@ -86,7 +88,9 @@ def test_wheel_installs_the_command(built: Path) -> None:
 
 
 def test_wheels_run_from_a_folder_of_their_own(built: Path, pure: Path, tmp_path: Path) -> None:
-    """The installed wheel tells its version, and whether it has the compiled scan, away from the sources."""
+    """The installed wheel tells its version and whether it has the compiled scan, and works, away from the sources."""
+    log = tmp_path / "log.ndjson.gz"
+    log.write_bytes(traffic_file(50))
     for wheel, scan in ((the_wheel(built), " (with the compiled scan)" if can_compile() else ""), (pure, "")):
         folder = tmp_path / wheel.stem
         with zipfile.ZipFile(wheel) as archive:
@@ -94,6 +98,8 @@ def test_wheels_run_from_a_folder_of_their_own(built: Path, pure: Path, tmp_path
         environ = {"PYTHONPATH": str(folder), "PATH": ""}
         told = run(sys.executable, "-m", "cdn77_exporter", "--version", environ=environ, folder=folder)
         assert told.strip() == f"cdn77_exporter {__version__}{scan}"
+        command = ("-m", "cdn77_exporter", "inspect", "--json", str(log))
+        assert json.loads(run(sys.executable, *command, environ=environ, folder=folder))["events"] == 50
 
 
 def test_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:

@@ -211,6 +211,8 @@ def unreadable_files() -> Iterator[tuple[str, bytes, str]]:
     yield "a wrong length", body[:-4] + b"\1\1\1\1", "corrupt"
     yield "a flipped byte", body[:2000] + bytes([body[2000] ^ 0xFF]) + body[2001:], "corrupt"
     yield "another method of compression", body[:2] + b"\x07" + body[3:], "corrupt"
+    yield "a flag that means nothing", body[:3] + b"\x20" + body[4:], "corrupt"
+    yield "such a flag in the second member", body + body[:3] + b"\x80" + body[4:], "corrupt"
     yield "text behind the end", body + b"and more", "corrupt"
     yield "zeros and text behind the end", body + bytes(100) + b"and more", "corrupt"
     yield "an endless line that is none", gzip_bytes(b"z" * 2 * MEBIBYTE), "line_too_long"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import ipaddress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdn77_exporter.core import scan
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.lines import is_address, second_ms
@@ -21,6 +20,9 @@ from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, ndjson, stream_name, traffic
 from tests.support.mutations import mutated_lines
 from tests.support.ways import need_compiled_scan
+
+if TYPE_CHECKING:
+    from cdn77_exporter.core import _scan
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
@@ -33,10 +35,19 @@ def compiled() -> None:
     need_compiled_scan()
 
 
-def scanner(**changed: Any) -> scan.Scanner:
+def scanner(**changed: Any) -> _scan.Scanner:
     """A scan that takes whatever is plain."""
-    limits = {"tick_seconds": 15, "line_bytes": 2**20, "oldest_ms": 0, "latest_ms": 2**60, "admitted_only": False}
-    return scan.Scanner(**{**limits, **changed})
+    from cdn77_exporter.core import _scan
+
+    limits = {
+        "tick_seconds": 15,
+        "line_bytes": 2**20,
+        "oldest_ms": 0,
+        "latest_ms": 2**60,
+        "admitted_only": False,
+        "secrets": (1, 2),
+    }
+    return _scan.Scanner(**{**limits, **changed})
 
 
 def left(content: bytes, **changed: Any) -> bytes:
@@ -168,7 +179,7 @@ def test_a_time_is_what_python_takes_for_one(parts: tuple[int, ...], end: str) -
     assert taken == good
     if good:
         assert begin is not None
-        (((_, _, _, _, first, last),),) = one.close()[1].values()
+        ((*_, first, last),) = one.close()[1]
         digits = end.strip("Z").split("+")[0].strip(".")
         assert first == last == begin + int(digits.ljust(3, "0")[:3])
 
@@ -179,7 +190,7 @@ def test_every_day_is_the_calendar_s() -> None:
         moment = datetime.fromordinal(ordinal).replace(tzinfo=UTC)
         one = scanner()
         one.take(json_line(event(timestamp=f"{moment:%Y-%m-%dT%H:%M:%S}Z")), 0)
-        (((_, _, _, _, first, _),),) = one.close()[1].values()
+        ((*_, first, _),) = one.close()[1]
         assert first == int(moment.timestamp()) * 1000
 
 
@@ -249,7 +260,7 @@ def test_wrong_use_is_refused() -> None:
         one.take(bytearray(b"x\n"), 0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         copy.copy(one)
-    assert one.close() == ({}, {})
+    assert one.close() == ([], [])
     for call in (lambda: one.take(b"x\n", 0), one.close, lambda: one.admit("x")):
         with pytest.raises(RuntimeError, match="closed"):
             call()

@@ -1,50 +1,42 @@
 /* Sums up the plain lines of a log file without making an object of any of them.
  *
  * This is the decoder's fast path, and it may be missing: whatever it does not take is left to decode.py, which knows
- * all forms of a line and alone decides what is wrong with one. So the rule here is: a line that is not the plainest
- * form of an event, in any respect, is not taken. What it takes it only adds up by the bytes that stand in the line;
- * what they mean (devices, labels, streams that are not allowed) is looked up in Python, once for each different text.
+ * all forms of a line and alone decides what is wrong with one. So the rule here is: a line that is not in any respect
+ * the plainest form of an event is not taken. What is taken is added up by the bytes that stand in it; what they mean
+ * (devices, labels) is looked up in Python, once for each different text.
  *
- * Plain is: one flat object without blanks, in ASCII; each field that counts at most once, without escapes, a count
- * from 0 to 2^53, a UTC timestamp of the calendar within the limits, an address, and a path that begins with a stream.
+ * Plain is: one flat object without blanks, in ASCII; each field that counts at most once and without escapes, a count
+ * from 0 to 2^53, a UTC timestamp of the calendar within the limits, an address, a path that begins with a stream.
  *
- * Everything is bounded and can fail (no memory, a full table): then lines are not taken, and nothing is lost.
+ * Everything is bounded and may fail (a full table, no memory): then a line is not taken, and nothing is lost.
  */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_COUNT ((uint64_t)1 << 53)  /* lines.MAX_COUNT */
+#define MOST_COUNT ((uint64_t)1 << 53) /* lines.MAX_COUNT */
 #define MOST_SUM ((uint64_t)1 << 62)
-#define MOST_ENTRIES ((uint32_t)1 << 17)  /* of each table */
-#define MOST_TEXT 512                     /* bytes of a text that is remembered */
-#define MOST_ARENA ((uint32_t)1 << 23)    /* bytes of all texts */
-#define NAMES 64                          /* members of a line whose names are remembered */
-#define NAME_BYTES 46
+#define MOST_ENTRIES ((uint32_t)1 << 17)    /* of each table */
+#define MOST_TEXT 512                       /* bytes of one that is remembered */
+#define MOST_ARENA ((uint32_t)8 << 20)      /* bytes of all of them */
+#define MOST_MEMBERS 64                     /* of a line */
+#define NAME_BYTES 46                       /* of a name that is remembered, with its quotes and its colon */
+#define STREAM_BYTES 32                     /* of hex digits between two slashes: decode.DEFAULT_STREAM_PATTERN */
 
-#define STREAM_BYTES 32  /* of hex digits, between two slashes: decode.DEFAULT_STREAM_PATTERN */
-
-/* The fields that count. Those up to POP are texts, those up to IP must be there. */
-enum { TIMESTAMP, PATH, IP, COUNTRY, AGENT, CACHE, POP, TEXTS, WAIT = TEXTS, CDN, STATUS, SIZE, FIELDS, SKIPPED = FIELDS };
+/* The fields that count: first those that must be there, then other texts, then counts. */
+enum { TIMESTAMP, PATH, IP, COUNTRY, AGENT, CACHE, POP, WAIT, CDN, STATUS, SIZE, SKIPPED };
+#define TEXTS WAIT
 #define NEEDED (1u << TIMESTAMP | 1u << PATH | 1u << IP)
 
-static const char *const FIELD_NAMES[FIELDS] = {
-    [TIMESTAMP] = "timestamp",
-    [PATH] = "clientRequestPath",
-    [IP] = "clientIP",
-    [COUNTRY] = "clientCountry",
-    [AGENT] = "clientRequestUserAgent",
-    [CACHE] = "cacheStatus",
-    [POP] = "locationID",
-    [WAIT] = "timeToFirstByteMs",
-    [CDN] = "resourceID",
-    [STATUS] = "responseStatus",
-    [SIZE] = "responseBytes",
+static const char *const FIELDS[SKIPPED] = {
+    "timestamp",    "clientRequestPath", "clientIP",   "clientCountry",  "clientRequestUserAgent", "cacheStatus",
+    "locationID",   "timeToFirstByteMs", "resourceID", "responseStatus", "responseBytes",
 };
 
 typedef struct {
@@ -52,14 +44,14 @@ typedef struct {
     uint32_t length;
 } Span;
 
-/* A line's fields; one that is missing or null is an empty text or 0, which count the same. */
+/* A line's fields. One that is missing or null is an empty text or 0: they count the same. */
 typedef struct {
     Span texts[TEXTS];
-    uint64_t counts[FIELDS - TEXTS];
+    uint64_t counts[SKIPPED]; /* by field */
     unsigned seen;
 } Line;
 
-/* The name of the n-th member of the line before, as it stood there: `"name":`. Lines mostly have the same ones. */
+/* The name of the n-th member of the line before, as it stood there. Lines mostly have the same ones. */
 typedef struct {
     uint8_t length, field;
     char text[NAME_BYTES];
@@ -79,92 +71,81 @@ typedef struct {
     int admitted;           /* as a stream */
 } Text;
 
+/* The keys of these two lie behind the hash and are compared by their bytes. Texts are named by their numbers. */
 typedef struct {
     uint64_t hash;
-    struct {
-        int64_t tick;
-        uint64_t cdn, status;
-        uint32_t stream, cache, pop, none; /* texts */
-    } key;
+    int64_t tick;
+    uint64_t cdn, status;
+    uint32_t stream, cache, pop, none;
     uint64_t requests, bytes, wait, waits;
 } Group;
+#define GROUP_KEY (offsetof(Group, requests) - sizeof(uint64_t))
 
 typedef struct {
     uint64_t hash;
-    struct {
-        int64_t tick;
-        uint32_t stream, ip, agent, country; /* texts */
-    } key;
+    int64_t tick;
+    uint32_t stream, ip, agent, country;
     int64_t first, last;
 } Viewer;
+#define VIEWER_KEY (offsetof(Viewer, first) - sizeof(uint64_t))
 
+/* Lines that were not taken, as far as they stand together, and how many were taken before them. */
 typedef struct {
-    uint64_t taken; /* lines before it */
+    uint64_t taken;
     size_t begin, end;
 } Run;
 
 typedef struct {
     PyObject_HEAD
-    int64_t tick_seconds, oldest_ms, latest_ms;
-    size_t line_bytes;
-    uint64_t seed[2];
+    long long tick_seconds, line_bytes, oldest_ms, latest_ms, secrets[2];
+    int admitted_only; /* streams that have not been admitted are not taken */
+    int busy, closed;
     Table texts, groups, viewers;
     char *arena;
     uint32_t arena_used, arena_room;
-    Name names[NAMES];
+    Name names[MOST_MEMBERS];
     Run *runs;
     size_t run_count, run_room;
-    int admitted_only; /* streams that have not been admitted are not taken */
-    int busy, closed;
 } Scanner;
-
-/* Hashing: SipHash-1-3 with a secret, since anyone may invent streams and User-Agents that fall into one slot. */
-
-#define ROTATE(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
-#define ROUND                                                                                                          \
-    do {                                                                                                               \
-        a += b, c += d, b = ROTATE(b, 13) ^ a, d = ROTATE(d, 16) ^ c, a = ROTATE(a, 32);                               \
-        c += b, a += d, b = ROTATE(b, 17) ^ c, d = ROTATE(d, 21) ^ a, c = ROTATE(c, 32);                               \
-    } while (0)
-
-static uint64_t
-hash_of(const uint64_t seed[2], const char *bytes, size_t length)
-{
-    uint64_t a = seed[0] ^ 0x736f6d6570736575u, b = seed[1] ^ 0x646f72616e646f6du;
-    uint64_t c = seed[0] ^ 0x6c7967656e657261u, d = seed[1] ^ 0x7465646279746573u;
-    uint64_t word, last = (uint64_t)length << 56;
-    size_t left = length;
-    for (; left >= 8; bytes += 8, left -= 8) {
-        memcpy(&word, bytes, 8);
-        d ^= word;
-        ROUND;
-        a ^= word;
-    }
-    word = 0;
-    memcpy(&word, bytes, left);
-    last ^= word; /* the machine's own byte order: the hash never leaves this process */
-    d ^= last;
-    ROUND;
-    a ^= last;
-    c ^= 0xff;
-    ROUND;
-    ROUND;
-    ROUND;
-    return a ^ b ^ c ^ d;
-}
 
 /* Tables */
 
-/* Room for one more entry; 0 when there is none. The index has at least twice as many slots as there are entries. */
-static int
-make_room(Table *table)
-{
+#define ROTATED(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+#define SIPROUND                                                                                                       \
+    do {                                                                                                               \
+        a += b, c += d, b = ROTATED(b, 13) ^ a, d = ROTATED(d, 16) ^ c, a = ROTATED(a, 32);                            \
+        c += b, a += d, b = ROTATED(b, 17) ^ c, d = ROTATED(d, 21) ^ a, c = ROTATED(c, 32);                            \
+    } while (0)
+
+/* SipHash-1-3 with the process's secret: anyone may invent streams and User-Agents that would fall into one slot. */
+static uint64_t hash_of(const long long secrets[2], const char *bytes, size_t length) {
+    uint64_t a = (uint64_t)secrets[0] ^ 0x736f6d6570736575u, b = (uint64_t)secrets[1] ^ 0x646f72616e646f6du;
+    uint64_t c = (uint64_t)secrets[0] ^ 0x6c7967656e657261u, d = (uint64_t)secrets[1] ^ 0x7465646279746573u;
+    for (size_t left = length;; bytes += 8, left -= 8) {
+        uint64_t word = 0;
+        if (left >= 8)
+            memcpy(&word, bytes, 8);
+        else
+            memcpy(&word, bytes, left), word |= (uint64_t)length << 56;
+        d ^= word;
+        SIPROUND;
+        a ^= word;
+        if (left < 8)
+            break;
+    }
+    c ^= 0xff;
+    SIPROUND;
+    SIPROUND;
+    SIPROUND;
+    return a ^ b ^ c ^ d;
+}
+
+/* Room for one more entry; 0 if there is none. The index has at least twice as many slots as there are entries. */
+static int make_room(Table *table) {
     if (table->count < table->room)
         return 1;
-    if (table->room >= MOST_ENTRIES)
-        return 0;
-    uint32_t room = table->room ? table->room * 2 : 512;
-    char *entries = realloc(table->entries, room * table->entry_bytes);
+    uint32_t room = table->room ? table->room * 2 : 512, mask = room * 2 - 1;
+    char *entries = room <= MOST_ENTRIES ? realloc(table->entries, room * table->entry_bytes) : NULL;
     if (!entries)
         return 0;
     table->entries = entries;
@@ -174,9 +155,9 @@ make_room(Table *table)
     for (uint32_t number = 0; number < table->count; number++) {
         uint64_t hash;
         memcpy(&hash, entries + number * table->entry_bytes, sizeof hash);
-        uint32_t slot = (uint32_t)hash & (room * 2 - 1);
+        uint32_t slot = (uint32_t)hash & mask;
         while (slots[slot])
-            slot = (slot + 1) & (room * 2 - 1);
+            slot = (slot + 1) & mask;
         slots[slot] = number + 1;
     }
     free(table->slots);
@@ -185,96 +166,60 @@ make_room(Table *table)
     return 1;
 }
 
-/* The slot of the entry with this hash and key, or the free one where it belongs. */
-#define FIND_SLOT(slot, table, hash_wanted, type, is_same)                                                             \
-    do {                                                                                                               \
-        uint32_t mask = (table)->room * 2 - 1;                                                                         \
-        for (slot = (uint32_t)(hash_wanted) & mask; (table)->slots[slot]; slot = (slot + 1) & mask) {                  \
-            type *entry = (type *)(table)->entries + ((table)->slots[slot] - 1);                                       \
-            if (entry->hash == (hash_wanted) && (is_same))                                                             \
-                break;                                                                                                 \
-        }                                                                                                              \
-    } while (0)
-
-static void *
-add_entry(Table *table, uint32_t slot)
-{
-    table->slots[slot] = ++table->count;
-    void *entry = table->entries + (size_t)(table->count - 1) * table->entry_bytes;
-    memset(entry, 0, table->entry_bytes);
-    return entry;
-}
-
-/* The number of a text, which is remembered; -1 when that cannot be done. */
-static int64_t
-number_of(Scanner *self, Span span, int add)
-{
-    if (span.length > MOST_TEXT)
-        return -1;
-    uint64_t hash = hash_of(self->seed, span.begin, span.length);
-    Table *table = &self->texts;
-    uint32_t slot;
-    /* Room is made first, so that a slot that has been found stays the right one. */
-    int has_room = make_room(table);
-    if (!table->room)
-        return -1;
-    FIND_SLOT(slot, table, hash, Text,
-              entry->length == span.length && !memcmp(self->arena + entry->begin, span.begin, span.length));
-    if (table->slots[slot])
-        return table->slots[slot] - 1;
-    if (!has_room || !add)
-        return -1;
-    if (self->arena_room - self->arena_used < span.length) {
+/* Puts a text into the arena; 0 if there is no room. */
+static int keep_text(Scanner *self, Text *text, const char *bytes, uint32_t length) {
+    if (!self->arena || self->arena_room - self->arena_used < length) {
         uint32_t room = self->arena_room ? self->arena_room * 2 : 1 << 16;
         char *arena = room <= MOST_ARENA ? realloc(self->arena, room) : NULL;
         if (!arena)
-            return -1;
+            return 0;
         self->arena = arena;
         self->arena_room = room;
     }
-    Text *text = add_entry(table, slot);
-    text->hash = hash;
     text->begin = self->arena_used;
-    text->length = span.length;
-    memcpy(self->arena + text->begin, span.begin, span.length);
-    self->arena_used += span.length;
-    return table->count - 1;
+    text->length = length;
+    memcpy(self->arena + text->begin, bytes, length);
+    self->arena_used += length;
+    return 1;
 }
 
-/* The entry of a key, made when there is none; NULL when that cannot be done. */
-#define DEFINE_ENTRY_OF(name, type)                                                                                    \
-    static type *name(Scanner *self, Table *table, const type *wanted)                                                 \
-    {                                                                                                                  \
-        uint64_t hash = hash_of(self->seed, (const char *)&wanted->key, sizeof wanted->key);                           \
-        uint32_t slot;                                                                                                 \
-        int has_room = make_room(table);                                                                               \
-        if (!table->room)                                                                                              \
-            return NULL;                                                                                               \
-        FIND_SLOT(slot, table, hash, type, !memcmp(&entry->key, &wanted->key, sizeof entry->key));                     \
-        if (table->slots[slot])                                                                                        \
-            return (type *)table->entries + (table->slots[slot] - 1);                                                  \
-        if (!has_room)                                                                                                 \
-            return NULL;                                                                                               \
-        type *added = add_entry(table, slot);                                                                          \
-        added->hash = hash;                                                                                            \
-        added->key = wanted->key;                                                                                      \
-        return added;                                                                                                  \
+/* The entry of a key, which is added if there is none and `add` is set; NULL if there is none then. */
+static inline void *entry_of(Scanner *self, Table *table, const char *key, size_t length, int add) {
+    int is_text = table == &self->texts, has_room = make_room(table); /* first, since it moves entries and slots */
+    if (!table->room)
+        return NULL;
+    uint64_t hash = hash_of(self->secrets, key, length);
+    uint32_t mask = table->room * 2 - 1, slot = (uint32_t)hash & mask;
+    for (; table->slots[slot]; slot = (slot + 1) & mask) {
+        char *entry = table->entries + (table->slots[slot] - 1) * table->entry_bytes;
+        const Text *text = (const Text *)entry; /* all begin with a hash */
+        if (text->hash == hash && (is_text ? text->length == length && !memcmp(self->arena + text->begin, key, length)
+                                           : !memcmp(entry + sizeof hash, key, length)))
+            return entry;
     }
-DEFINE_ENTRY_OF(group_of, Group)
-DEFINE_ENTRY_OF(viewer_of, Viewer)
+    if (!add || !has_room)
+        return NULL;
+    char *entry = table->entries + table->count * table->entry_bytes;
+    memset(entry, 0, table->entry_bytes);
+    if (is_text && !keep_text(self, (Text *)entry, key, (uint32_t)length))
+        return NULL;
+    if (!is_text)
+        memcpy(entry + sizeof hash, key, length);
+    memcpy(entry, &hash, sizeof hash);
+    table->slots[slot] = ++table->count;
+    return entry;
+}
 
-/* JSON. Each of these gives the place behind what it has read, or NULL when it is not of the plain form. A newline lies
- * at `end - 1`, and nothing reads past a newline. */
+/* JSON. Each of these gives the place behind what it has read, or NULL if that is not of the plain form. The last byte
+ * before `end` is a newline, behind which nothing reads. */
 
 #define ONES 0x0101010101010101u
 #define HIGHS 0x8080808080808080u
 
-/* The first byte that is not simply a character of a text: a quote, a backslash, a control character or no ASCII. */
-static inline const char *
-stop_of_text(const char *at, const char *end)
-{
+/* The first byte that does not simply stand for itself in a text: a quote, a backslash, a control, no ASCII. */
+static inline const char *stop_of_text(const char *at, const char *end) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    /* Eight bytes at once; the lowest flag that is set is right, those above it may not be. */
+    /* Eight bytes at once. The lowest flag that is set is right; those above it may not be. */
     for (; end - at >= 8; at += 8) {
         uint64_t word;
         memcpy(&word, at, 8);
@@ -290,111 +235,77 @@ stop_of_text(const char *at, const char *end)
     return at;
 }
 
-static inline int
-is_digit(char sign)
-{
-    return sign >= '0' && sign <= '9';
-}
+static inline int is_digit(char sign) { return sign >= '0' && sign <= '9'; }
 
-static inline const char *
-read_text(const char *at, const char *end, Span *text)
-{
+static inline int is_hex(char sign) { return is_digit(sign) || ((sign | 32) >= 'a' && (sign | 32) <= 'f'); }
+
+static inline const char *read_text(const char *at, const char *end, Span *text) {
     if (*at != '"')
         return NULL;
     const char *stop = stop_of_text(at + 1, end);
-    if (*stop != '"')
-        return NULL;
     text->begin = at + 1;
     text->length = (uint32_t)(stop - at - 1);
-    return stop + 1;
+    return *stop == '"' ? stop + 1 : NULL;
 }
 
-static inline const char *
-read_null(const char *at, const char *end)
-{
-    return end - at > 4 && !memcmp(at, "null", 4) ? at + 4 : NULL;
-}
-
-static inline const char *
-read_count(const char *at, uint64_t *count)
-{
+static inline const char *read_digits(const char *at) {
     const char *begin = at;
-    uint64_t value = 0;
-    while (is_digit(*at) && at - begin < 17)
-        value = value * 10 + (uint64_t)(*at++ - '0');
-    if (at == begin || (*begin == '0' && at - begin > 1) || value > MOST_COUNT)
+    while (is_digit(*at))
+        at++;
+    return at > begin ? at : NULL;
+}
+
+static inline const char *read_count(const char *at, uint64_t *count) {
+    const char *end = read_digits(at);
+    if (!end || end - at > 16 || (*at == '0' && end - at > 1))
         return NULL;
-    *count = value;
-    return at;
+    for (*count = 0; at < end; at++)
+        *count = *count * 10 + (uint64_t)(*at - '0');
+    return *count <= MOST_COUNT ? end : NULL;
 }
 
-/* Four hex digits that are no half of a pair: half of one alone is an error, and pairs are rare. */
-static int
-is_escaped_character(const char *at)
-{
-    for (int place = 0; place < 4; place++)
-        if (!is_digit(at[place]) && !((at[place] | 32) >= 'a' && (at[place] | 32) <= 'f'))
-            return 0;
-    return !((at[0] | 32) == 'd' && at[1] != '0' && at[1] != '1' && !(at[1] >= '2' && at[1] <= '7'));
+static inline const char *skip_word(const char *at, const char *end, const char *word, long length) {
+    return end - at > length && !memcmp(at, word, (size_t)length) ? at + length : NULL;
 }
 
-static const char *
-skip_text(const char *at, const char *end)
-{
+static const char *skip_text(const char *at, const char *end) {
     for (at = stop_of_text(at + 1, end); *at == '\\'; at = stop_of_text(at, end)) {
-        if (at[1] == 'u' && end - at > 6 && is_escaped_character(at + 2))
-            at += 6;
-        else if (at[1] >= ' ' && strchr("\"\\/bfnrt", at[1]))
+        if (at[1] > ' ' && strchr("\"\\/bfnrt", at[1]))
             at += 2;
+        else if (end - at > 6 && !memcmp(at, "\\u00", 4) && is_hex(at[4]) && is_hex(at[5]))
+            at += 6; /* as some write &, < and >; halves of pairs, which may be wrong, lie above */
         else
             return NULL;
     }
     return *at == '"' ? at + 1 : NULL;
 }
 
-static const char *
-skip_number(const char *at)
-{
+static inline const char *skip_number(const char *at) {
     at += *at == '-';
-    const char *begin = at;
-    while (is_digit(*at))
-        at++;
-    if (at == begin || (*begin == '0' && at - begin > 1))
+    const char *end = read_digits(at);
+    if (!end || (*at == '0' && end - at > 1))
         return NULL;
-    if (*at == '.') {
-        begin = ++at;
-        while (is_digit(*at))
-            at++;
-        if (at == begin)
-            return NULL;
-    }
-    return at;
+    return *end == '.' ? read_digits(end + 1) : end;
 }
 
-static inline const char *
-skip_value(const char *at, const char *end)
-{
+static inline const char *skip_value(const char *at, const char *end) {
     if (*at == '"')
         return skip_text(at, end);
     if (is_digit(*at) || *at == '-')
         return skip_number(at);
-    if (*at == 't')
-        return end - at > 4 && !memcmp(at, "true", 4) ? at + 4 : NULL;
     if (*at == 'f')
-        return end - at > 5 && !memcmp(at, "false", 5) ? at + 5 : NULL;
-    return read_null(at, end);
+        return skip_word(at, end, "false", 5);
+    return *at == 't' ? skip_word(at, end, "true", 4) : skip_word(at, end, "null", 4);
 }
 
-static const char *
-read_name(const char *at, const char *end, Name *name)
-{
+static const char *read_name(const char *at, const char *end, Name *name) {
     Span text;
     const char *stop = read_text(at, end, &text);
     if (!stop || *stop != ':')
         return NULL;
     name->field = SKIPPED;
-    for (uint8_t field = 0; field < FIELDS; field++)
-        if (strlen(FIELD_NAMES[field]) == text.length && !memcmp(FIELD_NAMES[field], text.begin, text.length))
+    for (uint8_t field = 0; field < SKIPPED; field++)
+        if (strlen(FIELDS[field]) == text.length && !memcmp(FIELDS[field], text.begin, text.length))
             name->field = field;
     size_t length = (size_t)(stop + 1 - at);
     name->length = length <= NAME_BYTES ? (uint8_t)length : 0;
@@ -402,32 +313,27 @@ read_name(const char *at, const char *end, Name *name)
     return stop + 1;
 }
 
-static const char *
-read_line(Scanner *self, const char *at, const char *end, Line *line)
-{
+static const char *read_line(Scanner *self, const char *at, const char *end, Line *line) {
     memset(line, 0, sizeof *line);
     if (*at++ != '{')
         return NULL;
-    for (int member = 0; member < NAMES; member++) {
+    for (int member = 0; member < MOST_MEMBERS; member++) {
         Name *name = &self->names[member];
         if (name->length && end - at > name->length && !memcmp(at, name->text, name->length))
             at += name->length;
         else if (!(at = read_name(at, end, name)))
             return NULL;
-        uint8_t field = name->field;
+        unsigned field = name->field;
         if (field == SKIPPED) {
             at = skip_value(at, end);
-        }
-        else {
+        } else {
             if (line->seen & 1u << field)
                 return NULL;
             line->seen |= 1u << field;
             if (*at == 'n')
-                at = field > IP ? read_null(at, end) : NULL;
-            else if (field < TEXTS)
-                at = read_text(at, end, &line->texts[field]);
+                at = field > IP ? skip_word(at, end, "null", 4) : NULL;
             else
-                at = read_count(at, &line->counts[field - TEXTS]);
+                at = field < TEXTS ? read_text(at, end, &line->texts[field]) : read_count(at, &line->counts[field]);
         }
         if (!at)
             return NULL;
@@ -439,60 +345,49 @@ read_line(Scanner *self, const char *at, const char *end, Line *line)
     return NULL;
 }
 
-/* What the texts must be */
+/* What texts must be */
 
-static inline int
-number_at(const char *at, int digits)
-{
+static inline int number_at(const char *at, int digits) {
     int value = 0;
-    while (digits--) {
+    for (; digits; digits--, at++) {
         if (!is_digit(*at))
             return -1;
-        value = value * 10 + (*at++ - '0');
+        value = value * 10 + (*at - '0');
     }
     return value;
 }
 
-/* Unix milliseconds of `2026-01-10T14:49:28.299Z`, what is finer cut off; -1 for other forms and before 1970. */
-static int64_t
-read_time(Span text)
-{
+/* Unix milliseconds of `2026-01-10T14:49:28.299Z`, what is finer cut off; 0 for what is of another form or earlier. */
+static int64_t read_time(Span text) {
     static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     const char *at = text.begin, *end = at + text.length;
     if (text.length < 20 || at[4] != '-' || at[7] != '-' || at[10] != 'T' || at[13] != ':' || at[16] != ':')
-        return -1;
+        return 0;
     int year = number_at(at, 4), month = number_at(at + 5, 2), day = number_at(at + 8, 2);
     int hour = number_at(at + 11, 2), minute = number_at(at + 14, 2), second = number_at(at + 17, 2);
-    if (year < 1970 || month < 1 || month > 12 || day < 1 || hour < 0 || hour > 23 || minute < 0 || minute > 59 ||
-        second < 0 || second > 59)
-        return -1;
-    int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (year < 1970 || month < 1 || month > 12 || day < 1 || (hour | minute | second) < 0 || hour > 23 || minute > 59 ||
+        second > 59)
+        return 0;
+    int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0), milliseconds = 0;
     if (day > DAYS[month - 1] + (leap && month == 2))
-        return -1;
-    int milliseconds = 0;
-    at += 19;
-    if (*at == '.') {
-        int digits = 0;
-        for (at++; at < end && is_digit(*at); at++, digits++)
-            if (digits < 3)
-                milliseconds = milliseconds * 10 + (*at - '0');
-        if (digits < 1 || digits > 9)
-            return -1;
-        for (; digits < 3; digits++)
-            milliseconds *= 10;
+        return 0;
+    if (*(at += 19) == '.') {
+        const char *begin = ++at;
+        for (int scale = 100; at < end && is_digit(*at); at++, scale /= 10)
+            milliseconds += scale * (*at - '0');
+        if (at == begin || at - begin > 9)
+            return 0;
     }
     if (!(end - at == 1 && *at == 'Z') && !(end - at == 6 && !memcmp(at, "+00:00", 6)))
-        return -1;
-    int before = year - 1; /* the days before this year, from year 1 on, of which 1970 begins at 719162 */
+        return 0;
+    int before = year - 1; /* whose days, from year 1 on, are 719162 until 1970 */
     int64_t days = 365 * (int64_t)before + before / 4 - before / 100 + before / 400 - 719162 + day - 1;
     for (int each = 1; each < month; each++)
         days += DAYS[each - 1] + (leap && each == 2);
     return ((days * 24 + hour) * 60 + minute) * 60000 + second * 1000 + milliseconds;
 }
 
-static int
-is_ipv4(Span text)
-{
+static int is_ipv4(Span text) {
     const char *at = text.begin, *end = at + text.length;
     for (int part = 0; part < 4; part++) {
         if (part && (at == end || *at++ != '.'))
@@ -507,19 +402,17 @@ is_ipv4(Span text)
     return at == end;
 }
 
-/* Groups of hex digits with at most one gap; zones and IPv4 at the end are left to Python. */
-static int
-is_ipv6(Span text)
-{
+/* Groups of hex digits with at most one gap. Zones, and an IPv4 address at the end, are left to Python. */
+static int is_ipv6(Span text) {
     const char *at = text.begin, *end = at + text.length;
-    int groups = 0, gap = 0;
+    int groups = 0, gaps = 0;
     if (end - at >= 2 && at[0] == ':' && at[1] == ':') {
-        gap = 1;
+        gaps = 1;
         at += 2;
     }
     while (at < end) {
         const char *begin = at;
-        while (at < end && (is_digit(*at) || ((*at | 32) >= 'a' && (*at | 32) <= 'f')))
+        while (at < end && is_hex(*at))
             at++;
         if (at == begin || at - begin > 4 || ++groups > 8)
             return 0;
@@ -528,81 +421,76 @@ is_ipv6(Span text)
         if (*at++ != ':' || at == end)
             return 0;
         if (*at == ':') {
-            if (gap++)
-                return 0;
+            gaps++;
             at++;
         }
     }
-    return gap ? groups < 8 : groups == 8;
+    return gaps ? gaps == 1 && groups < 8 : groups == 8;
 }
 
-/* A path's stream; empty when the path does not begin with one. */
-static Span
-stream_of(Span path)
-{
-    Span none = {path.begin, 0}, stream = {path.begin + 1, STREAM_BYTES};
+static int begins_with_stream(Span path) {
     if (path.length < STREAM_BYTES + 2 || path.begin[0] != '/' || path.begin[STREAM_BYTES + 1] != '/')
-        return none;
-    for (int place = 0; place < STREAM_BYTES; place++)
-        if (!is_digit(stream.begin[place]) && !(stream.begin[place] >= 'a' && stream.begin[place] <= 'f'))
-            return none;
-    return stream;
+        return 0;
+    for (int place = 1; place <= STREAM_BYTES; place++)
+        if (!is_digit(path.begin[place]) && !(path.begin[place] >= 'a' && path.begin[place] <= 'f'))
+            return 0;
+    return 1;
 }
 
-/* Counts a line; 0 when it is not taken, and then nothing has changed but what is remembered. */
-static int
-count_line(Scanner *self, const Line *line)
-{
-    int64_t at = read_time(line->texts[TIMESTAMP]);
-    if (at <= 0 || at < self->oldest_ms || at > self->latest_ms)
+/* Lines */
+
+/* The number of a text, or -1 if it cannot be remembered. */
+static inline int64_t number_of(Scanner *self, Span span) {
+    const char *bytes = span.length ? span.begin : "";
+    Text *text = span.length <= MOST_TEXT ? entry_of(self, &self->texts, bytes, span.length, 1) : NULL;
+    return text ? text - (Text *)self->texts.entries : -1;
+}
+
+/* Counts a line; 0 if it is not taken, and then nothing has changed but what is remembered. */
+static int count_line(Scanner *self, const Line *line) {
+    int64_t at = read_time(line->texts[TIMESTAMP]), numbers[TEXTS];
+    if (!at || at < self->oldest_ms || at > self->latest_ms || !begins_with_stream(line->texts[PATH]) ||
+        !(is_ipv4(line->texts[IP]) || is_ipv6(line->texts[IP])))
         return 0;
-    Span stream = stream_of(line->texts[PATH]);
-    if (!stream.length || !(is_ipv4(line->texts[IP]) || is_ipv6(line->texts[IP])))
+    Text *stream = entry_of(self, &self->texts, line->texts[PATH].begin + 1, STREAM_BYTES, !self->admitted_only);
+    if (!stream || (self->admitted_only && !stream->admitted))
         return 0;
-    int64_t numbers[TEXTS]; /* of PATH: the stream's */
-    numbers[PATH] = number_of(self, stream, !self->admitted_only);
-    if (numbers[PATH] < 0 || (self->admitted_only && !((Text *)self->texts.entries)[numbers[PATH]].admitted))
-        return 0;
+    numbers[PATH] = stream - (Text *)self->texts.entries;
     for (int field = IP; field < TEXTS; field++)
-        if ((numbers[field] = number_of(self, line->texts[field], 1)) < 0)
+        if ((numbers[field] = number_of(self, line->texts[field])) < 0)
             return 0;
-
-    Group group;
-    Viewer viewer;
-    memset(&group, 0, sizeof group); /* keys are compared by their bytes */
-    memset(&viewer, 0, sizeof viewer);
-    group.key.tick = viewer.key.tick = (at / 1000 / self->tick_seconds + 1) * self->tick_seconds;
-    group.key.stream = viewer.key.stream = (uint32_t)numbers[PATH];
-    group.key.cdn = line->counts[CDN - TEXTS];
-    group.key.status = line->counts[STATUS - TEXTS];
-    group.key.cache = (uint32_t)numbers[CACHE];
-    group.key.pop = (uint32_t)numbers[POP];
-    viewer.key.ip = (uint32_t)numbers[IP];
-    viewer.key.agent = (uint32_t)numbers[AGENT];
-    viewer.key.country = (uint32_t)numbers[COUNTRY];
-
-    /* A group that is made here and then not used stays without requests, and is not given out. */
-    Group *sums = group_of(self, &self->groups, &group);
-    Viewer *seen = sums ? viewer_of(self, &self->viewers, &viewer) : NULL;
+    Group group = {
+        .tick = (at / 1000 / self->tick_seconds + 1) * self->tick_seconds,
+        .cdn = line->counts[CDN],
+        .status = line->counts[STATUS],
+        .stream = (uint32_t)numbers[PATH],
+        .cache = (uint32_t)numbers[CACHE],
+        .pop = (uint32_t)numbers[POP],
+    };
+    Viewer viewer = {
+        .tick = group.tick,
+        .stream = group.stream,
+        .ip = (uint32_t)numbers[IP],
+        .agent = (uint32_t)numbers[AGENT],
+        .country = (uint32_t)numbers[COUNTRY],
+    };
+    /* A group that is added and then not counted has no requests, a viewer no times: they are not given out. */
+    Group *sums = entry_of(self, &self->groups, (char *)&group.tick, GROUP_KEY, 1);
+    Viewer *seen = sums ? entry_of(self, &self->viewers, (char *)&viewer.tick, VIEWER_KEY, 1) : NULL;
     if (!seen || sums->bytes > MOST_SUM || sums->wait > MOST_SUM)
         return 0;
-    uint64_t wait = line->counts[WAIT - TEXTS];
-    sums->requests += 1;
-    sums->bytes += line->counts[SIZE - TEXTS];
-    sums->wait += wait;
-    sums->waits += wait > 0;
-    if (!seen->last || at < seen->first)
+    sums->requests++;
+    sums->bytes += line->counts[SIZE];
+    sums->wait += line->counts[WAIT];
+    sums->waits += line->counts[WAIT] > 0;
+    if (!seen->first || at < seen->first)
         seen->first = at;
     if (at > seen->last)
         seen->last = at;
     return 1;
 }
 
-/* Lines */
-
-static Run *
-next_run(Scanner *self, uint64_t taken, size_t begin)
-{
+static Run *next_run(Scanner *self, uint64_t taken, size_t begin) {
     if (self->run_count == self->run_room) {
         size_t room = self->run_room ? self->run_room * 2 : 64;
         Run *runs = realloc(self->runs, room * sizeof *runs);
@@ -612,15 +500,12 @@ next_run(Scanner *self, uint64_t taken, size_t begin)
         self->run_room = room;
     }
     Run *run = &self->runs[self->run_count++];
-    run->taken = taken;
-    run->begin = run->end = begin;
+    *run = (Run){taken, begin, begin};
     return run;
 }
 
-/* Takes what it can of the lines; `runs` are then what is left, with the lines taken before each. 0 without memory. */
-static int
-take_lines(Scanner *self, const char *data, size_t begin, size_t length)
-{
+/* Takes what it can of the lines; the others are in `runs`, the last of which may be empty. 0 without memory. */
+static int take_lines(Scanner *self, const char *data, size_t begin, size_t length) {
     const char *end = data + length;
     uint64_t taken = 0;
     Run *run = NULL; /* that ends where the line begins */
@@ -628,19 +513,16 @@ take_lines(Scanner *self, const char *data, size_t begin, size_t length)
     for (const char *at = data + begin; at < end;) {
         Line line;
         const char *newline = read_line(self, at, end, &line);
-        if (newline && (size_t)(newline - at) <= self->line_bytes && count_line(self, &line)) {
+        if (newline && newline - at <= self->line_bytes && count_line(self, &line)) {
             taken++;
             run = NULL;
-        }
-        else {
+        } else {
             if (!newline)
                 newline = memchr(at, '\n', (size_t)(end - at));
-            if (!run) {
-                if (!(run = next_run(self, taken, (size_t)(at - data))))
-                    return 0;
-                taken = 0;
-            }
+            if (!run && !(run = next_run(self, taken, (size_t)(at - data))))
+                return 0;
             run->end = (size_t)(newline + 1 - data);
+            taken = 0;
         }
         at = newline + 1;
     }
@@ -649,96 +531,61 @@ take_lines(Scanner *self, const char *data, size_t begin, size_t length)
 
 /* Python */
 
-static void
-release(Scanner *self)
-{
+static void release(Scanner *self) {
     Table *tables[] = {&self->texts, &self->groups, &self->viewers};
     for (int each = 0; each < 3; each++) {
         free(tables[each]->entries);
         free(tables[each]->slots);
-        tables[each]->entries = NULL;
-        tables[each]->slots = NULL;
-        tables[each]->count = tables[each]->room = 0;
+        memset(tables[each], 0, sizeof *tables[each]);
     }
     free(self->arena);
     free(self->runs);
     self->arena = NULL;
     self->runs = NULL;
-    self->arena_used = self->arena_room = 0;
-    self->run_count = self->run_room = 0;
     self->closed = 1;
 }
 
-/* Python's own hash of bytes is keyed with the process's secret. */
-static int
-set_seed(Scanner *self)
-{
-    static const char *const PARTS[] = {"one half of the seed", "the other half of the seed"};
-    for (int half = 0; half < 2; half++) {
-        PyObject *bytes = PyBytes_FromString(PARTS[half]);
-        if (!bytes)
-            return 0;
-        self->seed[half] = (uint64_t)PyObject_Hash(bytes);
-        Py_DECREF(bytes);
-    }
-    return !PyErr_Occurred();
-}
-
-static PyObject *
-scanner_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
-    static char *NAMES_OF[] = {"tick_seconds", "line_bytes", "oldest_ms", "latest_ms", "admitted_only", NULL};
-    long long tick_seconds, line_bytes, oldest_ms, latest_ms;
-    int admitted_only;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "LLLLp", NAMES_OF, &tick_seconds, &line_bytes, &oldest_ms,
-                                     &latest_ms, &admitted_only))
+static PyObject *scanner_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"tick_seconds", "line_bytes", "oldest_ms", "latest_ms", "admitted_only", "secrets", NULL};
+    Scanner given;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "LLLLp(LL)", names, &given.tick_seconds, &given.line_bytes,
+                                     &given.oldest_ms, &given.latest_ms, &given.admitted_only, &given.secrets[0],
+                                     &given.secrets[1]))
         return NULL;
-    if (tick_seconds < 1 || line_bytes < 0) {
-        PyErr_SetString(PyExc_ValueError, "ticks have a length, and lines one of at least 0");
+    if (given.tick_seconds < 1) {
+        PyErr_SetString(PyExc_ValueError, "a tick has a length");
         return NULL;
     }
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    Scanner *self = (Scanner *)allocate(type, 0); /* all zeros */
+    Scanner *self = (Scanner *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0); /* all zeros */
     if (!self)
         return NULL;
-    self->tick_seconds = tick_seconds;
-    self->line_bytes = (size_t)line_bytes;
-    self->oldest_ms = oldest_ms;
-    self->latest_ms = latest_ms;
-    self->admitted_only = admitted_only;
+    self->tick_seconds = given.tick_seconds;
+    self->line_bytes = given.line_bytes;
+    self->oldest_ms = given.oldest_ms;
+    self->latest_ms = given.latest_ms;
+    self->admitted_only = given.admitted_only;
+    memcpy(self->secrets, given.secrets, sizeof given.secrets);
     self->texts.entry_bytes = sizeof(Text);
     self->groups.entry_bytes = sizeof(Group);
     self->viewers.entry_bytes = sizeof(Viewer);
-    if (!set_seed(self)) {
-        Py_DECREF(self);
-        return NULL;
-    }
     return (PyObject *)self;
 }
 
-static void
-scanner_dealloc(PyObject *object)
-{
+static void scanner_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     release((Scanner *)object);
-    freefunc deallocate = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    deallocate(object);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
 }
 
 /* Whether the scanner can be used now: not by two threads at once, and not after its end. */
-static int
-is_free(const Scanner *self)
-{
-    if (!self->busy && !self->closed)
-        return 1;
-    PyErr_SetString(PyExc_RuntimeError, self->closed ? "the scanner is closed" : "the scanner is in use");
-    return 0;
+static int is_free(const Scanner *self) {
+    if (self->busy || self->closed)
+        PyErr_SetString(PyExc_RuntimeError, self->closed ? "the scanner is closed" : "the scanner is in use");
+    return !self->busy && !self->closed;
 }
 
-static PyObject *
-scanner_take(PyObject *object, PyObject *args)
-{
+static PyObject *scanner_take(PyObject *object, PyObject *args) {
     Scanner *self = (Scanner *)object;
     PyObject *piece;
     Py_ssize_t begin, length;
@@ -752,8 +599,8 @@ scanner_take(PyObject *object, PyObject *args)
     }
     int done;
     self->busy = 1;
-    Py_BEGIN_ALLOW_THREADS
-    done = take_lines(self, data, (size_t)begin, (size_t)length); /* bytes do not change, and the caller has them */
+    Py_BEGIN_ALLOW_THREADS /* bytes do not change, and the caller keeps them */
+    done = take_lines(self, data, (size_t)begin, (size_t)length);
     Py_END_ALLOW_THREADS
     self->busy = 0;
     if (!done)
@@ -761,106 +608,69 @@ scanner_take(PyObject *object, PyObject *args)
     PyObject *runs = PyList_New((Py_ssize_t)self->run_count);
     for (size_t each = 0; runs && each < self->run_count; each++) {
         const Run *run = &self->runs[each];
-        PyObject *entry = Py_BuildValue("(Knn)", (unsigned long long)run->taken, (Py_ssize_t)run->begin,
-                                        (Py_ssize_t)run->end);
-        if (!entry)
+        PyObject *entry = Py_BuildValue("(Knn)", (unsigned long long)run->taken, run->begin, run->end);
+        if (!entry || PyList_SetItem(runs, (Py_ssize_t)each, entry))
             Py_CLEAR(runs);
-        else
-            PyList_SetItem(runs, (Py_ssize_t)each, entry);
     }
     return runs;
 }
 
-static PyObject *
-scanner_admit(PyObject *object, PyObject *args)
-{
+static PyObject *scanner_admit(PyObject *object, PyObject *args) {
     Scanner *self = (Scanner *)object;
     const char *stream;
     Py_ssize_t length;
     if (!PyArg_ParseTuple(args, "s#", &stream, &length) || !is_free(self))
         return NULL;
-    Span span = {stream, (uint32_t)length};
-    int64_t number = length == STREAM_BYTES ? number_of(self, span, 1) : -1;
-    if (number >= 0)
-        ((Text *)self->texts.entries)[number].admitted = 1;
+    Text *text = length == STREAM_BYTES ? entry_of(self, &self->texts, stream, STREAM_BYTES, 1) : NULL;
+    if (text)
+        text->admitted = 1;
     Py_RETURN_NONE;
 }
 
-/* The list of a tick in `ticks`, made when there is none; borrowed. */
-static PyObject *
-list_of(PyObject *ticks, int64_t tick)
-{
-    PyObject *list = NULL, *key = PyLong_FromLongLong(tick);
-    if (key && !(list = PyDict_GetItemWithError(ticks, key)) && !PyErr_Occurred() && (list = PyList_New(0))) {
-        int failed = PyDict_SetItem(ticks, key, list);
-        Py_DECREF(list);
-        if (failed)
-            list = NULL;
-    }
-    Py_XDECREF(key);
-    return list;
-}
-
-static int
-append(PyObject *ticks, int64_t tick, PyObject *entry)
-{
-    PyObject *list = entry ? list_of(ticks, tick) : NULL;
-    int failed = !list || PyList_Append(list, entry);
-    Py_XDECREF(entry);
-    return !failed;
-}
-
 /* All texts as strings, by their numbers. */
-static PyObject *
-strings_of(const Scanner *self)
-{
+static PyObject *strings_of(const Scanner *self) {
     PyObject *strings = PyTuple_New(self->texts.count);
     for (uint32_t number = 0; strings && number < self->texts.count; number++) {
         const Text *text = (const Text *)self->texts.entries + number;
         PyObject *string = PyUnicode_DecodeASCII(self->arena + text->begin, text->length, NULL);
-        if (!string)
+        if (!string || PyTuple_SetItem(strings, number, string))
             Py_CLEAR(strings);
-        else
-            PyTuple_SetItem(strings, number, string);
     }
     return strings;
 }
 
-#define STRING(number) PyTuple_GetItem(strings, (number))
+/* Appends what has been built, and lets go of it. */
+static int append(PyObject *list, PyObject *entry) {
+    int failed = !entry || PyList_Append(list, entry);
+    Py_XDECREF(entry);
+    return !failed;
+}
 
-static int
-give_out(const Scanner *self, PyObject *strings, PyObject *groups, PyObject *viewers)
-{
-    for (uint32_t number = 0; number < self->groups.count; number++) {
-        const Group *group = (const Group *)self->groups.entries + number;
+#define STRING(number) PyTuple_GetItem(strings, number)
+
+static int give_out(const Scanner *self, PyObject *strings, PyObject *groups, PyObject *viewers) {
+    const Group *group = (const Group *)self->groups.entries;
+    for (uint32_t left = self->groups.count; left; left--, group++)
         if (group->requests &&
-            !append(groups, group->key.tick,
-                    Py_BuildValue("(OKOOKKKKK)", STRING(group->key.stream), (unsigned long long)group->key.cdn,
-                                  STRING(group->key.cache), STRING(group->key.pop),
-                                  (unsigned long long)group->key.status, (unsigned long long)group->requests,
-                                  (unsigned long long)group->bytes, (unsigned long long)group->wait,
-                                  (unsigned long long)group->waits)))
+            !append(groups, Py_BuildValue("(LOKOOKKKKK)", group->tick, STRING(group->stream), group->cdn,
+                                          STRING(group->cache), STRING(group->pop), group->status, group->requests,
+                                          group->bytes, group->wait, group->waits)))
             return 0;
-    }
-    for (uint32_t number = 0; number < self->viewers.count; number++) {
-        const Viewer *viewer = (const Viewer *)self->viewers.entries + number;
+    const Viewer *viewer = (const Viewer *)self->viewers.entries;
+    for (uint32_t left = self->viewers.count; left; left--, viewer++)
         if (viewer->last &&
-            !append(viewers, viewer->key.tick,
-                    Py_BuildValue("(OOOOLL)", STRING(viewer->key.stream), STRING(viewer->key.ip),
-                                  STRING(viewer->key.agent), STRING(viewer->key.country), (long long)viewer->first,
-                                  (long long)viewer->last)))
+            !append(viewers,
+                    Py_BuildValue("(LOOOOLL)", viewer->tick, STRING(viewer->stream), STRING(viewer->ip),
+                                  STRING(viewer->agent), STRING(viewer->country), viewer->first, viewer->last)))
             return 0;
-    }
     return 1;
 }
 
-static PyObject *
-scanner_close(PyObject *object, PyObject *Py_UNUSED(none))
-{
+static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
     Scanner *self = (Scanner *)object;
     if (!is_free(self))
         return NULL;
-    PyObject *strings = strings_of(self), *groups = PyDict_New(), *viewers = PyDict_New(), *found = NULL;
+    PyObject *strings = strings_of(self), *groups = PyList_New(0), *viewers = PyList_New(0), *found = NULL;
     if (strings && groups && viewers && give_out(self, strings, groups, viewers))
         found = PyTuple_Pack(2, groups, viewers);
     Py_XDECREF(strings);
@@ -871,9 +681,9 @@ scanner_close(PyObject *object, PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef METHODS[] = {
-    {"take", scanner_take, METH_VARARGS, "Count plain lines; what is left, each with the lines taken before it."},
-    {"admit", scanner_admit, METH_VARARGS, "Take lines of this stream, too, if only admitted ones are taken."},
-    {"close", scanner_close, METH_NOARGS, "The groups and the viewers of all lines taken, by tick; ends the scanner."},
+    {"take", scanner_take, METH_VARARGS, "Count plain lines; what is left, with the lines taken before it."},
+    {"admit", scanner_admit, METH_VARARGS, "Take lines of this stream, if only admitted ones are taken."},
+    {"close", scanner_close, METH_NOARGS, "The groups and the viewers of all lines taken; ends the scanner."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -892,9 +702,7 @@ static PyType_Spec SPEC = {
     .slots = SLOTS,
 };
 
-static int
-fill_module(PyObject *module)
-{
+static int fill_module(PyObject *module) {
     PyObject *type = PyType_FromSpec(&SPEC);
     int failed = !type || PyModule_AddObjectRef(module, "Scanner", type);
     Py_XDECREF(type);
@@ -904,14 +712,7 @@ fill_module(PyObject *module)
 static PyModuleDef_Slot MODULE_SLOTS[] = {{Py_mod_exec, fill_module}, {0, NULL}};
 
 static PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_scan",
-    .m_doc = "The compiled scan of plain lines.",
-    .m_slots = MODULE_SLOTS,
+    PyModuleDef_HEAD_INIT, .m_name = "_scan", .m_doc = "The compiled scan of plain lines.", .m_slots = MODULE_SLOTS
 };
 
-PyMODINIT_FUNC
-PyInit__scan(void)
-{
-    return PyModuleDef_Init(&MODULE);
-}
+PyMODINIT_FUNC PyInit__scan(void) { return PyModuleDef_Init(&MODULE); }

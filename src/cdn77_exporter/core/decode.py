@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -24,8 +24,11 @@ from cdn77_exporter.core.lines import (
     object_lines,
     second_ms,
 )
-from cdn77_exporter.core.scan import Scanner, begin_scan
+from cdn77_exporter.core.scan import Once, begin_scan
 from cdn77_exporter.core.tally import Example, Tally, TickTally, ViewerSeen, add_sums
+
+if TYPE_CHECKING:
+    from cdn77_exporter.core._scan import Scanner
 
 DEFAULT_STREAM_PATTERN = "/([a-f0-9]{32})/"
 #: Rejects that say nothing about the file's health, and so do not count against its limit of bad lines.
@@ -375,20 +378,34 @@ class Decoder:
     def _add_scanned(self, scanner: Scanner, tally: Tally) -> None:
         """Count what the scan has taken: its texts are as they stand in the lines, its streams and addresses right."""
         groups, viewers = scanner.close()
-        for tick, entries in groups.items():
-            own = self._ticks.setdefault(tick, _Part({}, TickTally())).tally.groups
-            for stream, cdn, cache, pop, status, *sums in entries:
-                labels = (self._label(cache or "UNKNOWN"), self._label(pop or "unknown"))
-                add_sums(own, (stream, str(cdn), *labels, str(status)), sums)
-                tally.events += sums[0]
-                tally.bytes += sums[1]
-        for tick, seen in viewers.items():
-            known = self._ticks[tick].tally.viewers
-            for stream, ip, agent, country, first, last in seen:
-                device = self._devices.get(agent) or self._device(agent)
-                times = known.setdefault((stream, ip, device, self._label(country or "XX")), [first, last])
-                times[0] = min(times[0], first)
-                times[1] = max(times[1], last)
+        streams, devices, numbers = Once(self._name), Once(self._device), Once[int, str](str)
+        caches = Once[str, str](lambda text: self._label(text or "UNKNOWN"))
+        pops = Once[str, str](lambda text: self._label(text or "unknown"))
+        countries = Once[str, str](lambda text: self._label(text or "XX"))
+        parts = Once[int, TickTally](lambda tick: self._ticks.setdefault(tick, _Part({}, TickTally())).tally)
+        events = size = 0
+        for tick, stream, cdn, cache, pop, status, requests, sent, wait, waits in groups:
+            events += requests
+            size += sent
+            group = (streams[stream], numbers[cdn], caches[cache], pops[pop], numbers[status])
+            sums = [requests, sent, wait, waits]
+            if parts[tick].groups.setdefault(group, sums) is not sums:  # of other texts that are the same labels
+                add_sums(parts[tick].groups, group, sums)
+        for tick, stream, ip, agent, country, first, last in viewers:
+            times = [first, last]
+            known = parts[tick].viewers.setdefault((streams[stream], ip, devices[agent], countries[country]), times)
+            if known is not times:
+                known[:] = min(known[0], first), max(known[1], last)
+        tally.events += events
+        tally.bytes += size
+
+    def _name(self, stream: str) -> str:
+        """The stream's name, one string object for all lines of a path."""
+        known = self._streams.get(f"/{stream}/")
+        if known is None:
+            known = stream
+            _remember(self._streams, f"/{stream}/", stream)
+        return known
 
     def _close(self, tally: Tally) -> None:
         """Sum up what the ticks hold."""
@@ -401,9 +418,9 @@ class Decoder:
                 add_sums(part.tally.groups, group, sums)
                 tally.events += sums[0]
                 tally.bytes += sums[1]
-        times = [seen for part in tally.ticks.values() for seen in part.viewers.values()]
-        tally.oldest_ms = min((first for first, _ in times), default=0)
-        tally.newest_ms = max((last for _, last in times), default=0)
+        if tally.ticks:
+            tally.oldest_ms = min(first for first, _ in tally.ticks[min(tally.ticks)].viewers.values())
+            tally.newest_ms = max(last for _, last in tally.ticks[max(tally.ticks)].viewers.values())
         self._ticks, self._seconds = {}, {}
 
 

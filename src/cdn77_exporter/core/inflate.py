@@ -13,6 +13,7 @@ PIECE_BYTES = 128 * 1024
 # What is given to the inflater at a time, for it copies what it has not used yet.
 _INPUT_BYTES = 24 * 1024
 _MARK = b"\x1f\x8b"
+_KNOWN_FLAGS = b"\x1f"
 _GZIP = 31  # window bits that ask for a gzip header and trailer
 
 
@@ -72,6 +73,8 @@ def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[b
 def _with_header(data: bytes, parts: Iterator[bytes]) -> bytes:
     """A member's begin, with its whole header: of several parts isal gets names, comments and checksums wrong."""
     data = _at_least(4, data, parts)
+    if data[3:4] > _KNOWN_FLAGS:  # which isal does not look at
+        raise Unreadable("corrupt", "its header has flags that mean nothing")
     return _at_least(_INPUT_BYTES, data, parts) if data[3:4] > b"\0" else data
 
 

@@ -5,17 +5,23 @@ What it takes of a file, and why the result is the same, is said in `_scan.c`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-__all__ = ["COMPILED", "Scanner", "begin_scan"]
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 try:
-    from cdn77_exporter.core._scan import Scanner
+    from cdn77_exporter.core import _scan
 except ImportError:  # built without a compiler
     COMPILED = False
 else:
     COMPILED = True
 
+if TYPE_CHECKING:
+    from cdn77_exporter.core._scan import Scanner
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+# Python's hash of a text is keyed with a secret of the process.
+_SECRETS = (hash("one half"), hash("the other half"))
 _LONGEST = 2**62  # beyond all times and lengths, and within the scan's numbers
 
 
@@ -28,13 +34,26 @@ def begin_scan(
     """
     if not COMPILED:
         return None
-    scanner = Scanner(
+    scanner = _scan.Scanner(
         tick_seconds=tick_seconds,
         line_bytes=min(line_bytes, _LONGEST),
         oldest_ms=max(oldest_ms, 0),
         latest_ms=max(min(latest_ms, _LONGEST), 0),
         admitted_only=streams is not None,
+        secrets=_SECRETS,
     )
     for stream in streams or ():
         scanner.admit(stream)
     return scanner
+
+
+class Once(dict[_K, _V]):
+    """What a function gives for a key, asked once for each."""
+
+    def __init__(self, ask: Callable[[_K], _V]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, key: _K) -> _V:
+        value = self[key] = self._ask(key)
+        return value
