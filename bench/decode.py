@@ -12,12 +12,22 @@ from typing import Any
 
 from bench.data import LATEST_MS, NOW, write_files
 from bench.measuring import Row, Used, child, in_turn, python, ratios, summary
+from cdn77_exporter.core.scan import COMPILED
 
 FILES, LINES, ROUNDS = 20, 16_000, 7
 OTHERS = ("plain", "duckdb", "polars", "chdb")
 #: What the numbers must come to, by the other way: `inspect`'s CPU time over its.
 BARS = {"plain": 0.30, "duckdb": 0.80, "polars": 0.70}
 MEMORY_BAR = 40 * 2**20
+
+# `inspect` as it is where the package was built without a compiler.
+_PURE = """
+import sys
+from cdn77_exporter.core import scan
+scan.COMPILED = False
+from cdn77_exporter.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
@@ -27,7 +37,11 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     left_out = [f"{way}: not installed" for way in OTHERS if way != "plain" and find_spec(way) is None]
     ways = [way for way in OTHERS if way == "plain" or find_spec(way) is not None]
     same = compare(paths, ways)
-    contenders: dict[str, Callable[[], Row]] = {"inspect": partial(_inspect, paths)}
+    contenders: dict[str, Callable[[], Row]] = {"inspect": partial(_measured, _inspect_command(paths))}
+    if COMPILED:
+        contenders["pure"] = partial(_measured, python("-c", _PURE, *_inspect_words(paths)))
+    else:
+        left_out.append("the compiled scan: not built")
     for way in ways:
         contenders[way] = partial(_measured, python("-m", "bench.engines", way, *paths))
     contenders["idle"] = partial(_measured, python("-c", "pass"))
@@ -38,7 +52,9 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
         "rounds": rounds,
         "same_numbers": same,
         "ways": {name: summary(of) for name, of in rows.items()},
-        "cpu_ratios": {way: ratios(rows["inspect"], rows[way], "cpu_seconds") for way in ways},
+        "cpu_ratios": {
+            way: ratios(rows["inspect"], rows[way], "cpu_seconds") for way in rows if way not in ("inspect", "idle")
+        },
         "bars": BARS,
         "peak_above_idle_bytes": _peak(rows["inspect"]) - _peak(rows["idle"]),
         "memory_bar": MEMORY_BAR,
@@ -59,17 +75,19 @@ def _measured(command: list[str]) -> Row:
     return _row(child(command))
 
 
-def _inspect(paths: list[str]) -> Row:
-    return _row(child(_inspect_command(paths)))
-
-
 def _inspect_command(paths: list[str]) -> list[str]:
-    return python("-m", "cdn77_exporter", "inspect", "--json", "--now", NOW, *paths)
+    return python("-m", "cdn77_exporter", *_inspect_words(paths))
+
+
+def _inspect_words(paths: list[str]) -> list[str]:
+    return ["inspect", "--json", "--now", NOW, *paths]
 
 
 def compare(paths: list[str], ways: list[str]) -> list[str]:
     """The ways that come to the very same numbers as the exporter's decoder; a difference ends the benchmark."""
-    digests = {way: child(python("-m", "bench.engines", way, "--digest", *paths)).out for way in ("core", *ways)}
+    digests = {
+        way: child(python("-m", "bench.engines", way, "--digest", *paths)).out for way in ("core", "pure", *ways)
+    }
     wrong = [way for way, digest in digests.items() if digest != digests["core"]]
     if wrong:
         raise SystemExit(f"other numbers than the exporter's come from {', '.join(wrong)}")
@@ -85,35 +103,44 @@ def compare(paths: list[str], ways: list[str]) -> list[str]:
 
 
 def split(rounds: int, paths: list[str]) -> Row:
-    """Milliseconds of CPU a file for inflating alone, with decoding the lines, and for all of it."""
+    """Milliseconds of CPU a file for inflating alone, with scanning or decoding the lines, and for all of it."""
     import msgspec  # noqa: PLC0415 - this process must stay small when it starts others
 
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.core.inflate import inflate  # noqa: PLC0415
     from cdn77_exporter.core.lines import Line  # noqa: PLC0415
+    from cdn77_exporter.core.scan import begin_scan  # noqa: PLC0415
 
     bodies = [Path(path).read_bytes() for path in paths]
     lines = msgspec.json.Decoder(Line)
-    decoder = Decoder()
+    decoder, pure = Decoder(), Decoder(accelerate=False)
 
     def inflating(body: bytes) -> None:
         for _ in inflate(body, 2**31):
             pass
 
-    def typing(body: bytes) -> None:
+    def by_lines(body: bytes, take: Callable[[bytes, int], object]) -> None:
         carry = b""
         for piece in inflate(body, 2**31):
             begin = piece.find(b"\n") + 1
             end = piece.rfind(b"\n") + 1
             if carry and begin:
-                lines.decode_lines(carry + piece[:begin])
+                take(carry + piece[:begin], 0)
             elif not carry:
                 begin = 0
-            lines.decode_lines(memoryview(piece)[begin:end])
+            take(piece[:end], begin)
             carry = piece[end:]
 
-    def all_of_it(body: bytes) -> None:
-        decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=0)
+    def typing(body: bytes) -> None:
+        by_lines(body, lambda piece, begin: lines.decode_lines(memoryview(piece)[begin:]))
+
+    def scanning(body: bytes) -> None:
+        scanner = begin_scan(tick_seconds=15, line_bytes=2**20, oldest_ms=0, latest_ms=LATEST_MS, streams=None)
+        assert scanner is not None  # noqa: S101
+        by_lines(body, scanner.take)
+
+    def whole(body: bytes, how: Decoder) -> None:
+        how.decode(body, latest_ms=LATEST_MS, oldest_ms=0)
 
     def timed(call: Callable[[bytes], None]) -> Row:
         began = time.process_time()
@@ -121,7 +148,13 @@ def split(rounds: int, paths: list[str]) -> Row:
             call(body)
         return {"ms": (time.process_time() - began) / len(bodies) * 1000}
 
-    steps = {"inflate": inflating, "inflate_and_decode": typing, "whole": all_of_it}
+    steps: dict[str, Callable[[bytes], None]] = {
+        "inflate": inflating,
+        "inflate_and_decode": typing,
+        "whole_pure": partial(whole, how=pure),
+    }
+    if COMPILED:
+        steps |= {"inflate_and_scan": scanning, "whole": partial(whole, how=decoder)}
     rows = in_turn({name: partial(timed, call) for name, call in steps.items()}, rounds + 1)
     return {name: summary(of[1:])["ms"] for name, of in rows.items()}  # the first round warms the tables
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 #: tick, stream, CDN, cache status, POP, response status, requests, bytes, sum and number of times to first byte
@@ -21,13 +22,13 @@ Found = tuple[Iterable[Group], dict[str, int]]
 _PATTERN = "/([a-f0-9]{32})/"
 
 
-def core(paths: list[str]) -> Found:
+def core(paths: list[str], accelerate: bool = True) -> Found:
     """The exporter's own decoder, as the service uses it."""
     from bench.data import LATEST_MS  # noqa: PLC0415 - each way imports its own
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.core.tally import Tally  # noqa: PLC0415
 
-    decoder, whole = Decoder(), Tally()
+    decoder, whole = Decoder(accelerate=accelerate), Tally()
     for path in paths:
         with open(path, "rb") as file:  # noqa: PTH123
             whole.merge(decoder.decode(file.read(), latest_ms=LATEST_MS, oldest_ms=0))
@@ -184,8 +185,13 @@ def chdb(paths: list[str]) -> Found:
 
 
 WAYS: dict[str, Callable[[list[str]], Found]] = {
-    "core": core, "plain": plain, "duckdb": duckdb, "polars": polars, "chdb": chdb
-}  # fmt: skip
+    "core": core,
+    "pure": partial(core, accelerate=False),
+    "plain": plain,
+    "duckdb": duckdb,
+    "polars": polars,
+    "chdb": chdb,
+}
 
 
 def digest(groups: Iterable[Group], viewers: dict[str, int]) -> str:

@@ -25,7 +25,9 @@ def test_every_part_runs_and_all_ways_agree(tmp_path: Path, monkeypatch: pytest.
     assert all(result["smoke"] for result in results.values())
     decode = results["decode"]
     lacking = {words.partition(":")[0] for words in decode["left_out"]}
-    assert {"inspect", "core", "plain", "duckdb", "polars", "chdb"} - lacking == set(decode["found"]["same_numbers"])
+    assert {"inspect", "core", "pure", "plain", "duckdb", "polars", "chdb"} - lacking == set(
+        decode["found"]["same_numbers"]
+    )
     assert all(f"left out: {words}" in done.stdout for result in results.values() for words in result["left_out"])
     pytest.importorskip("matplotlib", reason="the plots need the extra `bench`")
     from bench import report

@@ -22,7 +22,7 @@
 
 #define MOST_COUNT ((uint64_t)1 << 53) /* lines.MAX_COUNT */
 #define MOST_SUM ((uint64_t)1 << 62)
-#define MOST_ENTRIES ((uint32_t)1 << 17)    /* of each table */
+#define MOST_ENTRIES ((uint32_t)1 << 16)    /* of each table; to give them out holds Python's lock for 30 ms */
 #define MOST_TEXT 512                       /* bytes of one that is remembered */
 #define MOST_ARENA ((uint32_t)8 << 20)      /* bytes of all of them */
 #define MOST_MEMBERS 64                     /* of a line */
