@@ -16,6 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import hatch_build
 from cdn77_exporter import __version__
 from tests.deploy.tools import DEPLOY, ROOT, run
 from tests.support.files import traffic_file
@@ -111,6 +112,24 @@ def test_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", again, source)
     assert the_wheel(again).name == the_wheel(built).name
     assert the_wheel(again).read_bytes() == the_wheel(built).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        (hatch_build.PURE, "1", "is 1"),
+        ("CC", "no-such-compiler -pipe", "the compiler no-such-compiler cannot be run"),
+        ("CC", "false", "failed with 1"),
+    ],
+)
+def test_a_build_without_the_scan_says_why(
+    variable: str, value: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be compiled is left out with its reason, and what was compiled of an earlier source is removed."""
+    monkeypatch.setenv(variable, value)
+    (tmp_path / hatch_build.BUILT).write_bytes(b"an earlier one")
+    assert why in hatch_build.compile_scan(ROOT / hatch_build.FOLDER, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_constraints_hold_names_and_versions_only() -> None:

@@ -17,7 +17,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, inline
 _PROGRAM = "cdn77_exporter"
 _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspection_json.py"
 _COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
-_TASKS = {"DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}
+_TASKS = {"CDN77_EXPORTER_PURE", "DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}
 #: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
 #: Names in small letters of Prometheus, and reasons of `inspect` that the service does not know.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
-UNHURRIED = settings(deadline=None)
+UNHURRIED = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -119,6 +120,14 @@ def test_a_line_left_is_found_where_it_stands() -> None:
     assert found == [
         (2, begins[0], begins[0] + 4), (1, begins[1], begins[1] + 2), (3, len(content), len(content)),
     ]  # fmt: skip
+
+
+def test_limits_beyond_all_numbers_are_none() -> None:
+    """Limits that no machine number holds are no error, and mean what they say."""
+    body = gzip_bytes(json_line(event()))
+    for latest, oldest, events in ((10**30, -(10**30), 1), (10**30, 10**30, 0)):
+        decoder = Decoder(limits=Limits(line_bytes=10**30))
+        assert decoder.decode(body, latest_ms=latest, oldest_ms=oldest).events == events
 
 
 # What is plain

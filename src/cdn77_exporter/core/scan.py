@@ -37,7 +37,7 @@ def begin_scan(
     scanner = _scan.Scanner(
         tick_seconds=tick_seconds,
         line_bytes=min(line_bytes, _LONGEST),
-        oldest_ms=max(oldest_ms, 0),
+        oldest_ms=max(min(oldest_ms, _LONGEST), 0),
         latest_ms=max(min(latest_ms, _LONGEST), 0),
         admitted_only=streams is not None,
         secrets=_SECRETS,
