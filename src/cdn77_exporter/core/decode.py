@@ -378,7 +378,8 @@ class Decoder:
     def _add_scanned(self, scanner: Scanner, tally: Tally) -> None:
         """Count what the scan has taken: its texts are as they stand in the lines, its streams and addresses right."""
         groups, viewers = scanner.close()
-        streams, devices, numbers = Once(self._name), Once(self._device), Once[int, str](str)
+        streams, numbers = Once(self._name), Once[int, str](str)
+        devices = Once[str, str](lambda agent: self._devices.get(agent) or self._device(agent))
         caches = Once[str, str](lambda text: self._label(text or "UNKNOWN"))
         pops = Once[str, str](lambda text: self._label(text or "unknown"))
         countries = Once[str, str](lambda text: self._label(text or "XX"))
