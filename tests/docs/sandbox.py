@@ -175,8 +175,10 @@ def sandbox(folder: Path, made: World, *, configured: bool) -> Sandbox:
     for name in ("compose.yaml", "constraints.txt", "deploy", "pyproject.toml", ".env.example"):
         (project / name).symlink_to(ROOT / name)
     (project / ".env").write_text((ROOT / ".env.example").read_text("utf-8"), "utf-8")
-    for name in ("s3_access_key", "s3_secret_key"):  # as the page on Kubernetes asks for
-        (project / name).write_text("a key", "utf-8")
+    (project / "secrets").mkdir()
+    for name in ("s3_access_key", "s3_secret_key"):
+        (project / name).write_text("a key", "utf-8")  # where the page on Kubernetes has them
+        (project / "secrets" / name).write_text("a key", "utf-8")
     hour = f"{made.hour:%Y%m%d/%H}"
     for name in (f"{made.hour:%Y%m%d}", "kept", "old"):
         target = project / name / (hour.partition("/")[2] if name.isdigit() else hour)

@@ -240,6 +240,19 @@ def aws(words: Sequence[str]) -> int:
     return 0
 
 
+def dask(words: Sequence[str]) -> int:
+    """`dask scheduler` and `dask worker` know these options; tests/e2e/test_decoding_elsewhere.py starts both."""
+    code, output = told(real("dask"), words[0], "--help")
+    need(code == 0, output)
+    known = set(re.findall(r"--[a-z-]+", output))
+    need({word for word in words if word.startswith("--")} <= known, f"{known} are known")
+    if words[0] == "worker":
+        from cdn77_exporter.cluster_job import worker_settings
+
+        worker_settings(os.environ)  # raises ConfigError when these variables are not enough for a worker
+    return 0
+
+
 def pip(words: Sequence[str]) -> int:
     """`pip install -c constraints.txt .`: what it names is there; tests/deploy/test_release.py runs what it gives."""
     need(len(words) == 4 and words[:2] == ["install", "-c"], "only `install -c FILE PROJECT` is known")
@@ -310,6 +323,7 @@ STAND_INS: dict[str, Callable[[Sequence[str]], int]] = {
     "aws": aws,
     "cdn77-exporter": program,
     "curl": curl,
+    "dask": dask,
     "docker": docker,
     "helm": helm,
     "journalctl": journalctl,

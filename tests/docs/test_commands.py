@@ -20,6 +20,7 @@ PROGRAMS = {
     "aws": "stand-in: reads the same from the sandbox's S3 server; the real one is no dependency",
     "cdn77-exporter": "run as it is, against an S3 server, Prometheus and a running exporter",
     "curl": "stand-in: asks the running exporter; the real one is no dependency",
+    "dask": "its options are known and the worker's variables are enough; a cluster has tests of its own",
     "docker": "Compose itself reads file, profiles and options, and stops where it needs Docker; services are there",
     "helm": "stand-in: Helm's library checks and renders the chart with these values; a cluster would be needed",
     "journalctl": "run as it is, on an empty journal",
@@ -32,7 +33,7 @@ PROGRAMS = {
     "systemctl": "enables the unit in a root of its own; nothing else can be asked where systemd does not run",
 }
 #: Pages that show how to set the variables; on the others they are set.
-_SETS_VARIABLES = ("README.md",)
+_SETS_VARIABLES = ("README.md", "docs/scaling.md")
 _INLINE = re.compile(rf"(?:{'|'.join(map(re.escape, [*STAND_INS, 'promtool']))}) \S")
 SHELL = [block for block in blocks() if block.language == "sh"]
 
