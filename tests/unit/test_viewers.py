@@ -244,7 +244,7 @@ def test_colliding_places_are_told_apart() -> None:
     window = ViewerWindow(Profiles(), window_seconds=60, tick_seconds=15)
     home = viewers_module._Table()._home
     keys = np.arange(1, 400_001, 2, dtype=np.uint64)
-    crowded = keys[home(keys) == 1023][:40]  # the last place, so that probing goes on at the first
+    crowded = keys[home(viewers_module._mix(keys)) == 1023][:40]  # the last place, so that probing goes on at the first
     assert len(crowded) == 40
     rows = np.zeros(40, SEEN)
     rows["key"] = crowded

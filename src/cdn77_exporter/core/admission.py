@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 
 #: The stream name under which everything is counted that is over a bound.
 OTHER = "other"
@@ -27,14 +28,21 @@ class Admission:
 
     def admit(self, seen: Iterable[tuple[str, str]]) -> None:
         """Admit what may be admitted of streams seen with a response status; the order does not matter."""
-        waiting: dict[str, bool] = {}
+        succeeded: set[str] = set()
+        others: set[str] = set()
         for stream, status in seen:
             if stream not in self._admitted:
-                waiting[stream] = waiting.get(stream, False) or (status[:1] in "23" and len(status) == 3)
+                good = status[:1] in "23" and len(status) == 3
+                (succeeded if good else others).add(stream)
         # The successful ones first, so that a flood of invented names in the same file cannot take their place.
-        for stream, succeeded in sorted(waiting.items(), key=lambda item: (not item[1], item[0])):
-            share = 1.0 if succeeded else 0.5
-            if len(self) < self._max_streams * share and self._series() < self._max_series * share:
+        self._admit(succeeded, 1.0)
+        self._admit(others - succeeded, 0.5)
+
+    def _admit(self, streams: set[str], share: float) -> None:
+        """Admit in the order of names, up to this share of the bounds."""
+        room = int(self._max_streams * share + 0.5) - len(self)
+        if room > 0 and self._series() < self._max_series * share:
+            for stream in nsmallest(room, streams):
                 self._admitted[stream] = stream
 
     def name(self, stream: str) -> str:

@@ -26,6 +26,7 @@ FACET = 1 << 31
 
 _EMPTY, _GONE = np.uint64(0), np.uint64(2)  # no viewer's key: those are odd
 _FILL, _GROWTH = 0.75, 1.5
+_STEP = 1 << 14  # viewers
 _Keys = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
 
@@ -108,38 +109,42 @@ class _Table:
     def capacity(self) -> int:
         return len(self.key)
 
-    def _home(self, keys: _Keys) -> _Places:
-        scaled: _Keys = (_mix(keys) >> np.uint64(32)) * np.uint64(self.capacity) >> np.uint64(32)
+    def _home(self, mixed: _Keys) -> _Places:
+        """Where mixed keys belong; the places are in the order of the mixed keys."""
+        scaled: _Keys = (mixed >> np.uint64(32)) * np.uint64(self.capacity) >> np.uint64(32)
         return scaled.astype(np.int64)
 
     def present(self) -> _Places:
         """The places that hold a viewer."""
         return np.flatnonzero((self.key != _EMPTY) & (self.key != _GONE))
 
-    def find(self, keys: _Keys) -> _Places:
-        """The place of each key, or -1."""
-        places = self._home(keys)
-        found = np.full(len(keys), -1, np.int64)
+    def find(self, keys: _Keys, mixed: _Keys) -> tuple[_Places, npt.NDArray[np.bool_]]:
+        """The place of each key, or of the first free one where it would be; and whether it is there.
+
+        Keys in the order of `mixed` (their `_mix`) are found several times as fast: memory is walked through.
+        """
+        places = self._home(mixed)
+        found = np.zeros(len(keys), np.bool_)
         open_ = np.arange(len(keys))
         while len(open_):
-            at = places[open_]
-            there = self.key[at]
+            there = self.key[places[open_]]
             hit = there == keys[open_]
-            found[open_[hit]] = at[hit]
+            found[open_[hit]] = True
             open_ = open_[~hit & (there != _EMPTY)]
             places[open_] = (places[open_] + 1) % self.capacity
-        return found
+        return places, found
 
-    def insert(self, keys: _Keys, profiles: npt.NDArray[np.uint32], seen: npt.NDArray[np.int64]) -> _Places:
-        """Put in keys that are distinct and absent; there must be room. Their places."""
-        places = self._home(keys)
+    def insert(
+        self, keys: _Keys, places: _Places, profiles: npt.NDArray[np.uint32], seen: npt.NDArray[np.int64]
+    ) -> _Places:
+        """Put in keys that are distinct and absent, beginning at the places that `find` gave for them; there must be
+        room. Their places."""
         open_ = np.arange(len(keys))
         while len(open_):
             at = places[open_]
             free = self.key[at] == _EMPTY
             self.key[at[free]] = keys[open_[free]]  # of two that want one place, the later stays
-            lost = self.key[places[open_]] != keys[open_]
-            open_ = open_[lost]
+            open_ = open_[self.key[at] != keys[open_]]
             places[open_] = (places[open_] + 1) % self.capacity
         self.profile[places] = profiles
         self.seen[places] = seen
@@ -187,26 +192,35 @@ class ViewerWindow:
         return ((seen + self._window_ms) // self._tick_ms + 1) * self._tick_ms
 
     def _see(self, rows: npt.NDArray[np.void], movement: Movement) -> None:
-        order = np.argsort(rows["key"])
-        sorted_keys = rows["key"][order]
-        starts = np.flatnonzero(np.append(True, sorted_keys[1:] != sorted_keys[:-1]))
-        keys = sorted_keys[starts]
-        profiles = rows["profile"][order]
-        profile: npt.NDArray[np.uint32] = profiles[starts]
-        first = np.minimum.reduceat(rows["first"][order], starts)
-        last = np.maximum.reduceat(rows["last"][order], starts)
-        self._make_room(len(keys))
-        places = self._table.find(keys)
-        known = places >= 0
+        """Viewers in the order of their places in the table, some at a time: small arrays stay near the processor."""
+        mixed = _mix(rows["key"])
+        order = np.argsort(mixed)
+        mixed = mixed[order]
+        starts = np.flatnonzero(np.append(True, mixed[1:] != mixed[:-1]))
+        self._make_room(len(starts))
+        ends = np.append(starts[_STEP::_STEP], len(rows)).tolist()
+        for number, end in enumerate(ends):
+            part = starts[number * _STEP : (number + 1) * _STEP]
+            begin = int(part[0])
+            self._see_some(rows[order[begin:end]], mixed[part], part - begin, movement)
+
+    def _see_some(self, rows: npt.NDArray[np.void], mixed: _Keys, starts: _Places, movement: Movement) -> None:
+        """Rows by viewer, each of which begins at one of `starts`; `mixed` are their mixed keys."""
+        keys, profile = rows["key"][starts], rows["profile"][starts]
+        first = np.minimum.reduceat(rows["first"], starts)
+        last = np.maximum.reduceat(rows["last"], starts)
+        places, known = self._table.find(keys, mixed)
+        profiles = rows["profile"]
         same = np.minimum.reduceat(profiles, starts) == np.maximum.reduceat(profiles, starts)
         same[known] &= self._table.profile[places[known]] == profile[known]
         ends = np.append(starts[1:], len(rows))
         for at in np.flatnonzero(~same).tolist():
-            group = rows[np.sort(order[starts[at] : ends[at]])]
-            self._see_many_sided(int(keys[at]), int(places[at]), group, movement)
+            group = rows[starts[at] : ends[at]]
+            in_time = group[np.lexsort((group["profile"], group["first"]))]
+            self._see_many_sided(int(keys[at]), int(places[at]), bool(known[at]), in_time, movement)
         old, new = known & same, ~known & same
         self._see_again(places[old], profile[old], first[old], last[old], movement)
-        self._see_new(keys[new], profile[new], last[new], movement)
+        self._see_new(keys[new], places[new], profile[new], last[new], movement)
 
     def _see_again(
         self,
@@ -224,28 +238,35 @@ class ViewerWindow:
         self._touch(places)
 
     def _see_new(
-        self, keys: _Keys, profile: npt.NDArray[np.uint32], last: npt.NDArray[np.int64], movement: Movement
+        self,
+        keys: _Keys,
+        places: _Places,
+        profile: npt.NDArray[np.uint32],
+        last: npt.NDArray[np.int64],
+        movement: Movement,
     ) -> None:
-        places = self._table.insert(keys, profile, last)
+        places = self._table.insert(keys, places, profile, last)
         self._enter(places)
         self._touch(places)
         for number, count in _count(profile):
             movement.appear(number, count)
             movement.change(number, count)
 
-    def _see_many_sided(self, key: int, place: int, group: npt.NDArray[np.void], movement: Movement) -> None:
+    def _see_many_sided(
+        self, key: int, place: int, known: bool, group: npt.NDArray[np.void], movement: Movement
+    ) -> None:
         """A viewer that shows several devices or countries: the viewer itself, then each facet."""
         table = self._table
         first, last = int(group["first"].min()), int(group["last"].max())
         sides = [self._profiles.all[number] for number in group["profile"].tolist()]
         whole = self._profiles.number(Profile(sides[0].stream, None, None, sides[0].place))
-        if place < 0:
-            at = table.insert(np.array([key], np.uint64), np.array([whole], np.uint32), np.array([last], np.int64))
+        at = np.array([place])
+        if not known:
+            at = table.insert(np.array([key], np.uint64), at, np.array([whole], np.uint32), np.array([last], np.int64))
             self._enter(at)
             movement.appear(whole)
             movement.change(whole, 1)
         else:
-            at = np.array([place])
             seen = int(table.seen[place])
             before = int(table.profile[place])
             shown = self._profiles.all[before]
@@ -344,7 +365,8 @@ class ViewerWindow:
         step = 1 << 20  # the passing arrays of an insertion stay small
         for begin in range(0, len(key), step):
             part = slice(begin, begin + step)
-            self._enter(table.insert(key[part], profile[part], seen[part]))
+            places, _ = table.find(key[part], _mix(key[part]))
+            self._enter(table.insert(key[part], places, profile[part], seen[part]))
 
     # State
 
@@ -390,12 +412,10 @@ class ViewerWindow:
         keys = rows["key"].copy()
         # The first run is the largest by far; the others then find room.
         self._make_room(len(keys) if self._table.used else len(keys) * 4 // 3)
-        places = self._table.find(keys)
-        new = places < 0
-        self._table.insert(keys[new], rows["profile"][new], rows["seen"][new])
-        old = places[~new]
-        self._table.profile[old] = rows["profile"][~new]
-        self._table.seen[old] = rows["seen"][~new]
+        places, known = self._table.find(keys, mixed[starts])
+        self._table.insert(keys[~known], places[~known], rows["profile"][~known], rows["seen"][~known])
+        self._table.profile[places[known]] = rows["profile"][known]
+        self._table.seen[places[known]] = rows["seen"][known]
 
     def present(self) -> Iterator[tuple[int, int]]:
         """Profiles (facets among them) and how many viewers in the window have them."""
@@ -428,5 +448,14 @@ def _latest(keys: _Keys) -> npt.NDArray[np.bool_]:
 
 
 def _count(profiles: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
-    numbers, counts = np.unique(profiles, return_counts=True)
+    """Each profile's number that is there, with how often."""
+    if not len(profiles):
+        return []
+    most = int(profiles.max())
+    if most < 4 * len(profiles):  # without sorting, as long as that does not count far more numbers than there are
+        counts = np.bincount(profiles)
+        numbers = np.flatnonzero(counts)
+        counts = counts[numbers]
+    else:
+        numbers, counts = np.unique(profiles, return_counts=True)
     return list(zip(numbers.tolist(), counts.tolist(), strict=True))
