@@ -51,16 +51,32 @@ def cells(*headings: str) -> Iterator[Block]:
     """The code in the table columns with one of these headings."""
     columns: list[int] = []
     for page, number, line in lines():
-        if not line.lstrip().startswith("|"):
+        row = _row(line)
+        if not row:
             columns = []
-            continue
-        row = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
-        if not columns:
+        elif not columns:
             columns = [place for place, name in enumerate(row) if name in headings] or [-1]
         elif columns != [-1]:
             for place in columns:
                 for found in _CODE.finditer(row[place]):
                     yield Block(_name(page), number, "", found[1])
+
+
+def rows(*headings: str) -> Iterator[tuple[str, list[str]]]:
+    """Page and cells of every row of the tables with exactly these headings."""
+    table: list[list[str]] = []
+    for page, _, line in lines():
+        row = _row(line)
+        table = [*table, row] if row else []
+        if len(table) > 2 and table[0] == list(headings):  # the second one is the rule
+            yield _name(page), row
+
+
+def _row(line: str) -> list[str]:
+    """The cells of a table's line, or nothing."""
+    if not line.lstrip().startswith("|"):
+        return []
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 
 def inline() -> Iterator[Block]:

@@ -6,13 +6,14 @@ import re
 
 import yaml
 
+from cdn77_exporter import __version__
 from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.events import EVENTS
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import VARIABLES
 from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY
-from tests.docs.pages import PAGES, ROOT, blocks, inline
+from tests.docs.pages import PAGES, ROOT, blocks, inline, rows
 
 _PROGRAM = "cdn77_exporter"
 _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspection_json.py"
@@ -93,3 +94,27 @@ def test_readmes_links_lead_somewhere() -> None:
                 page = (ROOT / path).read_text("utf-8").lower()
                 headings = re.findall(r"(?m)^#+ (.*)$", page)
                 assert anchor in {re.sub(r"[^\w\s-]", "", heading).strip().replace(" ", "-") for heading in headings}
+
+
+def test_readmes_defaults_are_those_of_the_code() -> None:
+    """Each variable in the README's table has the default that the code has, or is required as it says."""
+    variables = {variable.name: variable for variable in VARIABLES}
+    found = [row for page, row in rows("variable", "default", "meaning") if page == "README.md"]
+    assert len(found) > 10
+    for names, default, _ in found:
+        for name in re.findall(r"`(\w+)`", names):
+            known = "required" if variables[name].required else variables[name].default or "none"
+            assert default.strip("`") == known, name
+
+
+def test_readmes_metrics_are_those_of_the_code() -> None:
+    """The README's table has every metric with its kind and its labels, in the code's order."""
+    found = [row for page, row in rows("metric", "kind", "labels") if page == "README.md"]
+    told = [(name.strip("`"), kind, re.sub(r" \(.*", "", labels).split(", ")) for name, kind, labels in found]
+    assert told == [(metric.name, str(metric.kind), list(metric.labels)) for metric in CATALOGUE]
+
+
+def test_changelog_begins_with_this_version() -> None:
+    """The newest entry is that of the package's version, with its date."""
+    newest = re.findall(r"(?m)^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"))[0]
+    assert re.fullmatch(re.escape(__version__) + r" \(20\d\d-\d\d-\d\d\)", newest)
