@@ -7,13 +7,14 @@ import re
 import yaml
 
 from cdn77_exporter import __version__
+from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.events import EVENTS
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import VARIABLES
 from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY
-from tests.docs.pages import PAGES, ROOT, blocks, inline, rows
+from tests.docs.pages import PAGES, ROOT, blocks, cells, inline, rows
 
 _PROGRAM = "cdn77_exporter"
 _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspection_json.py"
@@ -118,3 +119,23 @@ def test_changelog_begins_with_this_version() -> None:
     """The newest entry is that of the package's version, with its date."""
     newest = re.findall(r"(?m)^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"))[0]
     assert re.fullmatch(re.escape(__version__) + r" \(20\d\d-\d\d-\d\d\)", newest)
+
+
+def test_every_value_of_the_chart_that_is_named_exists() -> None:
+    """What the page on Kubernetes sets or names is in the chart's values."""
+    values = yaml.safe_load((DEPLOY / "helm" / "cdn77-exporter" / "values.yaml").read_text("utf-8"))
+    named = [block.text.partition("=")[0] for block in cells("value") if block.page == "docs/deployment.md"]
+    assert len(named) > 5
+    for name in named:
+        place = values
+        for part in name.split("."):
+            assert part in place, name
+            place = place[part]
+
+
+def test_every_command_has_its_line() -> None:
+    """The page of commands lists all, and the README names them."""
+    found = [row[0] for page, row in rows("command", "question that it answers") if page == "docs/commands.md"]
+    assert {re.sub(r"[^a-z]", "", re.sub(r"\(.*\)", "", cell)) for cell in found} == set(COMMANDS)
+    readme = PAGES[0].read_text("utf-8")
+    assert [name for name in COMMANDS if f"`{name}`" not in readme] == ["healthcheck"]

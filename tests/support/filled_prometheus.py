@@ -39,6 +39,8 @@ def series() -> Iterator[tuple[dict[str, str], bool]]:
             if own.kind == "histogram":
                 for bound in (*(f"{bound:g}" for bound in own.buckets), "+Inf"):
                     yield {"__name__": f"{PREFIX}{own.name}_bucket", "le": bound, **_TARGET}, True
+                for part in ("sum", "count"):
+                    yield {"__name__": f"{PREFIX}{own.name}_{part}", **_TARGET}, True
             else:
                 yield {"__name__": PREFIX + own.name, **labels, **_TARGET}, own.kind == "counter"
     yield {"__name__": f"{PREFIX}build_info", "version": "1", **_TARGET}, False
