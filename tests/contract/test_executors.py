@@ -52,7 +52,7 @@ def logs_of(count: int, lines: int = 300) -> list[RawLog]:
 
 def truth(logs: list[RawLog]) -> Bundle:
     """What the files count, decoded here one after the other."""
-    return decode_together(Decoder(), [log.body for log in logs], [LATEST_MS] * len(logs), 0)
+    return decode_together(Decoder(examples=True), [log.body for log in logs], [LATEST_MS] * len(logs), 0)
 
 
 def plain(bundle: Bundle) -> tuple[list[object], dict[int, object]]:
