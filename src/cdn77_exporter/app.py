@@ -18,7 +18,6 @@ import uvloop
 
 from cdn77_exporter import __version__
 from cdn77_exporter.allocator import give_memory_back
-from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
@@ -285,7 +284,7 @@ class _Service:
         rules = DecoderRules(
             settings.tick_seconds,
             settings.stream_pattern,
-            Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+            settings.limits,
             settings.stream_allowlist,
         )
         places, report = settings.download_concurrency, self.telemetry

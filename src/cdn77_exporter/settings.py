@@ -12,13 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.events import Level
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
 from cdn77_exporter.secret import Headers, Secret, parse_headers, read_secret, secret_text
+
+if TYPE_CHECKING:
+    from cdn77_exporter.core.decode import Limits
 
 DEFAULT_STREAM_PATTERN = "/([a-f0-9]{32})/"
 DEFAULT_HTTP_ADDR = "127.0.0.1:9177"
@@ -442,6 +445,12 @@ _LIMITS = (
     Variable("MAX_FILE_BYTES", _size(1, 64 * _GIB), "256MiB", "The largest a file may be when it is inflated."),
     Variable("MAX_LINE_BYTES", _size(256, 64 * _MIB), "1MiB", "The longest line."),
     Variable("MAX_BAD_LINES", _whole(0, 1_000_000_000), "100000", "Bad lines after which a file is given up."),
+    Variable(
+        "MAX_FILE_ENTRIES",
+        _whole(1, 1_000_000_000),
+        "250000",
+        "Different groups of labels and viewers that one file may have, at some 500 bytes of memory each.",
+    ),
 )
 _WORK = (
     Variable(
@@ -532,6 +541,7 @@ class Settings:
     max_file_bytes: int
     max_line_bytes: int
     max_bad_lines: int
+    max_file_entries: int
     state_path: str  # "off", "s3://bucket/prefix", or a file
     download_concurrency: int
     decode_workers: int
@@ -543,6 +553,13 @@ class Settings:
     def public(self) -> dict[str, object]:
         """What may be shown to anybody who may see the logs: variable -> value, secrets masked."""
         return {variable.name: _shown(getattr(self, variable.field)) for variable in VARIABLES}
+
+    @property
+    def limits(self) -> Limits:
+        """What one file may ask for."""
+        from cdn77_exporter.core.decode import Limits  # noqa: PLC0415 - commands that decode nothing start without it
+
+        return Limits(self.max_file_bytes, self.max_line_bytes, self.max_bad_lines, self.max_file_entries)
 
     def secrets(self) -> dict[str, Secret]:
         """The secrets that are set, by their variable."""

@@ -74,6 +74,7 @@ class Oracle:
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
+    entries: int = 250_000
 
     def read(self, body: bytes) -> Answer:
         """What a gzip file must count."""
@@ -103,6 +104,8 @@ class Oracle:
                 self._count(answer, fields)
         if sum(1 for faults in answer.faults if not faults & HARMLESS) > self.bad_lines:
             answer.unreadable.add("too_many_bad_lines")
+        if sum(len(tick.groups) + len(tick.viewers) for tick in answer.ticks.values()) > self.entries:
+            answer.unreadable.add("too_many_distinct")
         return answer
 
     def look(self, line: bytes) -> tuple[dict[str, Any], set[str]]:

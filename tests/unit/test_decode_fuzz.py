@@ -64,11 +64,14 @@ def test_mutated_lines(lines: list[bytes]) -> None:
     st.integers(200, 1500),
     st.integers(0, 4),
     st.integers(500, 8000),
+    st.integers(1, 12),
 )
-def test_mutated_lines_under_tight_limits(lines: list[bytes], line_bytes: int, bad: int, file_bytes: int) -> None:
+def test_mutated_lines_under_tight_limits(
+    lines: list[bytes], line_bytes: int, bad: int, file_bytes: int, entries: int
+) -> None:
     """Limits that some of the lines meet: what is refused, and why, is what the oracle says."""
-    limits = Limits(file_bytes=file_bytes, line_bytes=line_bytes, bad_lines=bad)
-    oracle = Oracle(LATEST_MS, OLDEST_MS, file_bytes=file_bytes, line_bytes=line_bytes, bad_lines=bad)
+    limits = Limits(file_bytes=file_bytes, line_bytes=line_bytes, bad_lines=bad, entries=entries)
+    oracle = Oracle(LATEST_MS, OLDEST_MS, file_bytes=file_bytes, line_bytes=line_bytes, bad_lines=bad, entries=entries)
     content = b"".join(lines)
     answer = oracle.read(gzip_bytes(content))
     try:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from cdn77_exporter.core.tally import Tally
 from tests.support import hostile
 from tests.support import lines as log
 from tests.support.bombs import bomb
-from tests.support.files import EXAMPLE_MS, gzip_bytes, json_line
+from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, stream_name
 from tests.support.oracle import Oracle
 from tests.support.ways import way
 
@@ -158,6 +159,30 @@ def test_a_line_has_a_limit(extra: int) -> None:
         assert tally.rejects == ({"line_too_long": 1} if extra else {})
 
 
+def test_groups_and_viewers_have_a_limit(way: str) -> None:
+    """As many different ones as the limit count, however often they come; one more, and nothing of the file does."""
+    streams = [json_line(event(clientRequestPath=f"/{stream_name(number)}/x")) for number in range(1500)]
+    crowd = [json_line(event(clientIP=f"10.0.{number >> 8}.{number & 255}")) for number in range(3000)]
+    for lines, entries in ((streams, 3000), (crowd, 3001)):
+        content = b"".join([*lines, *lines, *lines[:7]])
+        assert decode(gzip_bytes(content), Limits(entries=entries)).events == 2 * len(lines) + 7
+        with pytest.raises(Unreadable, match="too_many_distinct"):
+            decode(gzip_bytes(content), Limits(entries=entries - 1))
+
+
+def test_spellings_of_one_label_are_one_group(way: str) -> None:
+    """What is missing, null or empty in a line is the same label, and takes no more of the limit."""
+    spelt = [
+        json_line(event(cacheStatus=cache, locationID=pop, resourceID=cdn, responseStatus=status))
+        for cache in ("", None, "UNKNOWN")
+        for pop in ("", None, "unknown")
+        for cdn in (0, None)
+        for status in (0, None)
+    ]
+    tally = decode(gzip_bytes(b"".join(spelt * 40)), Limits(entries=2))
+    assert tally.events == 40 * len(spelt)
+
+
 # Bombs
 
 
@@ -210,6 +235,19 @@ print(json.dumps({"reason": reason, "grown_kib": peak() - before}))
 """
 
 
+def measured(usual: Path, hostile_file: Path, way: str) -> dict[str, Any]:
+    """Why a process of its own refuses a file, and how much its peak of memory grows by that."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(usual), str(hostile_file), way],
+        env={"PYTHONPATH": str(Path(cdn77_exporter.__file__).parent.parent)},
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path, way: str) -> None:
@@ -218,13 +256,19 @@ def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path, way: str) -
     usual.write_bytes(gzip_bytes(WITNESS))
     hostile_file.write_bytes(BOMBS[name].body())
     assert hostile_file.stat().st_size < 4 * MEBIBYTE
-    ended = subprocess.run(
-        [sys.executable, "-c", _MEASURED, str(usual), str(hostile_file), way],
-        env={"PYTHONPATH": str(Path(cdn77_exporter.__file__).parent.parent)},
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
-    found = json.loads(ended.stdout)
+    found = measured(usual, hostile_file, way)
     assert found["reason"] in BOMBS[name].reasons
     assert found["grown_kib"] < 40 * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+def test_a_file_of_nothing_but_new_viewers_has_bounded_memory(tmp_path: Path, way: str) -> None:
+    """Of 700,000 tiny lines, each with a stream and a viewer of its own, no more is remembered than the limit says."""
+    line = '{"timestamp":"2026-01-10T14:49:28Z","clientIP":"%d.%d.%d.9","clientRequestPath":"/%032x/"}\n'
+    content = "".join(line % (number >> 16, number >> 8 & 255, number & 255, number) for number in range(700_000))
+    usual, hostile_file = tmp_path / "usual.gz", tmp_path / "crowd.gz"
+    usual.write_bytes(gzip_bytes(WITNESS))
+    hostile_file.write_bytes(gzip_bytes(content.encode(), 1))
+    found = measured(usual, hostile_file, way)
+    assert found["reason"] == "too_many_distinct"
+    assert found["grown_kib"] < 300 * 1024

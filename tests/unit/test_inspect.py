@@ -431,6 +431,7 @@ def test_settings_are_honoured(
     for name, value, reason in (
         ("MAX_BAD_LINES", "1", "too_many_bad_lines"),
         ("MAX_FILE_BYTES", "1000", "too_large"),
+        ("MAX_FILE_ENTRIES", "1", "too_many_distinct"),
     ):
         with monkeypatch.context() as within:
             within.setenv(name, value)
@@ -445,6 +446,7 @@ def test_wrong_settings_are_all_told(capsys: pytest.CaptureFixture[str], monkeyp
         "MAX_FILE_BYTES": "much",
         "MAX_LINE_BYTES": "1",
         "MAX_BAD_LINES": "-1",
+        "MAX_FILE_ENTRIES": "0",
         "STREAM_PATTERN": "(",
         "TICK_SECONDS": "7",
     }

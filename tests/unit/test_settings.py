@@ -16,6 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from cdn77_exporter import settings
+from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.events import Level
 from cdn77_exporter.secret import Headers, Secret, parse_headers
@@ -49,6 +50,7 @@ def test_the_required_variables_are_enough_and_the_rest_has_the_documented_defau
     assert (found.session_window_seconds, found.shard_idle_seconds, found.idle_lag_seconds) == (7200, 120.0, 180.0)
     assert (found.timestamp_offset_ms, found.backfill_window, found.drain_seconds) == (0, 0.0, 25.0)
     assert (found.max_file_bytes, found.max_line_bytes, found.max_bad_lines) == (256 * 2**20, 2**20, 100_000)
+    assert found.limits == Limits()
     assert (found.max_streams, found.max_series, found.push_retry_seconds) == (10_000, 1_000_000, 3600.0)
     assert found.state_path == "state/state.db"
     assert found.http_addr == ("127.0.0.1", 9177)

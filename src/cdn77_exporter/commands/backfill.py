@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> Replay:
     from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
     from cdn77_exporter.commands.replay import Replay  # noqa: PLC0415
-    from cdn77_exporter.core.decode import Decoder, Limits  # noqa: PLC0415
+    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.core.timeline import Rules  # noqa: PLC0415
     from cdn77_exporter.edge.geoip import GeoIp  # noqa: PLC0415
 
@@ -99,7 +99,7 @@ def _replay(arguments: argparse.Namespace) -> Replay:
         Decoder(
             tick_seconds=tick,
             stream_pattern=settings.stream_pattern,
-            limits=Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+            limits=settings.limits,
             allow=settings.stream_allowlist,
         ),
         int(time.time() * 1000),

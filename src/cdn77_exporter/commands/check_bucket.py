@@ -7,7 +7,7 @@ import time
 
 from cdn77_exporter.commands.finding import Findings
 from cdn77_exporter.commands.output import number, size, span
-from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.model import UNREADABLE_REASONS, LogFile
 from cdn77_exporter.core.tally import Tally
@@ -119,7 +119,7 @@ def _decode(settings: Settings, body: bytes) -> Tally:
     decoder = Decoder(
         tick_seconds=settings.tick_seconds,
         stream_pattern=settings.stream_pattern,
-        limits=Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+        limits=settings.limits,
         allow=settings.stream_allowlist,
     )
     now_ms = int(time.time() * 1000)

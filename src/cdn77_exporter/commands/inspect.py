@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 #: The settings that are honoured when they are set: those that decide what a line and a file are.
-HONOURED = ("MAX_FILE_BYTES", "MAX_LINE_BYTES", "MAX_BAD_LINES", "STREAM_PATTERN", "TICK_SECONDS")
+HONOURED = (
+    "MAX_FILE_BYTES",
+    "MAX_LINE_BYTES",
+    "MAX_BAD_LINES",
+    "MAX_FILE_ENTRIES",
+    "STREAM_PATTERN",
+    "TICK_SECONDS",
+)
 DEFAULT_TICK_SECONDS = 15
 STANDARD_INPUT = "-"
 
@@ -84,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             file_bytes=settings.get("MAX_FILE_BYTES", usual.file_bytes),
             line_bytes=settings.get("MAX_LINE_BYTES", usual.line_bytes),
             bad_lines=settings.get("MAX_BAD_LINES", usual.bad_lines),
+            entries=settings.get("MAX_FILE_ENTRIES", usual.entries),
         ),
         examples=not arguments.json,
     )

@@ -124,7 +124,7 @@ async def _reconcile(
     from cdn77_exporter.commands.clients import bucket_of, writer_of  # noqa: PLC0415
     from cdn77_exporter.commands.comparison import Increments, compare  # noqa: PLC0415
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415
-    from cdn77_exporter.core.decode import Decoder, Limits  # noqa: PLC0415
+    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.edge.query import QueryApi, query_base  # noqa: PLC0415
 
     base = arguments.query_url or query_base(settings.prometheus_url)
@@ -133,7 +133,7 @@ async def _reconcile(
     decoder = Decoder(
         tick_seconds=settings.tick_seconds,
         stream_pattern=settings.stream_pattern,
-        limits=Limits(settings.max_file_bytes, settings.max_line_bytes, settings.max_bad_lines),
+        limits=settings.limits,
         allow=settings.stream_allowlist,
     )
     slack = -(-arguments.slack // settings.tick_seconds) * settings.tick_seconds

@@ -40,6 +40,8 @@ _MEMO_LENGTH = 512  # longer texts are not remembered
 _ENDLESS = 16  # a line that has no end within this many times MAX_LINE_BYTES makes its file unreadable
 _BLANKS = 10  # blank lines are not lines, but there may be no more than this many times MAX_BAD_LINES of them
 _EXAMPLES = 8  # of each reason and file
+_ENTRIES_OF_LINE = 2  # a group and a viewer, at most
+_LINES_UNCOUNTED = 1000  # at least, before entries are counted again
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -49,11 +51,16 @@ _Raw = tuple[str, int | None, str | None, str | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may ask for: inflated bytes, bytes of a line, malformed lines."""
+    """What a file may ask for: inflated bytes, bytes of a line, malformed lines, and entries of its tally.
+
+    Entries are what has to be remembered: each group and each viewer of a tick is one, of some 500 bytes. Lines that
+    have all the fields of real ones are fewer than 200,000 in a file of the usual limits.
+    """
 
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
+    entries: int = 250_000
 
 
 @dataclass(slots=True)
@@ -117,6 +124,7 @@ class Decoder:
         self._ticks: dict[int, _Part] = {}
         self._number = 0  # lines of the file so far, blank ones too
         self._blank = self._bad = 0
+        self._lines_to_count = 0
         self._scanner = self._begin_scan() if self._accelerate else None
         try:
             self._read(inflate(body, self._limits.file_bytes))
@@ -126,6 +134,8 @@ class Decoder:
         if scanner:
             self._add_scanned(scanner, tally)
         self._close(tally)
+        if sum(map(len, tally.ticks.values())) > self._limits.entries:
+            raise Unreadable("too_many_distinct")
         tally.seconds = time.thread_time() - began
         return tally
 
@@ -169,12 +179,29 @@ class Decoder:
         """Count the whole lines from `begin` on; what the scan leaves, or all."""
         if not self._scanner:
             self._typed(data, begin)
-            return
-        for taken, left, end in self._scanner.take(data, begin):
-            self._number += taken
-            self._tally.lines += taken
-            if left < end:
-                self._typed(data[left:end], 0)
+        else:
+            for taken, left, end in self._scanner.take(data, begin):
+                self._number += taken
+                self._tally.lines += taken
+                if left < end:
+                    self._typed(data[left:end], 0)
+        if self._tally.lines > self._lines_to_count:
+            self._count_entries()
+
+    def _count_entries(self) -> None:
+        """Give the file up when it has too many entries; until it can have them they need not be counted again.
+
+        Those that the scan holds are added at the end: it has a bound of its own.
+        """
+        most = self._limits.entries
+        entries = sum(len(part.raw) + len(part.tally) for part in self._ticks.values())
+        if entries > most:  # different texts in the lines may be the same label
+            for part in self._ticks.values():
+                _name_groups(part, self._tally)
+            entries = sum(len(part.tally) for part in self._ticks.values())
+            if entries > most:
+                raise Unreadable("too_many_distinct")
+        self._lines_to_count = self._tally.lines + max(_LINES_UNCOUNTED, (most - entries) // _ENTRIES_OF_LINE)
 
     def _typed(self, data: bytes, begin: int) -> None:
         """Count the whole lines from `begin` on; all at once if each is one object, one by one if not."""
@@ -414,15 +441,21 @@ class Decoder:
             if not part.raw and not part.tally.groups:
                 continue
             tally.ticks[tick] = part.tally
-            for (stream, cdn, cache, pop, status), sums in part.raw.items():
-                group = (stream, str(cdn or 0), cache or "UNKNOWN", pop or "unknown", str(status or 0))
-                add_sums(part.tally.groups, group, sums)
-                tally.events += sums[0]
-                tally.bytes += sums[1]
+            _name_groups(part, tally)
         if tally.ticks:
             tally.oldest_ms = min(first for first, _ in tally.ticks[min(tally.ticks)].viewers.values())
             tally.newest_ms = max(last for _, last in tally.ticks[max(tally.ticks)].viewers.values())
         self._ticks, self._seconds = {}, {}
+
+
+def _name_groups(part: _Part, tally: Tally) -> None:
+    """Move a tick's groups by the fields of lines to those by labels, and their sums to the tally's."""
+    for (stream, cdn, cache, pop, status), sums in part.raw.items():
+        group = (stream, str(cdn or 0), cache or "UNKNOWN", pop or "unknown", str(status or 0))
+        add_sums(part.tally.groups, group, sums)
+        tally.events += sums[0]
+        tally.bytes += sums[1]
+    part.raw.clear()
 
 
 def _remember(table: dict[_K, _V], key: _K, value: _V) -> None:

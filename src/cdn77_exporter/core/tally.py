@@ -33,6 +33,10 @@ class TickTally:
     groups: dict[Group, list[int]] = field(default_factory=dict)
     viewers: dict[ViewerSeen, list[int]] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        """Groups and viewers."""
+        return len(self.groups) + len(self.viewers)
+
     def merge(self, other: TickTally) -> None:
         """Add another tally of the same tick."""
         for group, sums in other.groups.items():
