@@ -17,6 +17,19 @@ from tests.support.world import Moment, Receiver, Upload, World, backlog, traffi
 
 #: How long the process is gone, in turn: hardly, some polls, minutes, more than an hour.
 AWAY_MS = (1_000, 25_000, 4_000, 110_000, 1_000, 7_000, 300_000, 1_000, 50_000, 13_000, 3_900_000)
+#: Each await of the bucket and of the receiver that a run has.
+AWAITS = {
+    "list",
+    "list, after a page",
+    "fetch, before",
+    "fetch, after",
+    "write, before it is stored",
+    "write, after it is stored",
+    "delete, before",
+    "delete, after a file",
+}
+#: The kinds of statement that the state store is asked.
+STATEMENTS = {"BEGIN", "COMMIT", "SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
 class _Killed(Exception):
@@ -39,17 +52,21 @@ class _Witness:
         self._world = world
         self._folder = folder
         self._seen: set[tuple[str, int, int]] = set()
-        self.points = 0
+        self.points: list[str] = []
         self.moments: list[Moment] = []
         world.on_point = self
 
     def __call__(self, name: str) -> None:
-        self.points += 1
+        self.points.append(name)
         moment = self._world.moment(name)
-        left = (self._restored(moment), len(self._world.write.bodies), len(moment.deleted))
+        left = self.left(moment)
         if left not in self._seen:
             self._seen.add(left)
             self.moments.append(moment)
+
+    def left(self, moment: Moment) -> tuple[str, int, int]:
+        """What the next process finds: the same where this is the same."""
+        return (self._restored(moment), len(self._world.write.bodies), len(moment.deleted))
 
     def _restored(self, moment: Moment) -> str:
         """What a database opened on the files makes of them."""
@@ -72,21 +89,21 @@ def _witnessed(folder: Path, uploads: list[Upload], *, out_of_order: bool, seed:
     return witness
 
 
-@pytest.mark.parametrize(
-    ("out_of_order", "seed", "part", "before"),
-    [(False, 1, 2, 0), (True, 2, 4, 0), (False, 3, 4, 12)],
-    ids=["in order only", "out of order too", "a backlog"],
-)
-def test_a_kill_at_any_point_changes_no_number(
-    folder: Path, out_of_order: bool, seed: int, part: int, before: int
-) -> None:
-    """Whatever a kill leaves, the next process ends with every counter and gauge at the truth and an empty bucket."""
-    uploads = [*backlog(before), *traffic(seed)]
+@pytest.mark.parametrize("before", [0, 6], ids=["no backlog", "a backlog"])
+@pytest.mark.parametrize("out_of_order", [False, True], ids=["in order only", "out of order too"])
+def test_a_kill_at_every_point_changes_no_number(folder: Path, out_of_order: bool, before: int) -> None:
+    """Whatever a kill leaves, the next process ends with every counter and gauge at the truth and an empty bucket.
+
+    Every point of a run is there: each await of a port and each statement of the state. Those that leave the same to
+    the next process as one before them are gone on from once.
+    """
+    seed = 1 + before + out_of_order
+    uploads = [*backlog(before), *traffic(seed, files=3 if before else 4, shards=2, lines=6)]
     witness = _witnessed(folder, uploads, out_of_order=out_of_order, seed=seed)
-    assert witness.points > 500
-    assert len(witness.moments) > 60
-    chosen = [*witness.moments[:10], *witness.moments[10::part]]  # the start has the rarest states
-    for number, moment in enumerate(chosen):
+    assert set(witness.points) >= AWAITS
+    assert {name.split()[1] for name in witness.points if name.startswith("statement: ")} >= STATEMENTS
+    assert len(witness.moments) > 50
+    for number, moment in enumerate(witness.moments):
         away_ms = AWAY_MS[number % len(AWAY_MS)]
         world = World.after(moment, folder / f"after-{number}", uploads, away_ms, seed=number)
         simulate(world.run())
@@ -135,30 +152,39 @@ def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int
     assert not world.said.of("request_refused")
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_an_error_at_any_point_ends_the_run_and_the_next_one_makes_it_good(folder: Path, seed: int) -> None:
+def test_an_error_at_every_point_ends_the_run_and_the_next_one_makes_it_good(folder: Path) -> None:
     """An error at a statement or an await ends the whole run with it, and nothing undelivered is ever deleted."""
-    uploads = traffic(seed)
+    uploads = traffic(3, files=1, shards=2, lines=6)
     points: list[str] = []
-    counting = World(folder / "counting", uploads, seed=seed, on_point=points.append)
-    simulate(counting.run())
-    draw = random.Random(seed)
-    for fatal in sorted(draw.sample(range(len(points)), 12)):
-        world = World(folder / f"killed-{fatal}", uploads, seed=seed)
+    until_ms = uploads[-1].file.modified_ms + 130_000  # then all is deleted
+    counting = World(folder / "counting", uploads, seed=3, on_point=points.append)
+    simulate(counting.run(until_ms))
+    assert set(points) >= AWAITS
+    gone_on_from = set()
+    for fatal in range(len(points)):
+        world = World(folder / f"killed-{fatal}", uploads, seed=3)
+        witness = _Witness(world, folder)
+        struck: list[int] = []
         passed = 0
 
-        def strike(name: str, fatal: int = fatal) -> None:
+        def strike(name: str, world: World = world, struck: list[int] = struck, fatal: int = fatal) -> None:
             nonlocal passed
             passed += 1
             if passed == fatal + 1:
+                struck.append(world.clock.now_ms())
                 raise _Killed(name)
 
         world.on_point = strike
         with pytest.raises(ExceptionGroup) as caught:
-            simulate(world.run())
+            simulate(world.run(until_ms))
         assert caught.group_contains(_Killed), points[fatal]
-        assert passed == fatal + 1, f"the run went on after {points[fatal]}"
         assert world.left is not None
-        again = World.after(world.left, folder / f"after-{fatal}", uploads, seed=seed + 1)
-        simulate(again.run())
-        again.check()
+        assert struck == [world.left.now_ms], f"the run went on after {points[fatal]}"
+        left = witness.left(world.left)
+        if left not in gone_on_from:
+            gone_on_from.add(left)
+            again = World.after(world.left, folder / f"after-{fatal}", uploads, seed=4)
+            simulate(again.run())
+            again.check()
+        shutil.rmtree(world.folder)
+    assert len(gone_on_from) > 20
