@@ -25,7 +25,7 @@ from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.core.tally import Group, Tally, TickTally, ViewerSeen, add_sums
-from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow
+from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow, merge_seen
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
 FOLD_SECONDS = 55 * 60
@@ -35,6 +35,8 @@ _PAD_FOLD_SECONDS = 58 * 60
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
 _MAX_KNOWN_IPS = 65_536
+#: Rows of viewers that a tick keeps as they come; of more, those of one viewer are merged.
+ROWS_AS_THEY_COME = 100_000
 _SAMPLES_A_STEP = 100_000  # more in one step would only take memory
 _MAX_KNOWN_GROUPS = 65_536
 _SERIES_OF_PROFILE = 8  # at most; more than those of a group
@@ -64,9 +66,19 @@ class _Held:
 
     groups: dict[Group, list[int]] = field(default_factory=dict)
     rows: list[npt.NDArray[np.void]] = field(default_factory=list)
+    _count: int = 0
+    _merged: int = 0
 
     def all_rows(self) -> npt.NDArray[np.void]:
         return np.concatenate(self.rows) if self.rows else np.zeros(0, SEEN)
+
+    def add(self, rows: npt.NDArray[np.void]) -> None:
+        """Keep rows; when they have become many, each viewer once. Hours of late files all fall into one tick."""
+        self.rows.append(rows)
+        self._count += len(rows)
+        if self._count > max(ROWS_AS_THEY_COME, 2 * self._merged):
+            rows = merge_seen(self.all_rows())
+            self.rows, self._count, self._merged = [rows], len(rows), len(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +196,7 @@ class Timeline:
             if own_group not in self._slots:
                 self._prepare(own_group, sums[3] > 0)
         if part.viewers:
-            held.rows.append(self._rows(part))
+            held.add(self._rows(part))
 
     def _prepare(self, group: Group, waited: bool) -> None:
         """Make a new group's series, of which the tick that counts it then need not make thousands at once."""
@@ -500,7 +512,7 @@ class Timeline:
         for group, sums in groups:
             add_sums(held.groups, group, sums)
         if rows:
-            held.rows.append(np.frombuffer(rows, SEEN))
+            held.add(np.frombuffer(rows, SEEN))
         self.streams.restore(group[0] for group, _ in groups)
 
     def _correct_gauges(self) -> None:

@@ -152,6 +152,18 @@ class _Table:
         return places
 
 
+def merge_seen(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Rows of `SEEN` with one for each viewer and profile, from its first to its last time."""
+    order = np.lexsort((rows["profile"], rows["key"]))
+    rows = rows[order]
+    new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
+    starts = np.flatnonzero(np.append(True, new))
+    merged = rows[starts].copy()
+    merged["first"] = np.minimum.reduceat(rows["first"], starts)
+    merged["last"] = np.maximum.reduceat(rows["last"], starts)
+    return merged
+
+
 class ViewerWindow:
     """The rolling window of all streams.
 
