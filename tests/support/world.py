@@ -312,6 +312,7 @@ class World:
     interval: float = 20.0
     keeps_state: bool = True
     keep_files: bool = False
+    window_seconds: int = 7200
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.began_ms)
@@ -342,7 +343,7 @@ class World:
     @property
     def truth(self) -> Truth:
         """What is true of everything that was ever uploaded."""
-        return Truth(event for one in self.uploads for event in one.events)
+        return Truth((event for one in self.uploads for event in one.events), window_seconds=self.window_seconds)
 
     def moment(self, name: str) -> Moment:
         """What a kill at this instant would leave."""
@@ -383,7 +384,8 @@ class World:
         database = Database(path, on_statement=lambda statement: self.on_point(f"statement: {statement[:40]}"))
         state = InlineState(database)
         watermark = Watermark(idle_seconds=60, lag_seconds=60)
-        timeline = Timeline(Rules(), start_ms=self.clock.now_ms(), key=database.secret_key())
+        rules = Rules(session_window_seconds=self.window_seconds)
+        timeline = Timeline(rules, start_ms=self.clock.now_ms(), key=database.secret_key())
         snapshot = database.load()
         if snapshot is not None:
             timeline.restore(snapshot)
