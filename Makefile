@@ -35,10 +35,10 @@ demo: $(INSTALLED_DEMO) ## the real service, a real S3 API and Prometheus, for D
 	@$(BIN)/python -m cdn77_exporter demo
 
 test: $(INSTALLED) servers ## every test: unit, flow, contract, end to end, deployment
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS)
 
 test-fast: $(INSTALLED) ## the tests that need no server and no process
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/unit tests/flow
+	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/flow
 
 lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, shellcheck, hadolint, known vulnerabilities
 	$(BIN)/ruff check .

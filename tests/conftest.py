@@ -1,19 +1,31 @@
-"""How the tests are shared out between processes (`--dist loadgroup`)."""
+"""How the tests are shared out between processes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 #: Tests that start servers and watch real time. They mostly wait, so files run beside each other, but one file's tests
 #: run one after the other in one process, where they share what they have started.
 _REAL_TIME = ("tests/soak/", "tests/e2e/", "tests/browser/", "tests/deploy/", "tests/docs/", "tests/contract/")
+#: These start Ceph, which is to be started only once.
+_CEPH = ("tests/contract/test_bucket.py", "tests/contract/test_policy.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each slow file a group, and begin with these, since they take longest; Ceph is started only once."""
-    for item in items:
-        if item.get_closest_marker("ceph") or "ceph" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ceph"))
-        elif item.nodeid.startswith(_REAL_TIME):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """Begin with the slow ones, since they take longest."""
     items.sort(key=lambda item: not item.nodeid.startswith(_REAL_TIME))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file of the slow tests is one piece of work; of the others each test is."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling  # the plug-in may be off
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(_CEPH):
+                return "ceph"
+            return str(nodeid.partition("::")[0]) if nodeid.startswith(_REAL_TIME) else nodeid
+
+    return ByFile(config, log)

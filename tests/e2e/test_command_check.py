@@ -174,6 +174,16 @@ def test_a_wrong_prefix_is_told_with_the_right_one(setting: Setting, bucket: Buc
     assert f"`{PREFIX}`" in found["newest log file"]["remedy"]
 
 
+def test_the_quarantine_is_not_taken_for_the_logs(setting: Setting, bucket: Bucket) -> None:
+    """A bucket that is worked off has hour folders only where files were set aside, which is no fault."""
+    put_log(bucket)
+    setting.set(S3_PREFIX="logs", QUARANTINE_PREFIX=PREFIX)
+    code, found = setting.check()
+    assert found["newest log file"]["status"] == "warning"
+    assert code == 1  # for the receiver that is not there
+    assert found["receiver"]["status"] == "failed"
+
+
 def test_an_old_file_a_wrong_clock_and_an_old_database(
     setting: Setting, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

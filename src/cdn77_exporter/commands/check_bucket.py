@@ -62,7 +62,7 @@ async def _say_listed(bucket: S3Bucket, settings: Settings, findings: Findings, 
         findings.ok(LIST, f"allowed; no file of the last {settings.lookback_hours:g} h, but older ones")
         return
     findings.ok(LIST, "allowed")
-    other = await _other_prefix(bucket)
+    other = await _other_prefix(bucket, settings.quarantine_prefix)
     if other is not None and other != settings.s3_prefix:
         remedy = f"set S3_PREFIX to `{other or '/'}`, where there are hour folders"
         findings.fail(NEWEST, f"there is nothing under `{settings.s3_prefix or '/'}`", remedy)
@@ -74,11 +74,11 @@ async def _first(bucket: S3Bucket, prefix: str) -> list[LogFile]:
     return []
 
 
-async def _other_prefix(bucket: S3Bucket) -> str | None:
-    """A folder of the bucket that has hour folders, if the first keys of all show one."""
+async def _other_prefix(bucket: S3Bucket, quarantine: str | None) -> str | None:
+    """A folder of the bucket that has hour folders, if the first keys of all show one; the quarantine is none."""
     for file in await _first(bucket, ""):
         found = _HOUR_FOLDER.match(file.key)
-        if found:
+        if found and not (quarantine and file.key.startswith(quarantine)):
             return found[1] or ""
     return None
 

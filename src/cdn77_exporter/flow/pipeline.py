@@ -40,7 +40,8 @@ class Pipeline:
     deleter: Deleter
     listed: Channel[LogFile] = field(default_factory=lambda: Channel(8, "listed"))
     fetched: Channel[RawLog] = field(default_factory=lambda: Channel(2, "fetched"))
-    tallied: Channel[Countable] = field(default_factory=lambda: Channel(16, "tallied"))
+    # A tally takes twice the memory of its file: files wait here as they came, not as what they count.
+    tallied: Channel[Countable] = field(default_factory=lambda: Channel(2, "tallied"))
     batched: Channel[Batch] = field(default_factory=lambda: Channel(1, "batched"))
     delivered: Channel[Receipt] = field(default_factory=lambda: Channel(2, "delivered"))
 

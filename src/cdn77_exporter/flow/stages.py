@@ -340,8 +340,9 @@ class Aggregator:
                     found = await inbox.take(_AT_ONCE, seconds=1.0)
                 except Closed:
                     break
-                for decoded in found:
-                    await self._absorb(decoded)
+                found.reverse()
+                while found:  # each is let go when it is counted
+                    await self._absorb(found.pop())
                 await self._advance(outbox, commit=False)
             await self._advance(outbox, commit=True)
             if not self.keeps_state:
