@@ -103,7 +103,7 @@ def test_it_shows_gaps_rejects_and_files_set_aside(watched: Watched) -> None:
     expect(row.locator(".gap")).to_have_text("2 missing: 43–44", timeout=_SOON)
     expect(row.locator(".sequence .absent")).to_have_count(2)
     reject = page.locator("#rejects tr", has_text="bad_number")
-    expect(reject.locator("code")).to_contain_text("timestamp", timeout=_SOON)
+    expect(reject.locator("code")).to_contain_text("responseBytes", timeout=_SOON)
     expect(page.locator("#aside tr", has_text=BROKEN)).to_contain_text("not_gzip", timeout=_SOON)
     expect(page.locator("#log")).to_contain_text("file_set_aside")
     page.locator("summary").click()

@@ -272,7 +272,7 @@ def test_a_state_in_the_bucket(setting: Setting, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize(
     ("body", "words"),
-    [(b"no gzip", "does not start with a gzip header"), (log_file([{"timestamp": "?"}] * 9), "rejects: bad_path 9")],
+    [(b"no gzip", "does not start with a gzip header"), (log_file([{"timestamp": 1}] * 9), "rejects: bad_timestamp 9")],
     ids=["unreadable", "rejects"],
 )
 def test_a_newest_file_that_cannot_be_counted_is_told(

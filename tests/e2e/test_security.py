@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(150)
 _PASSWORD, _TENANT = "pass/word with%signs", "tenant-secret-4711"
 _STRANGER, _STRANGER_V6 = "203.0.113.77", "2001:db8:77::42"
 SECRETS = (ACCESS_KEY, SECRET_KEY, _PASSWORD, _TENANT)
+_EVENTS = "/api/events"  # without an end
 _HEADERS = ("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy")
 
 
@@ -52,7 +53,9 @@ def texts_of(exporter: Exporter) -> dict[str, str]:
             found[path] = body.decode(errors="replace")
             links = re.findall(r"""(?:href|src|fetch\()\s*=?\s*["'](/?[A-Za-z0-9_./-]+)["']""", found[path])
             links += re.findall(r"""["'](/api/[A-Za-z0-9_./-]*)["']""", found[path])
-            paths |= {link if link.startswith("/") else f"/{link}" for link in links if "stream" not in link}
+            paths |= {link if link.startswith("/") else f"/{link}" for link in links if link != _EVENTS}
+    found[_EVENTS] = exporter.first_event(_EVENTS)
+    assert "data:" in found[_EVENTS]
     found["log"] = repr(exporter.lines) + repr(exporter.noise)
     found["stderr"] = exporter.stderr()
     found["command line"] = " ".join(psutil.Process(exporter.pid).cmdline())

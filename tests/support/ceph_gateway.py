@@ -22,6 +22,8 @@ from tests.support.prometheus import free_port
 PACKAGES = ("ceph-mon", "ceph-osd", "radosgw")
 ACCESS_KEY = "contract-access"
 SECRET_KEY = "contract-secret-that-must-not-be-printed"
+GUEST_ACCESS_KEY = "guest-access"
+GUEST_SECRET_KEY = "guest-secret-that-must-not-be-printed"
 _BINARIES = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph")
 _COMMAND_SECONDS = 60
 _START_SECONDS = 60
@@ -75,6 +77,9 @@ class CephGateway:
     ca_bundle: Path
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
+    guest_access_key: str = GUEST_ACCESS_KEY  # of a user who may do what a bucket's policy says, and nothing else
+    guest_secret_key: str = GUEST_SECRET_KEY
+    guest_arn: str = "arn:aws:iam:::user/guest"
 
 
 def require_ceph() -> None:
@@ -90,7 +95,7 @@ def require_ceph() -> None:
 
 @contextmanager
 def ceph_gateway() -> Iterator[CephGateway]:
-    """A fresh gateway with one user, as long as the context lasts."""
+    """A fresh gateway with its users, as long as the context lasts."""
     with ExitStack() as stack:
         # Unix sockets lie in it, whose paths may have 107 characters.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rgw-", dir="/tmp")))
@@ -150,7 +155,7 @@ class _Cluster:
         self._start("ceph-osd", "-i", "0")
 
     def start_gateway(self) -> CephGateway:
-        """The gateway with its user; returns when it answers."""
+        """The gateway with its users; returns when it answers."""
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1", "localhost")
         ca_bundle, own, key = (self._folder / name for name in ("ca.pem", "gateway.pem", "gateway.key"))
@@ -158,8 +163,12 @@ class _Cluster:
         for part in certificate.cert_chain_pems:
             part.write_to_path(own, append=True)
         certificate.private_key_pem.write_to_path(key)
-        user = ("--uid", "contract", "--display-name", "contract", "--access-key", ACCESS_KEY, "--secret", SECRET_KEY)
-        self._run("radosgw-admin", "user", "create", *user)
+        for name, access_key, secret_key in (
+            ("contract", ACCESS_KEY, SECRET_KEY),
+            ("guest", GUEST_ACCESS_KEY, GUEST_SECRET_KEY),
+        ):
+            keys = ("--access-key", access_key, "--secret", secret_key)
+            self._run("radosgw-admin", "user", "create", "--uid", name, "--display-name", name, *keys)
         port, tls_port = free_port(), free_port()
         frontend = (
             f"beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} "

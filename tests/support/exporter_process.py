@@ -161,6 +161,11 @@ class Exporter:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    def first_event(self, path: str) -> str:
+        """The first of the server-sent events of an answer that does not end."""
+        with urllib.request.urlopen(self.status_address + path, timeout=5) as answer:  # noqa: S310
+            return b"".join(iter(answer.readline, b"\n")).decode()
+
     def own_metrics(self) -> dict[str, float]:
         """The program's own metrics: `name{labels}` as in the text format to value."""
         status, body = self.get("/metrics")
