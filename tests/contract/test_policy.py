@@ -1,7 +1,7 @@
 """The least policy of docs/security.md, as it stands there, on a Ceph gateway: enough for everything, and no more.
 
-Ceph 16 wants the right to delete on the bucket itself, too, before it reads a request that deletes several objects; each
-object is then judged by itself. So the page's policy names the bucket there.
+Ceph 16 wants the right to delete on the bucket itself, too, before it reads a request that deletes several objects;
+each object is then judged by itself. So the page's policy names the bucket there.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Shop:
     def put(self, key: str, body: bytes = b"a log") -> None:
         self.owner.put_object(Bucket=_BUCKET, Key=key, Body=body)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [found["Key"] for found in self.owner.list_objects_v2(Bucket=_BUCKET).get("Contents", [])]
 
     def open(self) -> S3Bucket:
@@ -100,7 +100,7 @@ class Shop:
         )
 
     def empty(self) -> None:
-        for key in self.keys():
+        for key in self.names():
             self.owner.delete_object(Bucket=_BUCKET, Key=key)
         for upload in self.owner.list_multipart_uploads(Bucket=_BUCKET).get("Uploads", []):
             self.owner.abort_multipart_upload(Bucket=_BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -123,7 +123,7 @@ async def listed(bucket: S3Bucket) -> list[LogFile]:
 
 
 async def test_the_policy_is_enough_to_count(shop: Shop) -> None:
-    """Under the least policy files are listed, fetched and deleted, one and many, and the lease is held and given up."""
+    """Under the least policy files are listed, fetched and deleted, and the lease is held and given up."""
     shop.allow()
     for number in range(25):
         shop.put(f"{_HOUR}rtl.w+1+{number}.ndjson.gz")
@@ -141,7 +141,7 @@ async def test_the_policy_is_enough_to_count(shop: Shop) -> None:
         assert await bucket.delete(files[:2]) == {}  # gone already: to see that takes the right to list
         await lease.release()
         assert await bucket.list_uploads(lease_prefix(_LOGS)) == []
-    assert shop.keys() == []
+    assert shop.names() == []
     assert not shop.owner.list_multipart_uploads(Bucket=_BUCKET).get("Uploads")
 
 
@@ -159,8 +159,8 @@ async def test_the_policy_is_enough_for_a_state_in_the_bucket(shop: Shop) -> Non
         assert again.database.secret_key() == key
         assert [row[0] for row in await again.aside()] == [f"{_HOUR}x.gz"]
         again.close()
-    assert shop.keys()
-    assert all(key.startswith(f"{_STATE}/") for key in shop.keys())
+    assert shop.names()
+    assert all(key.startswith(f"{_STATE}/") for key in shop.names())
 
 
 async def test_the_policy_is_enough_to_move_files_aside(shop: Shop) -> None:
@@ -178,7 +178,7 @@ async def test_the_policy_is_enough_to_move_files_aside(shop: Shop) -> None:
         state.close()
     assert [name for name, _ in said.events] == ["file_quarantined"]
     assert trouble.ever == []
-    assert shop.keys() == [f"{_ASIDE}/{key}", f"{_ASIDE}/{key}{REASON_SUFFIX}"]
+    assert shop.names() == [f"{_ASIDE}/{key}", f"{_ASIDE}/{key}{REASON_SUFFIX}"]
 
 
 async def test_the_policy_is_enough_to_release_a_file(shop: Shop) -> None:
@@ -215,7 +215,7 @@ async def test_the_policy_gives_nothing_else(shop: Shop) -> None:
             await bucket.copy(log, f"{_ASIDE}/{log}")
         with pytest.raises((Misconfigured, StateError)):
             await BucketState.open(bucket, f"{_STATE}/fresh")
-    several = [{"Key": key} for key in shop.keys() if key != log]
+    several = [{"Key": key} for key in shop.names() if key != log]
     answer = shop.guest.delete_objects(Bucket=_BUCKET, Delete={"Objects": several})
     assert [error["Code"] for error in answer["Errors"]] == ["AccessDenied"] * 4
     for call, values in (
@@ -228,4 +228,4 @@ async def test_the_policy_gives_nothing_else(shop: Shop) -> None:
     ):
         with pytest.raises(ClientError, match="AccessDenied"):
             getattr(shop.guest, call)(Bucket=_BUCKET, **values)
-    assert sorted(shop.keys()) == sorted([log, lease, "elsewhere/secret", f"{_STATE}/x", f"{_ASIDE}/x"])
+    assert sorted(shop.names()) == sorted([log, lease, "elsewhere/secret", f"{_STATE}/x", f"{_ASIDE}/x"])
