@@ -423,7 +423,7 @@ _STREAMS = (
         _allowlist,
         None,
         "The streams that count, when you know them: a regular expression that fits a whole name, or the path "
-        "(beginning with `/`, `./` or `../`) of a file with one name a line. Lines of others are rejected.",
+        "(beginning with `/`, `./` or `../`) of a file with one name a line, read at the start. Lines of others are rejected.",
         "/etc/cdn77-exporter/streams.txt",
     ),
     Variable("GEOIP_DB_PATH", _file, None, "A MaxMind City database, for regions.", "/data/GeoLite2-City.mmdb"),
@@ -811,6 +811,8 @@ def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "is http, so that the login crosses the network in clear; use https"
     if values["lookback_hours"] * 3600 < values["backfill_window"]:
         yield "BACKFILL_WINDOW", "is longer than LOOKBACK_HOURS, so that older files are not even listed"
+    if values["quarantine_prefix"] and values["keep_files"]:
+        yield "QUARANTINE_PREFIX", "moves nothing while KEEP_FILES is on: files that cannot be read stay where they are"
 
 
 def field_names() -> list[str]:

@@ -207,6 +207,12 @@ def test_a_login_in_clear_over_the_network_is_doubted() -> None:
     assert load(PROMETHEUS_URL="http://127.0.0.1:9090/api/v1/write", **login).doubts == ()
 
 
+def test_a_folder_for_files_that_are_kept_is_doubted() -> None:
+    """With KEEP_FILES nothing is ever moved to QUARANTINE_PREFIX, and that is told; each alone is no doubt."""
+    assert [name for name, _ in load(QUARANTINE_PREFIX="aside", KEEP_FILES="true").doubts] == ["QUARANTINE_PREFIX"]
+    assert load(QUARANTINE_PREFIX="aside").doubts == load(KEEP_FILES="true").doubts == ()
+
+
 def test_an_allowlist_is_a_pattern_or_a_file(tmp_path: Path) -> None:
     """Both forms decide by the whole name, are equal when they say the same, and go to another process."""
     path = tmp_path / "streams.txt"
