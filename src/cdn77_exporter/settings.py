@@ -423,7 +423,8 @@ _STREAMS = (
         _allowlist,
         None,
         "The streams that count, when you know them: a regular expression that fits a whole name, or the path "
-        "(beginning with `/`, `./` or `../`) of a file with one name a line, read at the start. Lines of others are rejected.",
+        "(beginning with `/`, `./` or `../`) of a file with one name a line, read at the start. Lines of others are "
+        "rejected.",
         "/etc/cdn77-exporter/streams.txt",
     ),
     Variable("GEOIP_DB_PATH", _file, None, "A MaxMind City database, for regions.", "/data/GeoLite2-City.mmdb"),
