@@ -13,7 +13,7 @@ from cdn77_exporter.core.bundle import Bundle, Failure, share_of
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.model import LogFile, RawLog
-from cdn77_exporter.core.tally import Tally, TickTally
+from cdn77_exporter.core.tally import Sums, Tally, TickTally, Times
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
@@ -406,7 +406,7 @@ class _Decoding:
             if isinstance(self._outcome, Exception):
                 bundle.shares.append(Failure.of(self._outcome))
             else:
-                bundle.add(self._outcome)
+                bundle.extend(Bundle([share_of(self._outcome)], self._outcome.ticks))
         return bundle
 
 
@@ -470,9 +470,8 @@ def test_a_decoded_file_has_its_failures_forgotten() -> None:
 
 def _tally(tick: int, requests: int) -> Tally:
     group = ("stream", "1", "HIT", "pop", "200")
-    part = TickTally(
-        {group: [requests, 10 * requests, 0, 0]}, {("stream", "192.0.2.1", "web", "US"): [tick * 1000 - 9] * 2}
-    )
+    viewer = ("stream", "192.0.2.1", "web", "US")
+    part = TickTally(Sums({group: [requests, 10 * requests, 0, 0]}), Times({viewer: [tick * 1000 - 9] * 2}))
     return Tally({tick: part}, lines=requests, events=requests, newest_ms=tick * 1000 - 9, oldest_ms=tick * 1000 - 9)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from cdn77_exporter.core.tally import Tally, TickTally
+from cdn77_exporter.core.tally import Group, Sums, Tally, TickTally, Times, ViewerSeen
 from tests.support.plain_series import PlainSeries
 from tests.support.samples import SeriesName, named
 
@@ -37,16 +37,18 @@ def tick_after(ms: int, step: int) -> int:
 def tally_of(events: Iterable[Happened], step: int) -> Tally:
     """What the decoder makes of a file with these events."""
     tally = Tally()
+    ticks: dict[int, tuple[dict[Group, list[int]], dict[ViewerSeen, list[int]]]] = {}
     for one in events:
-        part = tally.ticks.setdefault(tick_after(one.ms, step), TickTally())
-        sums = part.groups.setdefault((one.stream, one.cdn, one.cache, one.pop, one.status), [0, 0, 0, 0])
+        groups, viewers = ticks.setdefault(tick_after(one.ms, step), ({}, {}))
+        sums = groups.setdefault((one.stream, one.cdn, one.cache, one.pop, one.status), [0, 0, 0, 0])
         for place, amount in enumerate((1, one.size, one.wait, int(one.wait > 0))):
             sums[place] += amount
-        seen = part.viewers.setdefault((one.stream, one.ip, one.device, one.country), [one.ms, one.ms])
+        seen = viewers.setdefault((one.stream, one.ip, one.device, one.country), [one.ms, one.ms])
         seen[:] = [min(seen[0], one.ms), max(seen[1], one.ms)]
         tally.events += 1
         tally.lines += 1
         tally.newest_ms = max(tally.newest_ms, one.ms)
+    tally.ticks = {tick: TickTally(Sums(groups), Times(viewers)) for tick, (groups, viewers) in ticks.items()}
     return tally
 
 

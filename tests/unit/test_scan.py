@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.lines import is_address, second_ms
+from cdn77_exporter.core.scan import VIEWER
 from cdn77_exporter.core.tally import Tally
 from tests.support import hostile
 from tests.support import lines as log
@@ -188,7 +189,7 @@ def test_a_time_is_what_python_takes_for_one(parts: tuple[int, ...], end: str) -
     assert taken == good
     if good:
         assert begin is not None
-        ((*_, first, last),) = one.close()[1]
+        ((*_, first, last),) = VIEWER.iter_unpack(one.close()[2])
         digits = end.strip("Z").split("+")[0].strip(".")
         assert first == last == begin + int(digits.ljust(3, "0")[:3])
 
@@ -199,7 +200,7 @@ def test_every_day_is_the_calendar_s() -> None:
         moment = datetime.fromordinal(ordinal).replace(tzinfo=UTC)
         one = scanner()
         one.take(json_line(event(timestamp=f"{moment:%Y-%m-%dT%H:%M:%S}Z")), 0)
-        ((*_, first, _),) = one.close()[1]
+        ((*_, first, _),) = VIEWER.iter_unpack(one.close()[2])
         assert first == int(moment.timestamp()) * 1000
 
 
@@ -269,7 +270,7 @@ def test_wrong_use_is_refused() -> None:
         one.take(bytearray(b"x\n"), 0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         copy.copy(one)
-    assert one.close() == ([], [])
+    assert one.close() == ((), b"", b"")
     for call in (lambda: one.take(b"x\n", 0), one.close, lambda: one.admit("x")):
         with pytest.raises(RuntimeError, match="closed"):
             call()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from array import array
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.decode import Decoder
-from cdn77_exporter.core.tally import Example, Tally, TickTally
+from cdn77_exporter.core.tally import Example, Sums, Tally, TickTally, Times
 from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS, gzip_bytes
 
@@ -85,19 +86,50 @@ def test_sums_and_times_of_the_same_key_are_joined() -> None:
     """Requests, bytes and waits add up; a viewer's span grows to both sides; examples and seconds are kept."""
     group, viewer = ("s", "1", "HIT", "parisFR", "200"), ("s", "10.0.0.1", "web", "US")
     one = Tally(
-        {15: TickTally({group: [1, 10, 5, 1]}, {viewer: [3_000, 4_000]})},
+        {15: TickTally(Sums({group: [1, 10, 5, 1]}), Times({viewer: [3_000, 4_000]}))},
         lines=2, events=1, bytes=10, rejects={"not_json": 1}, newest_ms=4_000, oldest_ms=3_000, seconds=0.5,
         examples=[Example(2, "not_json", "x")],
     )  # fmt: skip
     other = Tally(
-        {15: TickTally({group: [2, 20, 0, 0]}, {viewer: [1_000, 2_000]}), 30: TickTally({group: [1, 1, 0, 0]})},
+        {
+            15: TickTally(Sums({group: [2, 20, 0, 0]}), Times({viewer: [1_000, 2_000]})),
+            30: TickTally(Sums({group: [1, 1, 0, 0]})),
+        },
         lines=4, events=3, bytes=21, rejects={"not_json": 2, "too_old": 1}, newest_ms=16_000, oldest_ms=1_000,
         seconds=0.25,
     )  # fmt: skip
     one.merge(other)
     assert one == Tally(
-        {15: TickTally({group: [3, 30, 5, 1]}, {viewer: [1_000, 4_000]}), 30: TickTally({group: [1, 1, 0, 0]})},
+        {
+            15: TickTally(Sums({group: [3, 30, 5, 1]}), Times({viewer: [1_000, 4_000]})),
+            30: TickTally(Sums({group: [1, 1, 0, 0]})),
+        },
         lines=6, events=4, bytes=31, rejects={"not_json": 3, "too_old": 1}, newest_ms=16_000, oldest_ms=1_000,
         seconds=0.75,
         examples=[Example(2, "not_json", "x")],
     )  # fmt: skip
+
+
+def test_rows_are_what_they_were_made_of() -> None:
+    """Keys in their order, each with its numbers, and every number of one place."""
+    rows = Sums({("a", "", "", "", ""): [1, 2, 3, 4], ("b", "", "", "", ""): [5, 6, 7, 8]})
+    assert [(key[0], numbers) for key, numbers in rows.items()] == [("a", (1, 2, 3, 4)), ("b", (5, 6, 7, 8))]
+    assert ([key[0] for key in rows], len(rows), list(rows.column(1))) == (["a", "b"], 2, [2, 6])
+    assert rows != Sums({("a", "", "", "", ""): [1, 2, 3, 4]})
+    assert list(Sums().items()) == []
+
+
+def test_rows_of_equal_keys_are_combined() -> None:
+    """Of other texts that are the same label there is one row."""
+    one, two = ("s", "10.0.0.1", "web", "US"), ("s", "10.0.0.2", "web", "US")
+    times = Times.of([one, two, one], array("q", [5, 6, 7, 8, 1, 9]))
+    assert dict(times.items()) == {one: (1, 9), two: (7, 8)}
+
+
+def test_numbers_too_large_for_eight_bytes_stay_whole() -> None:
+    """No sum is cut or refused, however large."""
+    group = ("s", "1", "HIT", "parisFR", "200")
+    one, other = Sums({group: [1, 2**63 - 1, 0, 0]}), Sums({group: [1, 1, 0, 0]})
+    joined = Sums.joined([one, other])
+    assert dict(joined.items()) == {group: (2, 2**63, 0, 0)}
+    assert dict(Sums.joined([joined, joined]).items()) == {group: (4, 2**64, 0, 0)}

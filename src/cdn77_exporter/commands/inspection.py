@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import nlargest
 from ipaddress import ip_address
@@ -11,7 +11,7 @@ from os import fsencode
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.tally import Example, Group, Tally, ViewerSeen
+from cdn77_exporter.core.tally import Example, Sums, Tally, ViewerSeen
 
 #: The contract's age at which an event is no longer counted.
 AGE_MS = 7 * 24 * 3600 * 1000
@@ -88,10 +88,10 @@ class Inspection:
         for tick, part in tally.ticks.items():
             self._add_groups(part.groups)
             if tick == ahead_tick:
-                self.ahead += sum(sums[0] for sums in part.groups.values())
+                self.ahead += part.requests
         self._add_viewers(set().union(*(part.viewers for part in tally.ticks.values())))
 
-    def _add_groups(self, groups: Mapping[Group, list[int]]) -> None:
+    def _add_groups(self, groups: Sums) -> None:
         streams, statuses, caches, pops = self.streams, self.statuses, self.caches, self.pops
         for (stream, _, cache, pop, status), sums in groups.items():
             requests = sums[0]
@@ -156,7 +156,7 @@ def _newest_ms(tally: Tally, now_ms: int, ahead_tick: int) -> int:
     """
     past = [tick for tick in tally.ticks if tick < ahead_tick]
     ahead = tally.ticks.get(ahead_tick)
-    requests_ahead = sum(sums[0] for sums in ahead.groups.values()) if ahead else 0
+    requests_ahead = ahead.requests if ahead else 0
     if not past or 2 * requests_ahead > tally.events:
         return now_ms
     newest_ms = max(past) * 1000

@@ -22,7 +22,7 @@
 
 #define MOST_COUNT ((uint64_t)1 << 53) /* lines.MAX_COUNT */
 #define MOST_SUM ((uint64_t)1 << 62)
-#define MOST_ENTRIES ((uint32_t)1 << 16)    /* of each table; to give them out holds Python's lock for 30 ms */
+#define MOST_ENTRIES ((uint32_t)1 << 16)    /* of each table */
 #define MOST_TEXT 512                       /* bytes of one that is remembered */
 #define MOST_ARENA ((uint32_t)8 << 20)      /* bytes of all of them */
 #define MOST_MEMBERS 64                     /* of a line */
@@ -88,6 +88,10 @@ typedef struct {
     int64_t first, last;
 } Viewer;
 #define VIEWER_KEY (offsetof(Viewer, first) - sizeof(uint64_t))
+
+/* As they are given out: all that they hold but the hash. scan.py knows their order. */
+#define GROUP_COLUMNS 10
+#define VIEWER_COLUMNS 7
 
 /* Lines that were not taken, as far as they stand together, and how many were taken before them. */
 typedef struct {
@@ -639,40 +643,57 @@ static PyObject *strings_of(const Scanner *self) {
     return strings;
 }
 
-/* Appends what has been built, and lets go of it. */
-static int append(PyObject *list, PyObject *entry) {
-    int failed = !entry || PyList_Append(list, entry);
-    Py_XDECREF(entry);
-    return !failed;
+/* Bytes with room for so many rows of whole numbers. */
+static int64_t *make_rows(PyObject **rows, uint32_t count, size_t columns) {
+    *rows = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * columns * sizeof(int64_t)));
+    return *rows ? (int64_t *)PyBytes_AsString(*rows) : NULL;
 }
 
-#define STRING(number) PyTuple_GetItem(strings, number)
+/* The groups that count a request, each as a row: texts by their numbers. */
+static PyObject *groups_of(const Scanner *self) {
+    const Group *groups = (const Group *)self->groups.entries, *end = groups + self->groups.count;
+    uint32_t count = 0;
+    for (const Group *group = groups; group < end; group++)
+        count += group->requests > 0;
+    PyObject *rows;
+    int64_t *at = make_rows(&rows, count, GROUP_COLUMNS);
+    for (const Group *group = groups; at && group < end; group++)
+        if (group->requests) {
+            const uint64_t row[GROUP_COLUMNS] = {(uint64_t)group->tick, group->stream,   group->cdn,
+                                                 group->cache,          group->pop,      group->status,
+                                                 group->requests,       group->bytes,    group->wait,
+                                                 group->waits};
+            memcpy(at, row, sizeof row);
+            at += GROUP_COLUMNS;
+        }
+    return rows;
+}
 
-static int give_out(const Scanner *self, PyObject *strings, PyObject *groups, PyObject *viewers) {
-    const Group *group = (const Group *)self->groups.entries;
-    for (uint32_t left = self->groups.count; left; left--, group++)
-        if (group->requests &&
-            !append(groups, Py_BuildValue("(LOKOOKKKKK)", group->tick, STRING(group->stream), group->cdn,
-                                          STRING(group->cache), STRING(group->pop), group->status, group->requests,
-                                          group->bytes, group->wait, group->waits)))
-            return 0;
-    const Viewer *viewer = (const Viewer *)self->viewers.entries;
-    for (uint32_t left = self->viewers.count; left; left--, viewer++)
-        if (viewer->last &&
-            !append(viewers,
-                    Py_BuildValue("(LOOOOLL)", viewer->tick, STRING(viewer->stream), STRING(viewer->ip),
-                                  STRING(viewer->agent), STRING(viewer->country), viewer->first, viewer->last)))
-            return 0;
-    return 1;
+/* The same of the viewers that were seen. */
+static PyObject *viewers_of(const Scanner *self) {
+    const Viewer *viewers = (const Viewer *)self->viewers.entries, *end = viewers + self->viewers.count;
+    uint32_t count = 0;
+    for (const Viewer *viewer = viewers; viewer < end; viewer++)
+        count += viewer->last > 0;
+    PyObject *rows;
+    int64_t *at = make_rows(&rows, count, VIEWER_COLUMNS);
+    for (const Viewer *viewer = viewers; at && viewer < end; viewer++)
+        if (viewer->last) {
+            const int64_t row[VIEWER_COLUMNS] = {viewer->tick,    viewer->stream, viewer->ip,  viewer->agent,
+                                                 viewer->country, viewer->first,  viewer->last};
+            memcpy(at, row, sizeof row);
+            at += VIEWER_COLUMNS;
+        }
+    return rows;
 }
 
 static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
     Scanner *self = (Scanner *)object;
     if (!is_free(self))
         return NULL;
-    PyObject *strings = strings_of(self), *groups = PyList_New(0), *viewers = PyList_New(0), *found = NULL;
-    if (strings && groups && viewers && give_out(self, strings, groups, viewers))
-        found = PyTuple_Pack(2, groups, viewers);
+    PyObject *strings = strings_of(self), *groups = groups_of(self), *viewers = viewers_of(self), *found = NULL;
+    if (strings && groups && viewers)
+        found = PyTuple_Pack(3, strings, groups, viewers);
     Py_XDECREF(strings);
     Py_XDECREF(groups);
     Py_XDECREF(viewers);
@@ -683,7 +704,7 @@ static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
 static PyMethodDef METHODS[] = {
     {"take", scanner_take, METH_VARARGS, "Count plain lines; what is left, with the lines taken before it."},
     {"admit", scanner_admit, METH_VARARGS, "Take lines of this stream, if only admitted ones are taken."},
-    {"close", scanner_close, METH_NOARGS, "The groups and the viewers of all lines taken; ends the scanner."},
+    {"close", scanner_close, METH_NOARGS, "All texts, and the groups and the viewers of all lines taken; ends the scanner."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,10 +1,5 @@
 # What the compiled scan offers; see _scan.c.
 
-# tick, stream, CDN id, cache status, POP, response status; requests, bytes, sum and number of times to first byte
-_Group = tuple[int, str, int, str, str, int, int, int, int, int]
-# tick, stream, client IP, User-Agent, country; the first and the last time
-_Viewer = tuple[int, str, str, str, str, int, int]
-
 class Scanner:
     """Sums up the plain lines of one file. Not for two threads at once."""
 
@@ -23,5 +18,5 @@ class Scanner:
     def admit(self, stream: str, /) -> None:
         """Take lines of this stream, too, if only admitted ones are taken."""
 
-    def close(self) -> tuple[list[_Group], list[_Viewer]]:
-        """The groups and the viewers of all lines taken; ends the scanner."""
+    def close(self) -> tuple[tuple[str, ...], bytes, bytes]:
+        """All texts, and of all lines taken the groups and the viewers, as `scan.GROUP` and `scan.VIEWER` have them."""

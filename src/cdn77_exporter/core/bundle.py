@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
-from cdn77_exporter.core.tally import Example, Tally, TickTally
+from cdn77_exporter.core.tally import Example, Tally, TickTally, join_ticks
 
 
 @dataclass(slots=True)
@@ -64,28 +64,15 @@ class Bundle:
     shares: list[Share | Failure] = field(default_factory=list)
     ticks: dict[int, TickTally] = field(default_factory=dict)
 
-    def add(self, tally: Tally) -> None:
-        """Add the next file's tally, which must not be used any more."""
-        self.shares.append(share_of(tally))
-        self._merge(tally.ticks)
-
     def extend(self, other: Bundle) -> None:
-        """Add the files that follow, of a bundle that must not be used any more."""
+        """Add the files that follow."""
         self.shares += other.shares
-        self._merge(other.ticks)
-
-    def _merge(self, ticks: dict[int, TickTally]) -> None:
-        for tick, part in ticks.items():
-            own = self.ticks.get(tick)
-            if own is None:
-                self.ticks[tick] = part
-            else:
-                own.merge(part)
+        self.ticks = join_ticks((self.ticks, other.ticks))
 
 
 def share_of(tally: Tally) -> Share:
     """What is said of a file alone."""
-    requests = {tick: sum(sums[0] for sums in part.groups.values()) for tick, part in tally.ticks.items()}
+    requests = {tick: part.requests for tick, part in tally.ticks.items()}
     examples = list({example.reason: example for example in tally.examples}.values())
     return Share(tally.lines, tally.events, tally.rejects, tally.newest_ms, tally.seconds, requests, examples)
 
@@ -98,6 +85,7 @@ def decode_together(
     `latest_ms` is each file's latest event time, as in `Decoder.decode`.
     """
     bundle = Bundle()
+    found: list[dict[int, TickTally]] = []
     for body, latest in zip(bodies, latest_ms, strict=True):
         if isinstance(body, Failure):
             bundle.shares.append(body)
@@ -107,5 +95,7 @@ def decode_together(
         except Unreadable as error:
             bundle.shares.append(Failure.of(error))
         else:
-            bundle.add(tally)
+            bundle.shares.append(share_of(tally))
+            found.append(tally.ticks)
+    bundle.ticks = join_ticks(found)
     return bundle

@@ -32,7 +32,7 @@ class Changes(msgspec.Struct, frozen=True):
     meta: dict[str, int]  # floor, settled, emitted, watermark, ...
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
     series_new: list[tuple[int, str]]
-    series: list[tuple[int, float, int, int, bool]]
+    series: Iterable[tuple[int, float, int, int, bool]]  # slot, value, changed, written, live; again and again
     pending: list[tuple[int, float]]  # replaces the ones before
     waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -24,8 +25,8 @@ from cdn77_exporter.core.lines import (
     object_lines,
     second_ms,
 )
-from cdn77_exporter.core.scan import Once, begin_scan
-from cdn77_exporter.core.tally import Example, Tally, TickTally, ViewerSeen, add_sums
+from cdn77_exporter.core.scan import GROUP, VIEWER, Once, begin_scan
+from cdn77_exporter.core.tally import Example, Group, Sums, Tally, TickTally, Times, ViewerSeen, join_ticks
 
 if TYPE_CHECKING:
     from cdn77_exporter.core._scan import Scanner
@@ -65,15 +66,35 @@ class Limits:
 
 @dataclass(slots=True)
 class _Part:
-    """What one tick of the file counts so far: groups by the fields as they stand in the lines, and viewers."""
+    """What one tick of the file counts so far: groups by the fields as they stand in the lines, or by their labels."""
 
-    raw: dict[_Raw, list[int]]
-    tally: TickTally
+    raw: dict[_Raw, list[int]] = field(default_factory=dict)
+    groups: dict[Group, list[int]] = field(default_factory=dict)
+    viewers: dict[ViewerSeen, list[int]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.raw) + len(self.groups) + len(self.viewers)
+
+    def name_groups(self) -> None:
+        """Have all groups by their labels; different texts in the lines may be the same label."""
+        for (stream, cdn, cache, pop, status), sums in self.raw.items():
+            group = (stream, str(cdn or 0), cache or "UNKNOWN", pop or "unknown", str(status or 0))
+            own = self.groups.setdefault(group, sums)
+            if own is not sums:
+                Sums.combine(own, sums)
+        self.raw.clear()
+
+    def take(self) -> TickTally:
+        """All of it, which is no longer here then."""
+        self.name_groups()
+        taken = TickTally(Sums(self.groups), Times(self.viewers))
+        self.groups, self.viewers = {}, {}
+        return taken
 
 
 # What a second of the log belongs to: its Unix milliseconds and its tick.
 _Second = tuple[int, _Part]
-_NOWHERE: _Second = (0, _Part({}, TickTally()))
+_NOWHERE: _Second = (0, _Part())
 
 
 class Decoder:
@@ -131,9 +152,7 @@ class Decoder:
         finally:
             scanner, self._scanner = self._scanner, None
         tally, self._tally = self._tally, Tally()
-        if scanner:
-            self._add_scanned(scanner, tally)
-        self._close(tally)
+        self._close(tally, self._scanned(scanner) if scanner else {})
         if sum(map(len, tally.ticks.values())) > self._limits.entries:
             raise Unreadable("too_many_distinct")
         tally.seconds = time.thread_time() - began
@@ -194,11 +213,11 @@ class Decoder:
         Those that the scan holds are added at the end: it has a bound of its own.
         """
         most = self._limits.entries
-        entries = sum(len(part.raw) + len(part.tally) for part in self._ticks.values())
-        if entries > most:  # different texts in the lines may be the same label
+        entries = sum(map(len, self._ticks.values()))
+        if entries > most:  # fewer, perhaps, by their labels
             for part in self._ticks.values():
-                _name_groups(part, self._tally)
-            entries = sum(len(part.tally) for part in self._ticks.values())
+                part.name_groups()
+            entries = sum(map(len, self._ticks.values()))
             if entries > most:
                 raise Unreadable("too_many_distinct")
         self._lines_to_count = self._tally.lines + max(_LINES_UNCOUNTED, (most - entries) // _ENTRIES_OF_LINE)
@@ -266,7 +285,7 @@ class Decoder:
             agent = row.clientRequestUserAgent
             viewer = (stream, row.clientIP, devices(agent) or self._device(agent), row.clientCountry or "XX")
             milliseconds = base + fraction
-            viewers = part.tally.viewers
+            viewers = part.viewers
             seen = viewers.get(viewer)
             if seen is None:
                 if viewer[1] in known_addresses and viewer[3] in known_labels:
@@ -337,7 +356,7 @@ class Decoder:
         tick = (at_ms // 1000 // self._tick + 1) * self._tick
         part = self._ticks.get(tick)
         if part is None:
-            part = self._ticks[tick] = _Part({}, TickTally())
+            part = self._ticks[tick] = _Part()
         return part
 
     def _see(self, viewers: dict[ViewerSeen, list[int]], viewer: ViewerSeen, at_ms: int) -> bool:
@@ -402,30 +421,26 @@ class Decoder:
             streams=self._streams.values() if self._allow else None,
         )
 
-    def _add_scanned(self, scanner: Scanner, tally: Tally) -> None:
-        """Count what the scan has taken: its texts are as they stand in the lines, its streams and addresses right."""
-        groups, viewers = scanner.close()
-        streams, numbers = Once(self._name), Once[int, str](str)
-        devices = Once[str, str](lambda agent: self._devices.get(agent) or self._device(agent))
-        caches = Once[str, str](lambda text: self._label(text or "UNKNOWN"))
-        pops = Once[str, str](lambda text: self._label(text or "unknown"))
-        countries = Once[str, str](lambda text: self._label(text or "XX"))
-        parts = Once[int, TickTally](lambda tick: self._ticks.setdefault(tick, _Part({}, TickTally())).tally)
-        events = size = 0
-        for tick, stream, cdn, cache, pop, status, requests, sent, wait, waits in groups:
-            events += requests
-            size += sent
-            group = (streams[stream], numbers[cdn], caches[cache], pops[pop], numbers[status])
-            sums = [requests, sent, wait, waits]
-            if parts[tick].groups.setdefault(group, sums) is not sums:  # of other texts that are the same labels
-                add_sums(parts[tick].groups, group, sums)
-        for tick, stream, ip, agent, country, first, last in viewers:
-            times = [first, last]
-            known = parts[tick].viewers.setdefault((streams[stream], ip, devices[agent], countries[country]), times)
-            if known is not times:
-                known[:] = min(known[0], first), max(known[1], last)
-        tally.events += events
-        tally.bytes += size
+    def _scanned(self, scanner: Scanner) -> dict[int, TickTally]:
+        """What the scan has taken: its texts are as they stand in the lines, its streams and addresses right."""
+        texts, groups, viewers = scanner.close()
+        streams, numbers = Once[int, str](lambda text: self._name(texts[text])), Once[int, str](str)
+        devices = Once[int, str](lambda text: self._devices.get(texts[text]) or self._device(texts[text]))
+        caches = Once[int, str](lambda text: self._label(texts[text] or "UNKNOWN"))
+        pops = Once[int, str](lambda text: self._label(texts[text] or "unknown"))
+        countries = Once[int, str](lambda text: self._label(texts[text] or "XX"))
+        sums: Once[int, tuple[list[Group], array[int]]] = Once(lambda _: ([], array("q")))
+        for tick, stream, cdn, cache, pop, status, *amounts in GROUP.iter_unpack(groups):
+            of_groups, added = sums[tick]
+            of_groups.append((streams[stream], numbers[cdn], caches[cache], pops[pop], numbers[status]))
+            added.extend(amounts)
+        times: Once[int, tuple[list[ViewerSeen], array[int]]] = Once(lambda _: ([], array("q")))
+        for tick, stream, ip, agent, country, first, last in VIEWER.iter_unpack(viewers):
+            of_viewers, spans = times[tick]
+            of_viewers.append((streams[stream], texts[ip], devices[agent], countries[country]))
+            spans.append(first)
+            spans.append(last)
+        return {tick: TickTally(Sums.of(*sums[tick]), Times.of(*times[tick])) for tick in sums}
 
     def _name(self, stream: str) -> str:
         """The stream's name, one string object for all lines of a path."""
@@ -435,27 +450,17 @@ class Decoder:
             _remember(self._streams, f"/{stream}/", stream)
         return known
 
-    def _close(self, tally: Tally) -> None:
-        """Sum up what the ticks hold."""
-        for tick, part in self._ticks.items():
-            if not part.raw and not part.tally.groups:
-                continue
-            tally.ticks[tick] = part.tally
-            _name_groups(part, tally)
-        if tally.ticks:
-            tally.oldest_ms = min(first for first, _ in tally.ticks[min(tally.ticks)].viewers.values())
-            tally.newest_ms = max(last for _, last in tally.ticks[max(tally.ticks)].viewers.values())
+    def _close(self, tally: Tally, scanned: dict[int, TickTally]) -> None:
+        """Sum up what the ticks hold, and the scan."""
+        own = {tick: part.take() for tick, part in self._ticks.items() if part}
         self._ticks, self._seconds = {}, {}
-
-
-def _name_groups(part: _Part, tally: Tally) -> None:
-    """Move a tick's groups by the fields of lines to those by labels, and their sums to the tally's."""
-    for (stream, cdn, cache, pop, status), sums in part.raw.items():
-        group = (stream, str(cdn or 0), cache or "UNKNOWN", pop or "unknown", str(status or 0))
-        add_sums(part.tally.groups, group, sums)
-        tally.events += sums[0]
-        tally.bytes += sums[1]
-    part.raw.clear()
+        tally.ticks = join_ticks((own, scanned))
+        for part in tally.ticks.values():
+            tally.events += part.requests
+            tally.bytes += sum(part.groups.column(1))
+        if tally.ticks:
+            tally.oldest_ms = min(tally.ticks[min(tally.ticks)].viewers.column(0))
+            tally.newest_ms = max(tally.ticks[max(tally.ticks)].viewers.column(1))
 
 
 def _remember(table: dict[_K, _V], key: _K, value: _V) -> None:

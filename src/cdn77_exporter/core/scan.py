@@ -6,6 +6,7 @@ What it takes of a file, and why the result is the same, is said in `_scan.c`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from struct import Struct
 from typing import TYPE_CHECKING, TypeVar
 
 try:
@@ -22,6 +23,10 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 # Python's hash of a text is keyed with a secret of the process.
 _SECRETS = (hash("one half"), hash("the other half"))
+#: A group as the scan gives it out: tick, stream, CDN id, cache status, POP, response status; requests, bytes, sum and
+#: number of times to first byte. A viewer: tick, stream, IP, User-Agent, country; first and last time. Where there is a
+#: text, they have its number.
+GROUP, VIEWER = Struct("=10q"), Struct("=7q")
 _LONGEST = 2**62  # beyond all times and lengths, and within the scan's numbers
 
 

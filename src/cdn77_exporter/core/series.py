@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ IDLE_SECONDS = 600
 PADDING_SECONDS = 300
 _BLOCK = 500
 _RESTORED_AT_ONCE = 10_000
+_ROWS_AT_ONCE = 1_000
 _SEPARATOR = "\x1f"
 _NEVER = 0
 
@@ -82,6 +84,17 @@ class _Block:
             return content.tobytes()
         lengths = np.diff(self.ends[: self.count], prepend=0)
         return content[np.repeat(chosen, lengths)].tobytes()
+
+
+class SeriesRows:
+    """Rows of slot, value, changed, written, live, as often as they are asked for; as arrays until then."""
+
+    def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
+        self._columns = columns
+
+    def __iter__(self) -> Iterator[tuple[int, float, int, int, bool]]:
+        for begin in range(0, len(self._columns[0]), _ROWS_AT_ONCE):
+            yield from zip(*(column[begin : begin + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
 
 
 class SeriesTable:
@@ -256,17 +269,15 @@ class SeriesTable:
         new, self._new = self._new, []
         return new
 
-    def take_changes(self, new: Iterable[tuple[int, str]]) -> list[tuple[int, float, int, int, bool]]:
-        """Slot, value, changed, written, live of what changed since the last call, and of the `new` ones.
+    def take_changes(self, new: Iterable[tuple[int, str]]) -> SeriesRows:
+        """What changed since the last call, and the `new` ones.
 
         What was counted since the last emission is part of the value; `pending` tells it apart.
         """
-        slots = sorted(self._dirty | self._before.keys() | {slot for slot, _ in new})
+        slots = np.array(sorted(self._dirty.union(self._before, (slot for slot, _ in new))), np.int64)
         self._dirty = set()
-        return [
-            (slot, float(self.value[slot]), int(self.changed[slot]), int(self.written[slot]), bool(self.live[slot]))
-            for slot in slots
-        ]
+        arrays = (self.value, self.changed, self.written, self.live)
+        return SeriesRows((slots, *(array[slots] for array in arrays)))
 
     def pending(self) -> list[tuple[int, float]]:
         """Slots counted since the last emission, with the value that was emitted last."""

@@ -2,52 +2,147 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import ClassVar, Generic, Self, TypeVar
 
+K = TypeVar("K")
 #: stream, CDN id, cache status, POP, response status
 Group = tuple[str, str, str, str, str]
 #: stream, client IP, device type, client country of the log
 ViewerSeen = tuple[str, str, str, str]
 
 
-def add_sums(groups: dict[Group, list[int]], group: Group, sums: list[int]) -> None:
-    """Add a group's sums to those that there are; `sums` itself is not kept."""
-    own = groups.get(group)
-    if own is None:
-        groups[group] = sums.copy()
-    else:
-        own[0] += sums[0]
-        own[1] += sums[1]
-        own[2] += sums[2]
-        own[3] += sums[3]
+def whole_numbers(numbers: Iterable[int]) -> Sequence[int]:
+    """The numbers in 8 bytes each, unless one of them is too large for that."""
+    kept = list(numbers)
+    try:
+        return array("q", kept)
+    except OverflowError:
+        return kept
+
+
+class Rows(ABC, Generic[K]):
+    """Keys, each different, with `width` whole numbers each.
+
+    Tallies wait for one another, so their numbers are kept in an array: as lists of objects they take ten times that.
+    """
+
+    __slots__ = ("keys", "numbers")
+    width: ClassVar[int]
+
+    def __init__(self, rows: Mapping[K, Sequence[int]] | None = None) -> None:
+        self.keys: list[K] = list(rows or ())
+        self.numbers = whole_numbers(chain.from_iterable(rows.values())) if rows else whole_numbers(())
+
+    @classmethod
+    def of(cls, keys: list[K], numbers: Sequence[int]) -> Self:
+        """Keys with the numbers of all of them, one after the other; of keys that are equal the rows are combined."""
+        rows = cls()
+        rows.keys, rows.numbers = keys, numbers
+        return rows if len(set(keys)) == len(keys) else cls.joined((rows,))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Rows[K]]) -> Self:
+        """All rows of the parts, those of the same key combined."""
+        rows: dict[K, list[int]] = {}
+        combine = cls.combine
+        for part in parts:
+            for key, numbers in part.items():
+                own = rows.get(key)
+                if own is None:
+                    rows[key] = list(numbers)
+                else:
+                    combine(own, numbers)
+        return cls(rows)
+
+    @staticmethod
+    @abstractmethod
+    def combine(own: list[int], numbers: Sequence[int]) -> None:
+        """Put in other numbers of the same key."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows) and dict(self.items()) == dict(other.items())
+
+    __hash__ = None  # type: ignore[assignment]  # rows can be changed
+
+    def items(self) -> Iterator[tuple[K, tuple[int, ...]]]:
+        """Each key with its numbers."""
+        return zip(self.keys, zip(*(iter(self.numbers),) * self.width, strict=True), strict=True)
+
+    def column(self, place: int) -> Sequence[int]:
+        """One of the numbers of every key."""
+        return self.numbers[place :: self.width]
+
+
+class Sums(Rows[Group]):
+    """Groups: requests, bytes, sum (ms) and number of the times to first byte that are above 0."""
+
+    __slots__ = ()
+    width = 4
+
+    @staticmethod
+    def combine(own: list[int], numbers: Sequence[int]) -> None:
+        """Add up."""
+        own[0] += numbers[0]
+        own[1] += numbers[1]
+        own[2] += numbers[2]
+        own[3] += numbers[3]
+
+
+class Times(Rows[ViewerSeen]):
+    """Viewers: first and last event, Unix milliseconds."""
+
+    __slots__ = ()
+    width = 2
+
+    @staticmethod
+    def combine(own: list[int], numbers: Sequence[int]) -> None:
+        """Reach from the earlier to the later."""
+        own[0] = min(own[0], numbers[0])
+        own[1] = max(own[1], numbers[1])
 
 
 @dataclass(slots=True)
 class TickTally:
-    """What happened before one tick and after the one before it.
+    """What happened before one tick and after the one before it."""
 
-    `groups`: requests, bytes, sum (ms) and number of times to first byte that are above 0.
-    `viewers`: first and last event, Unix milliseconds.
-    """
-
-    groups: dict[Group, list[int]] = field(default_factory=dict)
-    viewers: dict[ViewerSeen, list[int]] = field(default_factory=dict)
+    groups: Sums = field(default_factory=Sums)
+    viewers: Times = field(default_factory=Times)
 
     def __len__(self) -> int:
         """Groups and viewers."""
         return len(self.groups) + len(self.viewers)
 
-    def merge(self, other: TickTally) -> None:
-        """Add another tally of the same tick."""
-        for group, sums in other.groups.items():
-            add_sums(self.groups, group, sums)
-        for viewer, (first, last) in other.viewers.items():
-            seen = self.viewers.get(viewer)
-            if seen is None:
-                self.viewers[viewer] = [first, last]
-            else:
-                seen[0] = min(seen[0], first)
-                seen[1] = max(seen[1], last)
+    @property
+    def requests(self) -> int:
+        """How many events there are."""
+        return sum(self.groups.column(0))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TickTally]) -> TickTally:
+        """The parts of one tick as one; the parts themselves stay as they are."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(Sums.joined(part.groups for part in parts), Times.joined(part.viewers for part in parts))
+
+
+def join_ticks(tallies: Iterable[Mapping[int, TickTally]]) -> dict[int, TickTally]:
+    """The ticks of several tallies as those of one."""
+    parts: dict[int, list[TickTally]] = {}
+    for ticks in tallies:
+        for tick, part in ticks.items():
+            parts.setdefault(tick, []).append(part)
+    return {tick: TickTally.joined(found) for tick, found in parts.items()}
 
 
 @dataclass(slots=True)
@@ -75,8 +170,7 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Add another file's tally."""
-        for tick, part in other.ticks.items():
-            self.ticks.setdefault(tick, TickTally()).merge(part)
+        self.ticks = join_ticks((self.ticks, other.ticks))
         self.lines += other.lines
         self.events += other.events
         self.bytes += other.bytes

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import msgspec
 import numpy as np
@@ -23,8 +23,9 @@ from cdn77_exporter.core.bundle import Share, share_of
 from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.recent import Recent
 from cdn77_exporter.core.series import SeriesTable, series_key
-from cdn77_exporter.core.tally import Group, Tally, TickTally, ViewerSeen, add_sums
+from cdn77_exporter.core.tally import Group, Sums, Tally, TickTally
 from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow, merge_seen
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
@@ -34,7 +35,7 @@ _PAD_FOLD_SECONDS = 58 * 60
 #: A tick written a second time is this much later than the first.
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
-_MAX_KNOWN_IPS = 65_536
+_MAX_KNOWN_IPS = 32_768
 #: Rows of viewers that a tick keeps as they come; of more, those of one viewer are merged.
 ROWS_AS_THEY_COME = 100_000
 _SAMPLES_A_STEP = 100_000  # more in one step would only take memory
@@ -68,6 +69,13 @@ class _Held:
     rows: list[npt.NDArray[np.void]] = field(default_factory=list)
     _count: int = 0
     _merged: int = 0
+
+    def count(self, group: Group, sums: Sequence[int]) -> None:
+        own = self.groups.get(group)
+        if own is None:
+            self.groups[group] = list(sums)
+        else:
+            Sums.combine(own, sums)
 
     def all_rows(self) -> npt.NDArray[np.void]:
         return np.concatenate(self.rows) if self.rows else np.zeros(0, SEEN)
@@ -113,10 +121,10 @@ class Timeline:
         )
         self._held: dict[int, _Held] = {}
         self._dirty_held: set[int] = set()
-        self._hashes: dict[str, tuple[int, tuple[str, str]]] = {}
-        self._known: dict[ViewerSeen, tuple[int, int]] = {}  # viewer -> key and profile's number
+        self._addresses = Recent(self._meet, _MAX_KNOWN_IPS)
         self._numbers: dict[tuple[str, str, str, tuple[str, str]], int] = {}  # profile -> its number
-        self._slots: dict[Group, tuple[int, int, int]] = {}  # group -> slots of responses, requests and bytes
+        self._groups: dict[Group, int] = {}  # group -> where in `_slots` the three of its series begin
+        self._slots = array("q")  # responses, requests, bytes
         self._stream_hashes: dict[str, int] = {}
         self._waits: dict[int, tuple[int, int]] = {}  # slot -> sum (ms) and number of times to first byte
         self.floor = self._after(start_ms / 1000 - rules.backfill_seconds)
@@ -179,11 +187,8 @@ class Timeline:
             own = groups.get(group)
             if own is None:
                 new.append((group, sums))
-            else:  # its stream was admitted then; this is the usual case, and the one that has to be fast
-                own[0] += sums[0]
-                own[1] += sums[1]
-                own[2] += sums[2]
-                own[3] += sums[3]
+            else:  # its stream was admitted then; this is the usual case
+                Sums.combine(own, sums)
         self.streams.admit((group[0], group[4]) for group, _ in new)
         name = self.streams.name
         for group, sums in new:
@@ -192,8 +197,8 @@ class Timeline:
             if stream is OTHER and group[0] != OTHER:
                 self.streams.refused += sums[0]
                 own_group = (OTHER, *group[1:])
-            add_sums(groups, own_group, sums)
-            if own_group not in self._slots:
+            held.count(own_group, sums)
+            if own_group not in self._groups:
                 self._prepare(own_group, sums[3] > 0)
         if part.viewers:
             held.add(self._rows(part))
@@ -215,62 +220,54 @@ class Timeline:
         return len(self.series) + _SERIES_OF_PROFILE < self._rules.max_series
 
     def _rows(self, part: TickTally) -> npt.NDArray[np.void]:
-        known = self._known.get
-        found = [known(viewer) or self._know(viewer) for viewer in part.viewers]
-        times = np.fromiter(chain.from_iterable(part.viewers.values()), np.int64, 2 * len(found)).reshape(-1, 2)
-        rows = np.empty(len(found), SEEN)
-        rows["key"] = [key for key, _ in found]
-        rows["profile"] = [profile for _, profile in found]
+        address, known = self._addresses, self._numbers.get
+        names = {seen: self._stream(seen) for seen in {viewer[0] for viewer in part.viewers}}
+        hashes, streams, profiles = [], [], []
+        for seen, ip, device, country in part.viewers:
+            stream, stream_hash = names[seen]
+            hashed, place = address(ip)
+            hashes.append(hashed)
+            streams.append(stream_hash)
+            number = known(labels := (stream, device, country, place))
+            profiles.append(self._profile(labels) if number is None else number)
+        rows = np.empty(len(profiles), SEEN)
+        keys = np.array(hashes, np.uint64) ^ np.array(streams, np.uint64)
+        rows["key"] = keys * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+        rows["profile"] = profiles
+        times = np.array(part.viewers.numbers, np.int64).reshape(-1, 2)
         rows["first"], rows["last"] = times[:, 0], times[:, 1]
         return rows
 
-    def _know(self, viewer: ViewerSeen) -> tuple[int, int]:
-        """The key and the profile's number of a viewer who was not seen lately."""
-        seen_stream, ip, device, country = viewer
-        stream = self.streams.name(seen_stream)
-        hashed, place = self._hashes.get(ip) or self._meet(ip)
-        key = ((hashed ^ self._stream_hash(stream)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) | 1
-        found = (key, self._profile(stream, device, country, place))
-        if stream == seen_stream:  # a stream that is refused now may be admitted later
-            if len(self._known) >= _MAX_KNOWN_IPS:
-                self._known.clear()
-            self._known[viewer] = found
-        return found
-
-    def _profile(self, stream: str, device: str, country: str, place: tuple[str, str]) -> int:
-        labels = (stream, device, country, place)
-        number = self._numbers.get(labels)
-        if number is None:
-            known = len(self._profiles)
-            profile = Profile(*labels)
-            number = self._profiles.number(profile)
-            if number == known:
-                self._prepare_viewers(profile)
-            if len(self._numbers) >= _MAX_KNOWN_GROUPS:
-                self._numbers.clear()
-            self._numbers[labels] = number
+    def _profile(self, labels: tuple[str, str, str, tuple[str, str]]) -> int:
+        """The number of a profile that was not seen lately."""
+        known = len(self._profiles)
+        profile = Profile(*labels)
+        number = self._profiles.number(profile)
+        if number == known:
+            self._prepare_viewers(profile)
+        if len(self._numbers) >= _MAX_KNOWN_GROUPS:
+            self._numbers.clear()
+        self._numbers[labels] = number
         return number
 
     def _meet(self, ip: str) -> tuple[int, tuple[str, str]]:
-        if len(self._hashes) >= _MAX_KNOWN_IPS:
-            self._hashes.clear()
-        place = self._locate(ip) if self._locate else _NO_PLACE
-        known = self._hashes[ip] = (self._hash(_packed(ip)), place)
-        return known
+        """An address's hash and place."""
+        return self._hash(_packed(ip)), self._locate(ip) if self._locate else _NO_PLACE
 
     def _hash(self, content: bytes) -> int:
         return int.from_bytes(hashlib.blake2b(content, key=self._key, digest_size=8).digest(), "little")
 
-    def _stream_hash(self, stream: str) -> int:
+    def _stream(self, seen: str) -> tuple[str, int]:
+        """The name under which a stream counts, and its hash."""
+        stream = self.streams.name(seen)
         found = self._stream_hashes.get(stream)
         if found is None:
             found = self._stream_hashes[stream] = self._hash(b"stream:" + stream.encode("utf-8", "replace"))
-        return found
+        return stream, found
 
     def forget_places(self) -> None:
         """The GeoIP database was replaced: viewers that come from now on are looked up again."""
-        self._hashes.clear()
-        self._known.clear()
+        self._addresses.clear()
 
     # Settling
 
@@ -316,9 +313,10 @@ class Timeline:
         waits: dict[Group, list[int]] = {}
         slots: list[int] = []
         amounts: list[int] = []
-        known = self._slots.get
+        known, of_groups = self._groups.get, self._slots
         for group, (requests, size, wait_ms, waited) in groups.items():
-            slots += known(group) or self._slots_of(group)
+            at = known(group)
+            slots += self._slots_of(group) if at is None else of_groups[at : at + 3]
             amounts += (requests, requests, size)
             if waited:
                 total = waits.setdefault((*group[:4], ""), [0, 0])
@@ -337,9 +335,11 @@ class Timeline:
             self._slot(CODE[catalogue.TRANSFER_BYTES], where),
         )
         if overflowed == self.overflowed:  # else each of its requests is one over the bound
-            if len(self._slots) >= _MAX_KNOWN_GROUPS:
-                self._slots.clear()
-            self._slots[group] = slots
+            if len(self._groups) >= _MAX_KNOWN_GROUPS:
+                self._groups.clear()
+                del self._slots[:]
+            self._groups[group] = len(self._slots)
+            self._slots.extend(slots)
         return slots
 
     def _wait(self, where: tuple[str, ...], wait_ms: int, waited: int) -> None:
@@ -510,7 +510,7 @@ class Timeline:
         groups, rows = msgspec.msgpack.decode(encoded, type=tuple[list[tuple[Group, list[int]]], bytes])
         held = self._held.setdefault(max(tick, self.settled + self._tick), _Held())
         for group, sums in groups:
-            add_sums(held.groups, group, sums)
+            held.count(group, sums)
         if rows:
             held.add(np.frombuffer(rows, SEEN))
         self.streams.restore(group[0] for group, _ in groups)
