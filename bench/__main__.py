@@ -17,6 +17,7 @@ PARTS = {
     "workers": "one worker process against two",
     "merge": "what one exporter can take in, whoever decodes",
     "loop": "how late the event loop is while a backlog is worked off",
+    "memory": "the memory of the real process, idle and while it works off 960 files",
     "large": "a million series, ten million viewers",
     "keys": "a hundred thousand keys in the bucket, ten thousand of them new",
     "latency": "from an event to the query that sees it, in real time (ten minutes)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,28 @@ def _loop(found: dict[str, Any]) -> Iterator[str]:
     yield from _table(*rows)
 
 
+def _memory(found: dict[str, Any]) -> Iterator[str]:
+    yield "## Memory"
+    yield ""
+    if not found["rows"]:
+        yield "Not measured."
+        return
+    (row,) = found["rows"]
+    idle, peak = (
+        f"{row[name] / 1e6:.0f} MB ({_bar(row[name] / 1e6, found['bars'][name] / 1e6, '{:.0f} MB')})"
+        for name in ("idle_bytes", "peak_bytes")
+    )
+    yield (
+        f"Resident memory of the real process with nothing to do: {idle}. A backlog of {found['files']} files of "
+        f"{found['lines']:,} lines of {found['shards']} writers that are all there at the start, every tick of it "
+        f"emitted: at the most {peak}; half of the time below {statistics.median(row['samples_bytes']) / 1e6:.0f} MB. "
+        f"In the end there are {row['series']:,.0f} series and {row['viewers']:,.0f} viewers."
+    )
+    yield ""
+    yield "![Resident memory while a backlog is worked off](images/bench-memory.png)"
+    _plot_memory(row, found["bars"]["peak_bytes"])
+
+
 _LARGE = {
     "series": ("series that are live", "tick_cpu_seconds", "CPU seconds of a tick"),
     "viewers": ("viewers in the window", "tick_cpu_seconds", "CPU seconds of a tick that sees 50,000"),
@@ -273,6 +296,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "workers": _workers,
     "merge": _merge,
     "loop": _loop,
+    "memory": _memory,
     "large": _large,
     "keys": _keys,
     "latency": _latency,
@@ -323,6 +347,19 @@ def _plot_bars(name: str, labels: list[str], values: list[dict[str, float]], tit
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, name)
+
+
+def _plot_memory(row: dict[str, Any], bar: float) -> None:
+    figure, axes = _figure()
+    samples = row["samples_bytes"]
+    step = row["backlog_seconds"] / max(1, len(samples))
+    axes.plot([step * number for number in range(len(samples))], [size / 1e6 for size in samples])
+    axes.axhline(bar / 1e6, color="#888", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("seconds since the start of the process")
+    axes.set_ylabel("resident memory, MB")
+    axes.set_ylim(bottom=0)
+    axes.grid(True, alpha=0.25)
+    _save(figure, "bench-memory.png")
 
 
 def _plot_large(found: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import orjson
-import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -34,6 +33,7 @@ from cdn77_exporter import __version__
 from cdn77_exporter.core.events import EVENTS, Event, Holds, Level, Move
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import Settings
+from cdn77_exporter.slim import structlog
 
 PREFIX = "cdn77_exporter_"
 _TEXT_SIGNS = 4_000

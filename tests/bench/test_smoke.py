@@ -40,5 +40,5 @@ def test_every_part_runs_and_all_ways_agree(tmp_path: Path, monkeypatch: pytest.
     assert page.count("On little data") == len(PARTS)
     assert "Not measured" not in page
     assert {path.name for path in tmp_path.glob("*.png")} == {
-        f"bench-{name}.png" for name in ("decode", "large", "latency")
+        f"bench-{name}.png" for name in ("decode", "large", "latency", "memory")
     }

@@ -27,6 +27,8 @@ FACET = 1 << 31
 _EMPTY, _GONE = np.uint64(0), np.uint64(2)  # no viewer's key: those are odd
 _FILL, _GROWTH = 0.75, 1.5
 _STEP = 1 << 14  # viewers
+_TOP_BYTE = 7  # of a key, where a row of `STATE` has it
+_PART_BITS = 3  # of a key's topmost byte, by which large runs are merged in parts
 _Keys = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
 
@@ -395,7 +397,7 @@ class ViewerWindow:
     def take_changes(self) -> bytes:
         """Rows of `STATE` for all that changed since the last call; of two for the same viewer the later holds."""
         touched, self._touched = self._touched, []
-        return merge_runs([rows.tobytes() for rows in touched], 0)
+        return merge_runs((rows.tobytes() for rows in touched), 0)
 
     def restore(self, runs: Iterable[bytes], now_ms: int) -> None:
         """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""
@@ -438,14 +440,29 @@ class ViewerWindow:
         yield from counts.items()
 
 
-def merge_runs(runs: Iterable[bytes], since_ms: int) -> bytes:
-    """Several runs of `STATE` rows, oldest first, as one: the latest row of each viewer seen since then."""
-    rows = np.frombuffer(b"".join(runs), STATE)
-    rows = rows[rows["seen"] >= since_ms]
-    facet = (rows["profile"] & FACET) != 0
-    viewers, facets = rows[~facet], rows[facet][::-1]
-    _, latest = np.unique(facets[["key", "profile"]], return_index=True)
-    return bytes(viewers[_latest(viewers["key"])].tobytes() + facets[latest].tobytes())
+def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> bytes:
+    """Several runs of `STATE` rows, oldest first, as one: the latest row of each viewer seen since then.
+
+    There is little more than the rows in memory: what sorting takes besides is needed for a part of the keys at a time.
+    """
+    content = bytearray()
+    for run in runs:
+        content += run
+    rows = np.frombuffer(content, STATE)
+    bits = _PART_BITS if len(rows) > _STEP else 0
+    parts = np.frombuffer(content, np.uint8)[_TOP_BYTE :: STATE.itemsize] >> (8 - bits)
+    recent = rows["seen"] >= since_ms
+    chosen = np.zeros(len(rows), np.bool_)
+    for part in range(1 << bits):
+        at = np.flatnonzero(recent & (parts == part))
+        facet = (rows["profile"][at] & FACET) != 0
+        viewers, facets = at[~facet], at[facet][::-1]
+        chosen[viewers[_latest(rows["key"][viewers])]] = True
+        _, latest = np.unique(rows[["key", "profile"]][facets], return_index=True)
+        chosen[facets[latest]] = True
+    found = rows[chosen]
+    del rows, content, parts
+    return found.tobytes()
 
 
 def _latest(keys: _Keys) -> npt.NDArray[np.bool_]:

@@ -7,15 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geoip2.database
-import geoip2.models
+if TYPE_CHECKING:  # without a database the library is not imported
+    import geoip2.database
+    import geoip2.models
 
 #: What is said about an address that the database does not know.
 NOWHERE = ("XX", "Unknown")
 
 _Stamp = tuple[int, int, int, int]
-_Find = Callable[[str], geoip2.models.Country]
+_Find = Callable[[str], "geoip2.models.Country"]
 
 
 class GeoIp:
@@ -105,6 +107,8 @@ def _open(path: Path) -> geoip2.database.Reader:
     file that it replaces) kills the process. Nobody else can reach the copy. Without room for one the file itself is
     mapped, and should only be replaced by renaming.
     """
+    import geoip2.database  # noqa: PLC0415
+
     try:
         with tempfile.NamedTemporaryFile(prefix="geoip-", suffix=".mmdb") as copy, path.open("rb") as original:
             shutil.copyfileobj(original, copy, 1 << 20)

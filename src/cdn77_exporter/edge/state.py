@@ -227,10 +227,11 @@ class Database:
         )
 
     def _merge_runs(self, level: int, since_ms: int) -> None:
-        runs = self._execute("SELECT rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,)).fetchall()
-        if len(runs) < _FAN_IN:
+        count = self._execute("SELECT count(*) FROM viewer_runs WHERE level = ?", (level,)).fetchone()[0]
+        if count < _FAN_IN:
             return
-        merged = merge_runs(map(self._unseal, runs), since_ms)
+        runs = self._execute("SELECT rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,))
+        merged = merge_runs(map(self._checked, runs), since_ms)  # one after the other, for they are large
         self._execute("DELETE FROM viewer_runs WHERE level = ?", (level,))
         self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level + 1, _seal(merged)))
         self._merge_runs(level + 1, since_ms)
@@ -246,11 +247,15 @@ class Database:
         return self._unseal(self._execute("SELECT body FROM outbox WHERE number = ?", (number,)).fetchone())
 
     def _unseal(self, row: tuple[bytes]) -> bytes:
+        """A copy of what `_checked` gives."""
+        return bytes(self._checked(row))
+
+    def _checked(self, row: tuple[bytes]) -> memoryview:
         """A row's only value without its checksum; StateError when it is not what was written."""
         content = memoryview(row[0])
         if crc32(content[:-4]).to_bytes(4, "little") != content[-4:]:
             raise StateError(f"the state file {self.path} is damaged (a checksum is wrong)", _RESTART)
-        return bytes(content[:-4])
+        return content[:-4]
 
     def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
         """Take requests out of the outbox; `acknowledged`: the last tick that has been accepted whole, if it moved."""

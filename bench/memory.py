@@ -1,0 +1,60 @@
+"""The memory of the real process: with nothing to do, and at its largest while a long backlog is worked off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import which
+
+from bench.backlog import Backlog, installation, work_off
+from bench.measuring import Row
+
+BACKLOG, SMOKE = Backlog(files=960, lines=16_000, shards=3), Backlog(files=6, lines=300, shards=3)
+BARS = {"idle_bytes": 90_000_000, "peak_bytes": 150_000_000}
+_IDLE_SECONDS = 20
+
+
+def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
+    """The results, and what could not be measured."""
+    if which("prometheus") is None:
+        return {"rows": []}, ["memory: the prometheus binary is not installed"]
+    if not Path("/proc/self/status").exists():
+        return {"rows": []}, ["memory: this system does not tell a process's memory"]
+    backlog = SMOKE if smoke else BACKLOG
+    row = measure(folder, backlog.write(folder / "files"), 1 if smoke else _IDLE_SECONDS)
+    return {"files": backlog.files, "lines": backlog.lines, "shards": backlog.shards, "bars": BARS, "rows": [row]}, []
+
+
+def measure(folder: Path, keys: Mapping[str, Path], idle_seconds: float) -> Row:
+    """Bytes of resident memory: idle, when all is counted, and the most there ever were."""
+    samples: list[int] = []
+    with installation(folder, "0") as (exporter, put):
+        exporter.start()
+        exporter.wait_for("poll_finished", 30)
+        time.sleep(idle_seconds)
+        idle = resident(exporter.pid, "VmRSS")
+        exporter.stop()
+        for key, path in keys.items():
+            put(key, path.read_bytes())
+        seconds = work_off(exporter, len(keys), lambda: samples.append(resident(exporter.pid, "VmRSS")))
+        peak = resident(exporter.pid, "VmHWM")
+        own = exporter.own_metrics()
+        exporter.stop()
+    return {
+        "idle_bytes": idle,
+        "peak_bytes": peak,
+        "samples_bytes": samples,
+        "series": own["cdn77_exporter_series"],
+        "viewers": own["cdn77_exporter_viewers"],
+        "backlog_seconds": seconds,
+        "files_per_second": len(keys) / seconds,
+    }
+
+
+def resident(pid: int, name: str) -> int:
+    """Bytes of memory that the kernel counts for a process under that name, of proc_pid_status(5)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"{name} is not told for the process {pid}")
