@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import viewers as viewers_module
-from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow, merge_runs
+from cdn77_exporter.core.viewers import FACET, SEEN, STATE, Movement, Profile, Profiles, ViewerWindow, merge_runs
 
 PLACE = ("XX", "Unknown")
 Seen = tuple[int, str, str, int]  # viewer, device, country of the log, Unix ms
@@ -276,6 +276,26 @@ def test_merging_runs_keeps_the_latest_row_of_each() -> None:
         window.restore(given_runs, 75_000)
         found.append((sorted(window.present()), window.advance(90, np.zeros(0, SEEN)), len(window)))
     assert found[0] == found[1]
+
+
+def test_large_runs_are_merged_as_small_ones_are() -> None:
+    """So many rows that they are merged in parts: of each viewer and facet the last one, unless it is too old."""
+    draw = np.random.default_rng(1)
+    known = draw.integers(1, 1 << 63, 30_000, np.uint64) * np.uint64(2) + np.uint64(1)
+    runs = []
+    for number in range(3):
+        rows = np.zeros(20_000, STATE)
+        rows["key"] = draw.choice(known, len(rows))
+        rows["profile"] = draw.integers(0, 4, len(rows))
+        rows["profile"][::7] |= FACET
+        rows["seen"] = number * 1000 + draw.integers(0, 1000, len(rows))
+        runs.append(rows)
+    latest: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for key, profile, seen in np.concatenate(runs).tolist():
+        if seen >= 500:
+            latest[key, profile if profile & FACET else -1] = (key, profile, seen)
+    merged = np.frombuffer(merge_runs((rows.tobytes() for rows in runs), 500), STATE)
+    assert sorted(merged.tolist()) == sorted(latest.values())
 
 
 def test_profiles_keep_their_numbers() -> None:

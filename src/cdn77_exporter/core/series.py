@@ -62,6 +62,10 @@ class _Block:
         self.ends[self.count] = len(self._bytes)
         self.count += 1
 
+    def close(self) -> None:
+        """No more will come: give back the room for it."""
+        self._bytes = bytearray(bytes(self._bytes))
+
     def labels(self, place: int) -> bytes:
         """The label bytes of an entry."""
         begin = int(self.ends[place - 1]) if place else 0
@@ -146,6 +150,8 @@ class SeriesTable:
         code, values = split_key(key)
         entry = wire.series_entry(wire.label_bytes(CATALOGUE[code], values), _ANY_SAMPLE)
         if slot % _BLOCK == 0:
+            if self._blocks:
+                self._blocks[-1].close()
             self._blocks.append(_Block())
             self._grow(slot + _BLOCK)
         self._blocks[-1].append(entry)

@@ -35,10 +35,10 @@ _PAD_FOLD_SECONDS = 58 * 60
 #: A tick written a second time is this much later than the first.
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
-_MAX_KNOWN_IPS = 32_768
+_MAX_KNOWN_IPS = 16_384
 #: Rows of viewers that a tick keeps as they come; of more, those of one viewer are merged.
 ROWS_AS_THEY_COME = 100_000
-_SAMPLES_A_STEP = 100_000  # more in one step would only take memory
+_SAMPLES_A_STEP = 50_000  # more in one step would only take memory
 _MAX_KNOWN_GROUPS = 65_536
 _SERIES_OF_PROFILE = 8  # at most; more than those of a group
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER

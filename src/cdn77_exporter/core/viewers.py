@@ -27,6 +27,7 @@ FACET = 1 << 31
 _EMPTY, _GONE = np.uint64(0), np.uint64(2)  # no viewer's key: those are odd
 _FILL, _GROWTH = 0.75, 1.5
 _STEP = 1 << 14  # viewers
+_STEP_OF_GROWTH = 1 << 16  # the passing arrays of an insertion stay small
 _TOP_BYTE = 7  # of a key, where a row of `STATE` has it
 _PART_BITS = 3  # of a key's topmost byte, by which large runs are merged in parts
 _Keys = npt.NDArray[np.uint64]
@@ -374,11 +375,12 @@ class ViewerWindow:
             capacity = int(capacity * _GROWTH)
         there = table.present()
         key, profile, seen = table.key[there], table.profile[there], table.seen[there]
+        del there
+        self._table = table = _Table(0)  # so that the old arrays are let go before the new ones are made
         self._table = table = _Table(capacity)
         self._calendar = {}
-        step = 1 << 20  # the passing arrays of an insertion stay small
-        for begin in range(0, len(key), step):
-            part = slice(begin, begin + step)
+        for begin in range(0, len(key), _STEP_OF_GROWTH):
+            part = slice(begin, begin + _STEP_OF_GROWTH)
             places, _ = table.find(key[part], _mix(key[part]))
             self._enter(table.insert(key[part], places, profile[part], seen[part]))
 
