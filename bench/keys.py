@@ -89,7 +89,7 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     every = max(1, keys // new)
     counted = [CountedFile(key, etag, 10**10, 1, 1) for number, (key, etag) in enumerate(known) if number % every]
     changes: dict[str, Any] = {name: [] for name in _EMPTY}
-    database.commit(Changes(meta={}, viewers=b"", held={}, held_until=0, files=counted, **changes))
+    database.commit(Changes(meta={}, viewers=b"", held=[], held_until=0, files=counted, **changes))
     del known, counted
     said, state = Said(), State(database)
     context = Context(

@@ -72,7 +72,7 @@ class _Bench:
         """Commit files and requests."""
         rows = [CountedFile(file.key, file.etag, due, file.size, file.modified_ms) for file in files]
         meta = {"settled": TICK, "emitted": TICK}
-        self.database.commit(Changes(meta, [], [], [], [], [], b"", {}, 0, [], rows, list(requests)))
+        self.database.commit(Changes(meta, [], [], [], [], [], b"", [], 0, [], rows, list(requests)))
 
     @property
     def acknowledged(self) -> int:

@@ -41,7 +41,7 @@ def _changes(number: int) -> Changes:
         pending=[],
         waits=[(number, 10, 2)],
         viewers=b"",
-        held={},
+        held=[],
         held_until=0,
         shards=[("1", number, number)],
         files=[CountedFile(f"file-{number}", "etag", 15 * number, 1, 1)],

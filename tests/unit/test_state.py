@@ -51,7 +51,7 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
         pending=[(number, number / 2)],
         waits=[(number, 7 * number, number + 1)],
         viewers=_rows((2 * number + 1, number, 1000 * number), (1, number, 1000 * number + 1)),
-        held={5000 + number: b"held" * size, 4999: b"%d" % number},
+        held=[(5000 + number, b"held" * size), (4999, b"%d" % number)],
         held_until=number,
         shards=[(str(number % 3), number, number + 1)],
         files=[CountedFile(f"file-{number}", "etag", 1000 + 15 * number, number, number)],
@@ -68,10 +68,9 @@ def _content(database: Database) -> dict[str, object]:
     files = [LogFile(f"file-{number}", "etag", 0, 0) for number in range(60)]
     content: dict[str, object] = {"outbox": outbox, "known": database.known(files), "counts": database.counts()}
     if snapshot is not None:
-        content |= {
-            name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "held", "shards")
-        }
+        content |= {name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "shards")}
         content["series"] = list(snapshot.series)
+        content["held"] = list(snapshot.held)
         viewers = np.frombuffer(merge_runs(snapshot.viewer_runs, 0), STATE)
         content["viewers"] = sorted(viewers.tolist())
     return content
@@ -118,7 +117,7 @@ def test_a_commit_comes_back_as_it_was(tmp_path: Path) -> None:
     assert snapshot.pending == changes.pending
     assert snapshot.waits == changes.waits
     assert list(snapshot.viewer_runs) == [changes.viewers]
-    assert snapshot.held == changes.held
+    assert list(snapshot.held) == changes.held
     assert snapshot.shards == changes.shards
     assert database.outbox() == [(0, 1000, 0)]
     assert database.body(0) == changes.requests[0].body
@@ -127,10 +126,10 @@ def test_a_commit_comes_back_as_it_was(tmp_path: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) -> None:
-    """Any sequence of commits loads as the model says: series and held ticks by key, pending whole, shards by name."""
+    """Any sequence of commits loads as the model says: series by key, ticks added, pending whole, shards by name."""
     database = Database(":memory:")
     series: dict[int, tuple[str, float, int, int, bool]] = {}
-    held: dict[int, bytes] = {}
+    held: list[tuple[int, bytes]] = []
     shards: dict[str, tuple[str, int, int]] = {}
     pending: list[tuple[int, float]] = []
     waits: list[tuple[int, int, int]] = []
@@ -143,8 +142,8 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
         rows = [(slot, data.draw(values), data.draw(st.integers(0, 99)), 7, data.draw(st.booleans())) for slot in slots]
         series |= {row[0]: (series[row[0]][0], *row[1:]) for row in rows}
         until = data.draw(st.integers(0, 8))
-        more_held = data.draw(st.dictionaries(st.integers(until + 1, 20), st.binary(max_size=4), max_size=4))
-        held = {tick: tally for tick, tally in held.items() if tick > until} | more_held
+        more_held = data.draw(st.lists(st.tuples(st.integers(until + 1, 20), st.binary(max_size=4)), max_size=4))
+        held = [(tick, tally) for tick, tally in held if tick > until] + more_held
         rows_of_shards = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 9))))
         shards |= {row[0]: row for row in rows_of_shards}
         pending = [(slot, data.draw(values)) for slot in slots]
@@ -157,7 +156,7 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
     assert list(snapshot.series) == [series[slot] for slot in sorted(series)]
     assert sorted(snapshot.pending) == sorted(pending)
     assert sorted(snapshot.waits) == sorted(waits)
-    assert snapshot.held == held
+    assert list(snapshot.held) == held
     assert sorted(snapshot.shards) == sorted(shards.values())
 
 
@@ -495,6 +494,31 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_state_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
+    """What it holds of a tick is whole there; from then on what comes is added."""
+    path = tmp_path / "state.db"
+    content = _filled(path, steps=1)
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "CREATE TABLE old (tick INTEGER PRIMARY KEY, tally BLOB NOT NULL);"
+        "INSERT INTO old SELECT tick, tally FROM held; DROP TABLE held; ALTER TABLE old RENAME TO held;"
+        "PRAGMA user_version = 1;"
+    )
+    connection.close()
+    database = Database(str(path))
+    held = content.pop("held")
+    found = _content(database)
+    assert sorted(found.pop("held")) == sorted(held)  # type: ignore[call-overload]
+    assert found == content
+    database.commit(_changes(1, size=1))
+    database.close()
+    database = Database(str(path))
+    snapshot = database.load()
+    assert snapshot is not None
+    assert sorted(tick for tick, _ in snapshot.held) == [4999, 4999, 5000, 5001]
+    database.close()
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """A state of a version to come is refused, and the remedy is the version that wrote it."""
     path = tmp_path / "state.db"
@@ -591,7 +615,7 @@ def test_an_opener_that_fails_holds_no_lock(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         Database(str(path))
     connection = sqlite3.connect(path, timeout=0)
-    connection.execute("PRAGMA user_version = 1")
+    connection.execute("PRAGMA user_version = 2")
     connection.close()
     Database(str(path)).close()
     assert caught.value.remedy

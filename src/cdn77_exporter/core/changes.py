@@ -36,7 +36,7 @@ class Changes(msgspec.Struct, frozen=True):
     pending: list[tuple[int, float]]  # replaces the ones before
     waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows
-    held: dict[int, bytes]  # tick -> what is counted and not yet settled, whole
+    held: list[tuple[int, bytes]]  # ticks that are not settled, with what they count since the last commit
     held_until: int  # held ticks up to this one are settled
     shards: list[tuple[str, int, int]]
     files: list[CountedFile]
@@ -52,5 +52,5 @@ class Snapshot(msgspec.Struct, frozen=True):
     pending: list[tuple[int, float]]
     waits: list[tuple[int, int, int]]
     viewer_runs: Iterable[bytes]  # oldest first
-    held: dict[int, bytes]
+    held: Iterable[tuple[int, bytes]]  # of a tick several, which add up
     shards: list[tuple[str, int, int]]

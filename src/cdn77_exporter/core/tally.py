@@ -112,6 +112,15 @@ class Times(Rows[ViewerSeen]):
         own[1] = max(own[1], numbers[1])
 
 
+def add_sums(groups: dict[Group, list[int]], group: Group, sums: Sequence[int]) -> None:
+    """Add a group's sums to those that there are; `sums` itself is not kept."""
+    own = groups.get(group)
+    if own is None:
+        groups[group] = list(sums)
+    else:
+        Sums.combine(own, sums)
+
+
 @dataclass(slots=True)
 class TickTally:
     """What happened before one tick and after the one before it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -25,7 +25,7 @@ from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.recent import Recent
 from cdn77_exporter.core.series import SeriesTable, series_key
-from cdn77_exporter.core.tally import Group, Sums, Tally, TickTally
+from cdn77_exporter.core.tally import Group, Sums, Tally, TickTally, add_sums
 from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow, merge_seen
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
@@ -63,30 +63,47 @@ class Rules:
 
 @dataclass(slots=True)
 class _Held:
-    """What one tick counts so far."""
+    """What one tick counts so far: what a commit holds already, and what is new since then."""
 
     groups: dict[Group, list[int]] = field(default_factory=dict)
     rows: list[npt.NDArray[np.void]] = field(default_factory=list)
+    new_groups: dict[Group, list[int]] = field(default_factory=dict)
+    new_rows: list[npt.NDArray[np.void]] = field(default_factory=list)
     _count: int = 0
     _merged: int = 0
 
-    def count(self, group: Group, sums: Sequence[int]) -> None:
-        own = self.groups.get(group)
-        if own is None:
-            self.groups[group] = list(sums)
-        else:
-            Sums.combine(own, sums)
-
-    def all_rows(self) -> npt.NDArray[np.void]:
-        return np.concatenate(self.rows) if self.rows else np.zeros(0, SEEN)
-
-    def add(self, rows: npt.NDArray[np.void]) -> None:
+    def add_rows(self, rows: npt.NDArray[np.void]) -> None:
         """Keep rows; when they have become many, each viewer once. Hours of late files all fall into one tick."""
         self.rows.append(rows)
         self._count += len(rows)
         if self._count > max(ROWS_AS_THEY_COME, 2 * self._merged):
-            rows = merge_seen(self.all_rows())
+            rows = merge_seen(self._take_rows())
             self.rows, self._count, self._merged = [rows], len(rows), len(rows)
+
+    def take_new(self) -> bytes:
+        """What is new, encoded; it is in a commit then."""
+        rows, self.new_rows = self.new_rows, []
+        encoded = msgspec.msgpack.encode((list(self.new_groups.items()), b"".join(part.data for part in rows)))
+        self._join_groups()
+        return encoded
+
+    def take(self) -> tuple[dict[Group, list[int]], npt.NDArray[np.void]]:
+        """All groups and rows; there are none then."""
+        self._join_groups()
+        self.new_rows = []
+        groups, self.groups = self.groups, {}
+        return groups, self._take_rows()
+
+    def _join_groups(self) -> None:
+        for group, sums in self.new_groups.items():
+            own = self.groups.setdefault(group, sums)
+            if own is not sums:
+                Sums.combine(own, sums)
+        self.new_groups = {}
+
+    def _take_rows(self) -> npt.NDArray[np.void]:
+        rows, self.rows = self.rows, []
+        return rows[0] if len(rows) == 1 else np.concatenate(rows) if rows else np.zeros(0, SEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +199,7 @@ class Timeline:
     def _hold(self, tick: int, part: TickTally) -> None:
         held = self._held.setdefault(tick, _Held())
         self._dirty_held.add(tick)
-        groups, new = held.groups, []
+        groups, new = held.new_groups, []
         for group, sums in part.groups.items():
             own = groups.get(group)
             if own is None:
@@ -197,11 +214,13 @@ class Timeline:
             if stream is OTHER and group[0] != OTHER:
                 self.streams.refused += sums[0]
                 own_group = (OTHER, *group[1:])
-            held.count(own_group, sums)
+            add_sums(groups, own_group, sums)
             if own_group not in self._groups:
                 self._prepare(own_group, sums[3] > 0)
         if part.viewers:
-            held.add(self._rows(part))
+            rows = self._rows(part)
+            held.new_rows.append(rows)
+            held.add_rows(rows)
 
     def _prepare(self, group: Group, waited: bool) -> None:
         """Make a new group's series, of which the tick that counts it then need not make thousands at once."""
@@ -304,8 +323,9 @@ class Timeline:
 
     def _settle(self, tick: int) -> None:
         held = self._held.pop(tick, None) or _Held()
-        self._count(held.groups)
-        self._move(self.viewers.advance(tick, held.all_rows()))
+        groups, rows = held.take()
+        self._count(groups)
+        self._move(self.viewers.advance(tick, rows))
         self.settled = tick
         self._dirty_held.discard(tick)
 
@@ -445,7 +465,7 @@ class Timeline:
         self, requests: list[Request], watermark_ms: int, shards: Iterable[tuple[str, int, int]]
     ) -> Changes:
         """Everything since the last call, for one atomic commit together with the requests of this step."""
-        held = {tick: self._encode_held(self._held[tick]) for tick in sorted(self._dirty_held)}
+        held = [(tick, self._held[tick].take_new()) for tick in sorted(self._dirty_held)]
         self._dirty_held.clear()
         files, self._files = self._files, []
         meta = {
@@ -478,10 +498,6 @@ class Timeline:
             requests=requests,
         )
 
-    @staticmethod
-    def _encode_held(held: _Held) -> bytes:
-        return msgspec.msgpack.encode((list(held.groups.items()), held.all_rows().tobytes()))
-
     def restore(self, snapshot: Snapshot) -> None:
         """Go on where an earlier process ended (the timeline must be new)."""
         meta = snapshot.meta
@@ -501,7 +517,7 @@ class Timeline:
         self.series.restore(snapshot.series, snapshot.pending, self.emitted)
         self._waits = {slot: (wait_ms, waited) for slot, wait_ms, waited in snapshot.waits}
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
-        for tick, encoded in snapshot.held.items():
+        for tick, encoded in snapshot.held:
             self._restore_held(self._at_or_after(tick), encoded)
         self.streams.restore(self.series.streams())
         self._correct_gauges()
@@ -510,9 +526,9 @@ class Timeline:
         groups, rows = msgspec.msgpack.decode(encoded, type=tuple[list[tuple[Group, list[int]]], bytes])
         held = self._held.setdefault(max(tick, self.settled + self._tick), _Held())
         for group, sums in groups:
-            held.count(group, sums)
+            add_sums(held.groups, group, sums)
         if rows:
-            held.add(np.frombuffer(rows, SEEN))
+            held.add_rows(np.frombuffer(rows, SEEN))
         self.streams.restore(group[0] for group, _ in groups)
 
     def _correct_gauges(self) -> None:

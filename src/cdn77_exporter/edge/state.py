@@ -27,7 +27,7 @@ from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.viewers import merge_runs
 
 _APPLICATION_ID = 0x63373765
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE secret (key BLOB NOT NULL);
@@ -38,7 +38,7 @@ CREATE TABLE series (
 CREATE TABLE pending (slot INTEGER PRIMARY KEY, value REAL NOT NULL);
 CREATE TABLE waits (slot INTEGER PRIMARY KEY, total_ms INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE viewer_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, level INTEGER NOT NULL, rows BLOB NOT NULL);
-CREATE TABLE held (tick INTEGER PRIMARY KEY, tally BLOB NOT NULL);
+CREATE TABLE held (id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, tally BLOB NOT NULL);
 CREATE TABLE shards (name TEXT PRIMARY KEY, newest_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
     key TEXT NOT NULL, etag TEXT NOT NULL, status INTEGER NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -47,6 +47,16 @@ CREATE INDEX files_due ON files (due) WHERE status = 0;
 CREATE INDEX files_aside ON files (key) WHERE status = 2;
 CREATE TABLE outbox (number INTEGER PRIMARY KEY, tick INTEGER NOT NULL, samples INTEGER NOT NULL, body BLOB NOT NULL);
 """
+
+#: Version -> what makes the next one of it.
+_MIGRATIONS = {
+    1: """
+ALTER TABLE held RENAME TO held_whole;
+CREATE TABLE held (id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, tally BLOB NOT NULL);
+INSERT INTO held (tick, tally) SELECT tick, tally FROM held_whole;
+DROP TABLE held_whole;
+""",
+}
 
 # A file's status in the ledger.
 COUNTED, DONE, ASIDE = 0, 1, 2
@@ -102,7 +112,7 @@ class Database:
         connection.execute("COMMIT")
         if application != _APPLICATION_ID:
             raise StateError(f"{self.path} is not a state file of this program", _RESTART)
-        if version != _SCHEMA_VERSION:
+        if version != _SCHEMA_VERSION and version not in _MIGRATIONS:
             raise StateError(
                 f"the state file {self.path} has version {version}, this program reads version {_SCHEMA_VERSION}",
                 "run the version that wrote it, or " + _RESTART,
@@ -115,6 +125,8 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE secret SET key = key")  # SQLite opens a file that is read-only without a word
         connection.execute("ROLLBACK")
+        for old in range(version, _SCHEMA_VERSION):
+            _migrate(connection, old)
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         if self._on_statement:
@@ -176,7 +188,7 @@ class Database:
             pending=list(select("SELECT slot, value FROM pending")),
             waits=list(select("SELECT slot, total_ms, count FROM waits")),
             viewer_runs=map(self._unseal, select("SELECT rows FROM viewer_runs ORDER BY level DESC, id")),
-            held={tick: self._unseal((tally,)) for tick, tally in select("SELECT tick, tally FROM held")},
+            held=((tick, self._unseal((tally,))) for tick, tally in select("SELECT tick, tally FROM held ORDER BY id")),
             shards=list(select("SELECT name, newest_ms, seen_ms FROM shards")),
         )
 
@@ -214,8 +226,8 @@ class Database:
             self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (_seal(changes.viewers),))
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
-        held = ((tick, _seal(tally)) for tick, tally in changes.held.items())
-        self._each("INSERT OR REPLACE INTO held VALUES (?, ?)", held)
+        held = ((tick, _seal(tally)) for tick, tally in changes.held)
+        self._each("INSERT INTO held (tick, tally) VALUES (?, ?)", held)
         self._each("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", changes.shards)
         self._each(
             "INSERT OR REPLACE INTO files VALUES (?, ?, 0, ?, ?, ?, '')",
@@ -433,6 +445,16 @@ def _private_folder(folder: Path) -> None:
 def _seal(content: bytes) -> bytes:
     """With a checksum behind it: the pages of large values are the ones that SQLite's own check cannot judge."""
     return content + crc32(content).to_bytes(4, "little")
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Make the next version of a state."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _MIGRATIONS[version].split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {version + 1}")
+    connection.execute("COMMIT")
 
 
 def _fill(connection: sqlite3.Connection) -> None:
