@@ -38,6 +38,7 @@ _METADATA_SECONDS = 600
 _MAX_KNOWN_IPS = 16_384
 #: Rows of viewers that a tick keeps as they come; of more, those of one viewer are merged.
 ROWS_AS_THEY_COME = 100_000
+_MOST_BEFORE_MERGING = 1.5  # times as many rows as there were when they were merged last
 _SAMPLES_A_STEP = 50_000  # more in one step would only take memory
 _MAX_KNOWN_GROUPS = 65_536
 _SERIES_OF_PROFILE = 8  # at most; more than those of a group
@@ -76,9 +77,9 @@ class _Held:
         """Keep rows; when they have become many, each viewer once. Hours of late files all fall into one tick."""
         self.rows.append(rows)
         self._count += len(rows)
-        if self._count > max(ROWS_AS_THEY_COME, 2 * self._merged):
-            rows = merge_seen(self._take_rows())
-            self.rows, self._count, self._merged = [rows], len(rows), len(rows)
+        if self._count > max(ROWS_AS_THEY_COME, self._merged * _MOST_BEFORE_MERGING):
+            self.rows = merge_seen(self.rows)
+            self._count = self._merged = sum(map(len, self.rows))
 
     def take_new(self) -> bytes:
         """What is new, encoded; it is in a commit then."""
@@ -87,12 +88,14 @@ class _Held:
         self._join_groups()
         return encoded
 
-    def take(self) -> tuple[dict[Group, list[int]], npt.NDArray[np.void]]:
-        """All groups and rows; there are none then."""
+    def take(self) -> tuple[dict[Group, list[int]], list[npt.NDArray[np.void]]]:
+        """All groups and rows, those of a viewer in one array; nothing is here then."""
         self._join_groups()
-        self.new_rows = []
-        groups, self.groups = self.groups, {}
-        return groups, self._take_rows()
+        groups, rows = self.groups, self.rows
+        self.groups, self.rows, self.new_rows = {}, [], []
+        if self._count > ROWS_AS_THEY_COME:
+            return groups, merge_seen(rows)
+        return groups, [np.concatenate(rows)] if rows else []
 
     def _join_groups(self) -> None:
         for group, sums in self.new_groups.items():
@@ -100,10 +103,6 @@ class _Held:
             if own is not sums:
                 Sums.combine(own, sums)
         self.new_groups = {}
-
-    def _take_rows(self) -> npt.NDArray[np.void]:
-        rows, self.rows = self.rows, []
-        return rows[0] if len(rows) == 1 else np.concatenate(rows) if rows else np.zeros(0, SEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +324,7 @@ class Timeline:
         held = self._held.pop(tick, None) or _Held()
         groups, rows = held.take()
         self._count(groups)
-        self._move(self.viewers.advance(tick, rows))
+        self._move(self.viewers.advance(tick, *rows))
         self.settled = tick
         self._dirty_held.discard(tick)
 

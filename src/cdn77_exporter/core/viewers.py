@@ -12,7 +12,7 @@ what changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -155,10 +155,22 @@ class _Table:
         return places
 
 
-def merge_seen(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Rows of `SEEN` with one for each viewer and profile, from its first to its last time."""
-    order = np.lexsort((rows["profile"], rows["key"]))
-    rows = rows[order]
+def merge_seen(parts: Sequence[npt.NDArray[np.void]]) -> list[npt.NDArray[np.void]]:
+    """Rows of `SEEN` with one for each viewer and profile, from its first to its last time.
+
+    All rows of a viewer are in the same one of several arrays, since what sorting takes is several times the rows.
+    """
+    merged = []
+    for number in range(1 << _PART_BITS):
+        chosen = [rows[rows["key"] >> np.uint64(64 - _PART_BITS) == number] for rows in parts]
+        merged.append(_merge_some(np.concatenate(chosen)))
+    return merged
+
+
+def _merge_some(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    if not len(rows):
+        return rows
+    rows = rows[np.lexsort((rows["profile"], rows["key"]))]
     new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
     starts = np.flatnonzero(np.append(True, new))
     merged = rows[starts].copy()
@@ -194,11 +206,15 @@ class ViewerWindow:
         places = sum(part.nbytes for parts in self._calendar.values() for part in parts)
         return self._table.capacity * 20 + places
 
-    def advance(self, tick: int, rows: npt.NDArray[np.void]) -> Movement:
-        """Take in what was seen before `tick` (rows of `SEEN`, any order), let go who has left; what that changed."""
+    def advance(self, tick: int, *parts: npt.NDArray[np.void]) -> Movement:
+        """Take in what was seen before `tick`, let go who has left; what that changed.
+
+        `parts`: rows of `SEEN` in any order, but all rows of a viewer in the same part.
+        """
         movement = Movement()
-        if len(rows):
-            self._see(rows, movement)
+        for rows in parts:
+            if len(rows):
+                self._see(rows, movement)
         self._expire(tick * 1000, movement)
         return movement
 
@@ -398,8 +414,8 @@ class ViewerWindow:
 
     def take_changes(self) -> bytes:
         """Rows of `STATE` for all that changed since the last call; of two for the same viewer the later holds."""
-        touched, self._touched = self._touched, []
-        return merge_runs((rows.tobytes() for rows in touched), 0)
+        touched, self._touched = self._touched[::-1], []
+        return merge_runs(iter(lambda: touched.pop().tobytes() if touched else None, None), 0)
 
     def restore(self, runs: Iterable[bytes], now_ms: int) -> None:
         """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""
@@ -463,7 +479,7 @@ def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> bytes:
         _, latest = np.unique(rows[["key", "profile"]][facets], return_index=True)
         chosen[facets[latest]] = True
     found = rows[chosen]
-    del rows, content, parts
+    del rows, content, parts, recent
     return found.tobytes()
 
 
