@@ -32,11 +32,15 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Files of as many lines each: one of every shard for each half minute, the last of them just written."""
+    """Files of as many lines each: one of every shard for each half minute, the last of them just written.
+
+    `crowds`: how many different sets of 1,500 viewers there are; half minute after half minute has the next of them.
+    """
 
     files: int
     lines: int
     shards: int
+    crowds: int = 8
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Key below the bucket's prefix -> the file with its content, which the shards of a half minute share."""
@@ -45,8 +49,9 @@ class Backlog:
         begin = datetime.now(UTC) - timedelta(seconds=FILE_SECONDS * (half_minutes + 2))
         times = [begin + timedelta(seconds=FILE_SECONDS * number) for number in range(half_minutes)]
         paths = [folder / f"{number}.ndjson.gz" for number in range(half_minutes)]
+        seeds = [number % self.crowds for number in range(half_minutes)]
         with multiprocessing.get_context("spawn").Pool() as pool:
-            pool.starmap(_write, zip(paths, (self.lines,) * half_minutes, range(half_minutes), times, strict=True))
+            pool.starmap(_write, zip(paths, (self.lines,) * half_minutes, seeds, times, strict=True))
         found = {}
         for number in range(self.files):
             half_minute, shard = divmod(number, self.shards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from shutil import which
 
@@ -23,18 +24,19 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
         return {"rows": []}, ["memory: this system does not tell a process's memory"]
     backlog = SMOKE if smoke else BACKLOG
     row = measure(folder, backlog.write(folder / "files"), 1 if smoke else _IDLE_SECONDS)
-    return {"files": backlog.files, "lines": backlog.lines, "shards": backlog.shards, "bars": BARS, "rows": [row]}, []
+    return {**asdict(backlog), "bars": BARS, "rows": [row]}, []
 
 
 def measure(folder: Path, keys: Mapping[str, Path], idle_seconds: float) -> Row:
     """Bytes of resident memory: idle, when all is counted, and the most there ever were."""
     samples: list[int] = []
-    with installation(folder, "0") as (exporter, put):
+    with installation(folder / "idle", "0") as (exporter, _):
         exporter.start()
         exporter.wait_for("poll_finished", 30)
         time.sleep(idle_seconds)
         idle = resident(exporter.pid, "VmRSS")
         exporter.stop()
+    with installation(folder / "backlog", "0") as (exporter, put):
         for key, path in keys.items():
             put(key, path.read_bytes())
         seconds = work_off(exporter, len(keys), lambda: samples.append(resident(exporter.pid, "VmRSS")))

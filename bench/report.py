@@ -211,11 +211,12 @@ def _memory(found: dict[str, Any]) -> Iterator[str]:
         f"{row[name] / 1e6:.0f} MB ({_bar(row[name] / 1e6, found['bars'][name] / 1e6, '{:.0f} MB')})"
         for name in ("idle_bytes", "peak_bytes")
     )
+    half = statistics.median(row["samples_bytes"]) / 1e6
     yield (
-        f"Resident memory of the real process with nothing to do: {idle}. A backlog of {found['files']} files of "
-        f"{found['lines']:,} lines of {found['shards']} writers that are all there at the start, every tick of it "
-        f"emitted: at the most {peak}; half of the time below {statistics.median(row['samples_bytes']) / 1e6:.0f} MB. "
-        f"In the end there are {row['series']:,.0f} series and {row['viewers']:,.0f} viewers."
+        f"Resident memory of the real process with nothing to do: {idle}. With a backlog of {found['files']} files of "
+        f"{found['lines']:,} lines, of {found['shards']} writers and {found['crowds'] * 1500:,} viewers, that is there "
+        f"at the start and of which every tick is emitted: {peak}, half of the time below {half:.0f} MB. In the end "
+        f"there are {row['series']:,.0f} series and {row['viewers']:,.0f} viewers in the window."
     )
     yield ""
     yield "![Resident memory while a backlog is worked off](images/bench-memory.png)"
