@@ -11,6 +11,7 @@ import pytest
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import LeaseLost, StateError, Transient
 from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.edge import bucket_state
 from cdn77_exporter.edge.bucket_state import BucketState
 from tests.support.fake_bucket import FakeBucket
@@ -85,6 +86,33 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
     assert known == {(f"file-{number}", "etag") for number in range(8)}
     assert isinstance(counts, dict)
     assert (counts["counted"], counts["done"]) == (2, 6)
+
+
+async def test_what_a_tick_counts_is_added_or_in_an_older_journal_whole() -> None:
+    """Rows of series come as the table gives them; what a journal of the first version holds of a tick replaces."""
+    bucket = FakeBucket()
+    table = SeriesTable(15)
+    table.add(table.slot(series_key(0, ("stream", "1", "HIT", "pop"))), 7)
+    state = await BucketState.open(bucket, PREFIX)
+    new = table.take_new()
+    held: list[list[tuple[int, bytes]] | dict[int, bytes]] = [
+        [(30, b"a"), (45, b"b")],
+        [(30, b"c")],
+        {45: b"whole", 60: b"d"},
+        [(45, b"e")],
+    ]
+    for number, part in enumerate(held):
+        rows = table.take_changes(new)
+        changes = msgspec.structs.replace(_changes(number), series_new=new, series=rows, held=part)
+        await state.commit(changes)
+        new = []
+    state.close()
+    state = await BucketState.open(bucket, PREFIX)
+    snapshot = state.database.load()
+    assert snapshot is not None
+    assert list(snapshot.held) == [(30, b"a"), (30, b"c"), (45, b"whole"), (60, b"d"), (45, b"e")]
+    assert [(value, live) for _, value, _, _, live in snapshot.series] == [(7.0, False)]
+    state.close()
 
 
 async def test_a_write_whose_answer_is_lost_is_no_other_process() -> None:

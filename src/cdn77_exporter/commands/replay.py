@@ -79,7 +79,7 @@ class Replay:
             tally = self._decode(path)
             advance()
             if tally is not None:
-                self.events += tally.events
+                self.events += sum(part.requests for part in tally.ticks.values())
                 timeline.absorb(LogFile(str(path), "", 0, 0), tally)
             # All that comes later is of the tick `following` or after it: what is before is complete.
             yield from self._advance(timeline, at, following - tick)

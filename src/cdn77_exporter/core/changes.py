@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -32,11 +32,12 @@ class Changes(msgspec.Struct, frozen=True):
     meta: dict[str, int]  # floor, settled, emitted, watermark, ...
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
     series_new: list[tuple[int, str]]
-    series: Iterable[tuple[int, float, int, int, bool]]  # slot, value, changed, written, live; again and again
+    series: Collection[tuple[int, float, int, int, bool]]  # slot, value, changed, written, live
     pending: list[tuple[int, float]]  # replaces the ones before
     waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows
-    held: list[tuple[int, bytes]]  # ticks that are not settled, with what they count since the last commit
+    # Ticks that are not settled, with what they count since the last commit; in a journal of an earlier build, whole.
+    held: list[tuple[int, bytes]] | dict[int, bytes]
     held_until: int  # held ticks up to this one are settled
     shards: list[tuple[str, int, int]]
     files: list[CountedFile]

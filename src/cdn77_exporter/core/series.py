@@ -6,7 +6,7 @@ Series lie in blocks of encoded entries, in which a tick overwrites values and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -90,14 +90,20 @@ class _Block:
         return content[np.repeat(chosen, lengths)].tobytes()
 
 
-class SeriesRows:
+class SeriesRows(Collection[tuple[int, float, int, int, bool]]):
     """Rows of slot, value, changed, written, live, as often as they are asked for; as arrays until then."""
 
     def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
         self._columns = columns
 
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == own for own in self)
+
     def __iter__(self) -> Iterator[tuple[int, float, int, int, bool]]:
-        for begin in range(0, len(self._columns[0]), _ROWS_AT_ONCE):
+        for begin in range(0, len(self), _ROWS_AT_ONCE):
             yield from zip(*(column[begin : begin + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
 
 

@@ -28,7 +28,7 @@ def whole_numbers(numbers: Iterable[int]) -> Sequence[int]:
 class Rows(ABC, Generic[K]):
     """Keys, each different, with `width` whole numbers each.
 
-    Tallies wait for one another, so their numbers are kept in an array: as lists of objects they take ten times that.
+    Tallies wait for one another, so their numbers are kept in an array: lists of objects take several times that.
     """
 
     __slots__ = ("keys", "numbers")

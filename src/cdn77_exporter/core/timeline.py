@@ -203,7 +203,7 @@ class Timeline:
             own = groups.get(group)
             if own is None:
                 new.append((group, sums))
-            else:  # its stream was admitted then; this is the usual case
+            else:  # its stream was admitted then
                 Sums.combine(own, sums)
         self.streams.admit((group[0], group[4]) for group, _ in new)
         name = self.streams.name

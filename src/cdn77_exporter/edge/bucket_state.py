@@ -116,7 +116,11 @@ class BucketState(State):
         self._number += 1
 
     def _encode(self, changes: Changes) -> bytes:
-        return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(_Entry(self._writer, self._steps, changes)), level=3))
+        return bytes(
+            cramjam.zstd.compress(
+                msgspec.msgpack.encode(_Entry(self._writer, self._steps, changes), enc_hook=list), level=3
+            )
+        )
 
     async def _append(self, number: int, body: bytes) -> None:
         key = _name(self._prefix, "journal", number)

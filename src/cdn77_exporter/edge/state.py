@@ -226,8 +226,7 @@ class Database:
             self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (_seal(changes.viewers),))
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
-        held = ((tick, _seal(tally)) for tick, tally in changes.held)
-        self._each("INSERT INTO held (tick, tally) VALUES (?, ?)", held)
+        self._write_held(changes.held)
         self._each("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", changes.shards)
         self._each(
             "INSERT OR REPLACE INTO files VALUES (?, ?, 0, ?, ?, ?, '')",
@@ -237,6 +236,12 @@ class Database:
             "INSERT INTO outbox VALUES (?, ?, ?, ?)",
             ((request.number, request.tick, request.samples, _seal(request.body)) for request in changes.requests),
         )
+
+    def _write_held(self, held: list[tuple[int, bytes]] | dict[int, bytes]) -> None:
+        if isinstance(held, dict):
+            self._each("DELETE FROM held WHERE tick = ?", ((tick,) for tick in held))
+            held = list(held.items())
+        self._each("INSERT INTO held (tick, tally) VALUES (?, ?)", ((tick, _seal(tally)) for tick, tally in held))
 
     def _merge_runs(self, level: int, since_ms: int) -> None:
         count = self._execute("SELECT count(*) FROM viewer_runs WHERE level = ?", (level,)).fetchone()[0]

@@ -40,7 +40,7 @@ class Pipeline:
     deleter: Deleter
     listed: Channel[LogFile] = field(default_factory=lambda: Channel(8, "listed"))
     fetched: Channel[RawLog] = field(default_factory=lambda: Channel(2, "fetched"))
-    # A tally takes twice the memory of its file: files wait here as they came, not as what they count.
+    # A few only: what waits behind them waits as files, which is what the places bound.
     tallied: Channel[Countable] = field(default_factory=lambda: Channel(2, "tallied"))
     batched: Channel[Batch] = field(default_factory=lambda: Channel(1, "batched"))
     delivered: Channel[Receipt] = field(default_factory=lambda: Channel(2, "delivered"))
