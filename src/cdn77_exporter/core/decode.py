@@ -26,7 +26,7 @@ from cdn77_exporter.core.lines import (
     second_ms,
 )
 from cdn77_exporter.core.scan import GROUP, VIEWER, Once, begin_scan
-from cdn77_exporter.core.tally import Example, Group, Sums, Tally, TickTally, Times, ViewerSeen, join_ticks
+from cdn77_exporter.core.tally import Example, Group, Sums, Tally, TickTally, Times, ViewerSeen, add_sums, join_ticks
 
 if TYPE_CHECKING:
     from cdn77_exporter.core._scan import Scanner
@@ -79,9 +79,7 @@ class _Part:
         """Have all groups by their labels; different texts in the lines may be the same label."""
         for (stream, cdn, cache, pop, status), sums in self.raw.items():
             group = (stream, str(cdn or 0), cache or "UNKNOWN", pop or "unknown", str(status or 0))
-            own = self.groups.setdefault(group, sums)
-            if own is not sums:
-                Sums.combine(own, sums)
+            add_sums(self.groups, group, sums)
         self.raw.clear()
 
     def take(self) -> TickTally:

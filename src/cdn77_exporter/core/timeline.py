@@ -99,9 +99,7 @@ class _Held:
 
     def _join_groups(self) -> None:
         for group, sums in self.new_groups.items():
-            own = self.groups.setdefault(group, sums)
-            if own is not sums:
-                Sums.combine(own, sums)
+            add_sums(self.groups, group, sums)
         self.new_groups = {}
 
 
