@@ -17,6 +17,8 @@ from tests.support.files import traffic_file
 if TYPE_CHECKING:
     from tests.support.exporter_process import Exporter
 
+#: Viewers of one half minute.
+CROWD = 1500
 _LONGEST_SECONDS = 1800
 #: Short waits, so that nothing but the work takes time; the window for old samples holds the whole backlog.
 _SETTINGS = {
@@ -34,7 +36,7 @@ _SETTINGS = {
 class Backlog:
     """Files of as many lines each: one of every shard for each half minute, the last of them just written.
 
-    `crowds`: how many different sets of 1,500 viewers there are; half minute after half minute has the next of them.
+    `crowds`: how many different sets of `CROWD` viewers there are; half minute after half minute has the next of them.
     """
 
     files: int
@@ -42,10 +44,15 @@ class Backlog:
     shards: int
     crowds: int = 8
 
+    @property
+    def half_minutes(self) -> int:
+        """How many there are."""
+        return -(-self.files // self.shards)
+
     def write(self, folder: Path) -> dict[str, Path]:
         """Key below the bucket's prefix -> the file with its content, which the shards of a half minute share."""
         folder.mkdir(parents=True, exist_ok=True)
-        half_minutes = -(-self.files // self.shards)
+        half_minutes = self.half_minutes
         begin = datetime.now(UTC) - timedelta(seconds=FILE_SECONDS * (half_minutes + 2))
         times = [begin + timedelta(seconds=FILE_SECONDS * number) for number in range(half_minutes)]
         paths = [folder / f"{number}.ndjson.gz" for number in range(half_minutes)]
@@ -65,8 +72,11 @@ def _write(path: Path, lines: int, seed: int, at: datetime) -> None:
 
 
 @contextmanager
-def installation(folder: Path, workers: str) -> Iterator[tuple[Exporter, Callable[[str, bytes], None]]]:
+def installation(
+    folder: Path, workers: str, **settings: str
+) -> Iterator[tuple[Exporter, Callable[[str, bytes], None]]]:
     """The exporter, not started, beside an S3 server and a Prometheus, and what puts a file below its prefix."""
+    changed = {**_SETTINGS, **settings, "DECODE_WORKERS": workers}
     from tests.e2e.scene import PREFIX, Bucket, open_scene  # noqa: PLC0415
     from tests.support.moto_server import moto_server  # noqa: PLC0415
     from tests.support.prometheus import Prometheus  # noqa: PLC0415
@@ -74,7 +84,7 @@ def installation(folder: Path, workers: str) -> Iterator[tuple[Exporter, Callabl
     with ExitStack() as stack:
         bucket = Bucket(stack.enter_context(moto_server()), "bench")
         prometheus = stack.enter_context(Prometheus(folder / "prometheus"))
-        scene = open_scene(folder / "scene", bucket, prometheus, locate=None, **_SETTINGS, DECODE_WORKERS=workers)
+        scene = open_scene(folder / "scene", bucket, prometheus, locate=None, **changed)
         yield stack.enter_context(scene.exporter), lambda key, body: bucket.put(f"{PREFIX}/{key}", body)
 
 

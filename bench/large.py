@@ -21,9 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import CODE, REQUESTS
+from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.core.timeline import Rules, Timeline
-from cdn77_exporter.core.viewers import SEEN, Profile, Profiles, ViewerWindow
+from cdn77_exporter.core.viewer_rows import SEEN
+from cdn77_exporter.core.viewers import ViewerWindow
 from cdn77_exporter.edge.state import Database
 
 START = 1_700_000_100
@@ -122,7 +124,7 @@ def fill_viewers(window: ViewerWindow, source: np.random.Generator, count: int, 
         rows["key"] = numbers * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
         rows["profile"] = numbers % np.uint64(100)
         rows["first"] = rows["last"] = source.integers((tick - TICK) * 1000, tick * 1000, len(numbers))
-        window.advance(tick, rows)
+        window.advance(tick, [rows])
         passed(tick)
     return START + TICK * ticks
 
@@ -140,12 +142,12 @@ def viewers(count: int) -> Costs:
     for _ in range(REPEATS * 3):
         tick += TICK
         rows = seen_rows(source, tick, TOUCHED, count * 2)
-        spent.append(cpu_seconds(partial(window.advance, tick, rows)))
+        spent.append(cpu_seconds(partial(window.advance, tick, [rows])))
         window.take_changes()
-    quiet = cpu_seconds(lambda: window.advance(tick + TICK, np.zeros(0, SEEN)))
+    quiet = cpu_seconds(lambda: window.advance(tick + TICK, []))
     many_sided = seen_rows(source, tick + 2 * TICK, TOUCHED // 10, count * 2)
     many_sided["profile"] = (many_sided["profile"] + 1) % 100
-    sided = cpu_seconds(lambda: window.advance(tick + 2 * TICK, many_sided))
+    sided = cpu_seconds(lambda: window.advance(tick + 2 * TICK, [many_sided]))
     return {
         "fill_cpu_seconds": made,
         "tick_cpu_seconds": statistics.median(spent),
@@ -201,7 +203,7 @@ def _commit_all(path: str, count: int) -> Costs:
         spent, cpu = [], []
         for _ in range(REPEATS * 2):
             tick += TICK
-            window.advance(tick, seen_rows(source, tick, changed, count * 20))
+            window.advance(tick, [seen_rows(source, tick, changed, count * 20)])
             touch(timeline.series, chooser, changed)
             timeline.series.emit(tick, pad_from=START)
             began, cpu_began = time.perf_counter(), time.process_time()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import which
 
-from bench.backlog import Backlog, installation, work_off
+from bench.backlog import CROWD, Backlog, installation, work_off
 from bench.measuring import Row
 
 BACKLOG, SMOKE = Backlog(files=960, lines=16_000, shards=3), Backlog(files=6, lines=300, shards=3)
@@ -23,20 +23,33 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     if not Path("/proc/self/status").exists():
         return {"rows": []}, ["memory: this system does not tell a process's memory"]
     backlog = SMOKE if smoke else BACKLOG
-    row = measure(folder, backlog.write(folder / "files"), 1 if smoke else _IDLE_SECONDS)
-    return {**asdict(backlog), "bars": BARS, "rows": [row]}, []
+    idle_bytes = idle(folder / "idle", 1 if smoke else _IDLE_SECONDS)
+    rows: list[Row] = []
+    # Viewers that come again, and other ones in every half minute; the latter also with everything in one open tick.
+    for crowds, windows in ((backlog.crowds, (None,)), (backlog.half_minutes, (None, "0"))):
+        files = replace(backlog, crowds=crowds).write(folder / f"files-{crowds}")
+        for window in windows:
+            settings = {} if window is None else {"BACKFILL_WINDOW": window}
+            measured = measure(folder / f"run-{len(rows)}", files, settings)
+            rows.append({"viewers_seen": crowds * CROWD, "every_tick": window is None, **measured})
+    return {**asdict(backlog), "bars": BARS, "idle_bytes": idle_bytes, "rows": rows}, []
 
 
-def measure(folder: Path, keys: Mapping[str, Path], idle_seconds: float) -> Row:
-    """Bytes of resident memory: idle, when all is counted, and the most there ever were."""
-    samples: list[int] = []
-    with installation(folder / "idle", "0") as (exporter, _):
+def idle(folder: Path, seconds: float) -> int:
+    """Bytes of resident memory after so long with nothing to do."""
+    with installation(folder, "0") as (exporter, _):
         exporter.start()
         exporter.wait_for("poll_finished", 30)
-        time.sleep(idle_seconds)
-        idle = resident(exporter.pid, "VmRSS")
+        time.sleep(seconds)
+        found = resident(exporter.pid, "VmRSS")
         exporter.stop()
-    with installation(folder / "backlog", "0") as (exporter, put):
+    return found
+
+
+def measure(folder: Path, keys: Mapping[str, Path], settings: Mapping[str, str]) -> Row:
+    """Bytes of resident memory while a backlog is worked off, and the most there ever were."""
+    samples: list[int] = []
+    with installation(folder, "0", **settings) as (exporter, put):
         for key, path in keys.items():
             put(key, path.read_bytes())
         seconds = work_off(exporter, len(keys), lambda: samples.append(resident(exporter.pid, "VmRSS")))
@@ -44,7 +57,6 @@ def measure(folder: Path, keys: Mapping[str, Path], idle_seconds: float) -> Row:
         own = exporter.own_metrics()
         exporter.stop()
     return {
-        "idle_bytes": idle,
         "peak_bytes": peak,
         "samples_bytes": samples,
         "series": own["cdn77_exporter_series"],

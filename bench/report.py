@@ -206,21 +206,26 @@ def _memory(found: dict[str, Any]) -> Iterator[str]:
     if not found["rows"]:
         yield "Not measured."
         return
-    (row,) = found["rows"]
-    idle, peak = (
-        f"{row[name] / 1e6:.0f} MB ({_bar(row[name] / 1e6, found['bars'][name] / 1e6, '{:.0f} MB')})"
-        for name in ("idle_bytes", "peak_bytes")
-    )
-    half = statistics.median(row["samples_bytes"]) / 1e6
+    bars, rows = found["bars"], found["rows"]
+    idle = _bar(found["idle_bytes"] / 1e6, bars["idle_bytes"] / 1e6, "{:.0f} MB")
     yield (
-        f"Resident memory of the real process with nothing to do: {idle}. With a backlog of {found['files']} files of "
-        f"{found['lines']:,} lines, of {found['shards']} writers and {found['crowds'] * 1500:,} viewers, that is there "
-        f"at the start and of which every tick is emitted: {peak}, half of the time below {half:.0f} MB. In the end "
-        f"there are {row['series']:,.0f} series and {row['viewers']:,.0f} viewers in the window."
+        f"Resident memory of the real process with nothing to do: {found['idle_bytes'] / 1e6:.0f} MB ({idle}). With a "
+        f"backlog of {found['files']} files of {found['lines']:,} lines, of {found['shards']} writers, that is there "
+        "at the start, by who is in it, and whether all of its ticks are emitted (`BACKFILL_WINDOW`) or all of it waits "
+        "for the first tick that is:"
     )
     yield ""
+    table = [["viewers", "ticks", "peak (MB)", "bar", "half of the time below (MB)", "series", "viewers in the window"]]
+    for row in rows:
+        peak, half = row["peak_bytes"] / 1e6, statistics.median(row["samples_bytes"]) / 1e6
+        bar = _bar(peak, bars["peak_bytes"] / 1e6, "{:.0f} MB")
+        ticks = "every one" if row["every_tick"] else "one"
+        ends = [f"{row[name]:,.0f}" for name in ("series", "viewers")]
+        table.append([f"{row['viewers_seen']:,}", ticks, f"{peak:.0f}", bar, f"{half:.0f}", *ends])
+    yield from _table(*table)
+    yield ""
     yield "![Resident memory while a backlog is worked off](images/bench-memory.png)"
-    _plot_memory(row, found["bars"]["peak_bytes"])
+    _plot_memory(rows, bars["peak_bytes"])
 
 
 _LARGE = {
@@ -350,16 +355,19 @@ def _plot_bars(name: str, labels: list[str], values: list[dict[str, float]], tit
     _save(figure, name)
 
 
-def _plot_memory(row: dict[str, Any], bar: float) -> None:
+def _plot_memory(rows: list[dict[str, Any]], bar: float) -> None:
     figure, axes = _figure()
-    samples = row["samples_bytes"]
-    step = row["backlog_seconds"] / max(1, len(samples))
-    axes.plot([step * number for number in range(len(samples))], [size / 1e6 for size in samples])
+    for row in rows:
+        samples = row["samples_bytes"]
+        step = row["backlog_seconds"] / max(1, len(samples))
+        label = f"{row['viewers_seen']:,} viewers, {'every tick' if row['every_tick'] else 'one tick'}"
+        axes.plot([step * number for number in range(len(samples))], [size / 1e6 for size in samples], label=label)
     axes.axhline(bar / 1e6, color="#888", linewidth=0.8, linestyle="--")
     axes.set_xlabel("seconds since the start of the process")
     axes.set_ylabel("resident memory, MB")
     axes.set_ylim(bottom=0)
     axes.grid(True, alpha=0.25)
+    axes.legend(fontsize=8, loc="lower right")
     _save(figure, "bench-memory.png")
 
 

@@ -212,27 +212,62 @@ def test_one_key_never_takes_the_last_place() -> None:
     simulate(main(1, 1))
 
 
-def test_the_key_with_the_fewest_under_way_goes_first_then_the_lowest_rank() -> None:
-    """A freed place goes to the key with the fewest items under way, of those to the one furthest back."""
+def test_keys_below_their_share_go_first_then_the_lowest_rank_then_what_came_first() -> None:
+    """Of four places and three keys a share is two: who has them waits for the others, whatever its rank."""
 
     async def main() -> None:
-        bench = _Bench(Places(2))
-        ranks: dict[Hashable, float] = {"a": 3.0, "b": 1.0, "c": 2.0}
-        items = [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 0), ("c", 1)]
-        barrier = bench.barrier(rank=ranks.__getitem__)
-        run = asyncio.create_task(barrier.run(bench.inbox, bench.outbox))
-        feed = asyncio.create_task(_feed(bench.inbox, items))
+        bench = _Bench(Places(4))
+        ranks: dict[Hashable, float] = {"a": 3.0, "b": 1.0, "c": 1.0}
+        first = [("a", 0), ("a", 1), ("a", 2)]
+        rest = [("a", 3), ("b", 0), ("b", 1), ("c", 0), ("c", 1), ("b", 2)]
+        run = asyncio.create_task(bench.barrier(rank=ranks.__getitem__).run(bench.inbox, bench.outbox))
+        feed = asyncio.create_task(_feed(bench.inbox, first))
         await _settle()
-        assert bench.begun[0] == ("a", 0)  # it came alone
-        begun = len(bench.begun)
-        bench.finish(*items)
-        for _ in range(6):
+        assert bench.begun == first  # alone it may have all places but one
+        await bench.inbox.put(("b", 0))
+        await feed
+        run.cancel()
+
+        bench = _Bench(Places(4))
+        assert [bench.places.take() for _ in range(4)] == [True] * 4  # until all wait
+        run = asyncio.create_task(bench.barrier(rank=ranks.__getitem__).run(bench.inbox, bench.outbox))
+        feed = asyncio.create_task(_feed(bench.inbox, first + rest))
+        await _settle()
+        assert bench.begun == []
+        for _ in range(4):
+            bench.places.free()
+            await _settle()
+        assert bench.begun == [("b", 0), ("b", 1), ("c", 0), ("c", 1)]
+        bench.finish(*first, *rest)
+        for _ in range(9):
             bench.places.free(len(await bench.out()))
-        assert Counter(bench.begun) == Counter(items)
-        after = bench.begun[begun:]
-        assert after.index(("b", 1)) < after.index(("c", 1))
+        assert bench.begun[4:6] == [("b", 2), ("a", 0)]
+        assert Counter(bench.begun) == Counter(first + rest)
         await run
         await feed
+
+    simulate(main())
+
+
+def test_keys_stay_level() -> None:
+    """Results that are ready at once leave in the order in which their items came, key by turns with key."""
+
+    async def main() -> None:
+        bench = _Bench(Places(8))
+        items = [(key, number) for number in range(20) for key in "abc"]
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
+            tasks.create_task(_feed(bench.inbox, items))
+            await _settle()
+            assert bench.begun == items[:8]
+            bench.finish(*items)
+            came: list[Item] = []
+            while len(came) < len(items):
+                new = await bench.out()
+                came += new
+                bench.places.free(len(new))
+            assert came == items
+            await run
 
     simulate(main())
 

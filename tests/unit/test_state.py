@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.model import LogFile
-from cdn77_exporter.core.viewers import FACET, STATE, merge_runs
+from cdn77_exporter.core.viewer_rows import FACET, STATE, merge_runs
 from cdn77_exporter.edge.state import Database, State
 
 
@@ -71,7 +72,7 @@ def _content(database: Database) -> dict[str, object]:
         content |= {name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "shards")}
         content["series"] = list(snapshot.series)
         content["held"] = list(snapshot.held)
-        viewers = np.frombuffer(merge_runs(snapshot.viewer_runs, 0), STATE)
+        viewers = np.frombuffer(b"".join(merge_runs(snapshot.viewer_runs, 0)), STATE)
         content["viewers"] = sorted(viewers.tolist())
     return content
 
@@ -267,7 +268,7 @@ def test_of_two_rows_of_a_viewer_the_later_run_holds() -> None:
         ],
         since_ms=60,
     )
-    rows = sorted(np.frombuffer(merged, STATE).tolist())
+    rows = sorted(np.frombuffer(b"".join(merged), STATE).tolist())
     assert rows == [(1, 11, 200), (1, 7 | FACET, 190), (1, 9 | FACET, 200), (3, 10, 100)]
 
 
@@ -519,6 +520,31 @@ def test_a_state_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
     database.close()
 
 
+def test_a_state_of_the_second_version_is_taken_up(tmp_path: Path) -> None:
+    """Its runs of viewers were not split by key: of rows in a large old run and in small new ones the newest hold."""
+    path = tmp_path / "state.db"
+    keys = [number << 60 | 1 for number in range(16)]  # two of each part
+    Database(str(path)).close()
+    connection = sqlite3.connect(path)
+    for number, level in enumerate((2, 1, 1, 0)):
+        rows = _rows(*((key, number, number) for key in keys[number:]))
+        sealed = rows + crc32(rows).to_bytes(4, "little")
+        connection.execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level, sealed))
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    database = Database(str(path))
+    expected = {key: min(place, 3) for place, key in enumerate(keys)}
+    for number in range(100, 120):  # before, while and after they are merged
+        database.commit(_changes(number, series=[], viewers=_rows((keys[number % 8], number, number))))
+        expected[keys[number % 8]] = number
+        snapshot = database.load()
+        assert snapshot is not None
+        found = [row for run in snapshot.viewer_runs for row in np.frombuffer(run, STATE).tolist()]
+        assert {key: seen for key, _, seen in found} == expected
+    database.close()
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """A state of a version to come is refused, and the remedy is the version that wrote it."""
     path = tmp_path / "state.db"
@@ -615,7 +641,7 @@ def test_an_opener_that_fails_holds_no_lock(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         Database(str(path))
     connection = sqlite3.connect(path, timeout=0)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     Database(str(path)).close()
     assert caught.value.remedy

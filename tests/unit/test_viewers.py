@@ -10,12 +10,19 @@ import numpy.typing as npt
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cdn77_exporter.core import viewers as viewers_module
-from cdn77_exporter.core.viewers import FACET, SEEN, STATE, Movement, Profile, Profiles, ViewerWindow, merge_runs
+from cdn77_exporter.core.profiles import Profile, Profiles
+from cdn77_exporter.core.viewer_rows import FACET, SEEN, STATE, merge_runs, split
+from cdn77_exporter.core.viewer_table import Table
+from cdn77_exporter.core.viewers import Movement, ViewerWindow
 
 PLACE = ("XX", "Unknown")
 Seen = tuple[int, str, str, int]  # viewer, device, country of the log, Unix ms
 Label = tuple[str, str]  # what is counted ("all", "device", "country") and its value
+
+
+def key_of(viewer: int) -> int:
+    """An odd number of 64 bits, another one for each viewer, as evenly spread as a hash."""
+    return (viewer * 2 + 1) * 0x9E3779B97F4A7C15 % 2**64
 
 
 def labels_of(device: str, country: str) -> list[Label]:
@@ -69,7 +76,7 @@ class Driven:
             spans.setdefault((viewer, device, country), []).append(at)
         return np.array(
             [
-                (viewer * 2 + 1, self.profiles.number(Profile("s", device, country, PLACE)), min(times), max(times))
+                (key_of(viewer), self.profiles.number(Profile("s", device, country, PLACE)), min(times), max(times))
                 for (viewer, device, country), times in spans.items()
             ],
             SEEN,
@@ -77,7 +84,7 @@ class Driven:
 
     def advance(self, tick: int, seen: Iterable[Seen]) -> Movement:
         """Let a tick pass."""
-        movement = self.window.advance(tick, self.rows(seen))
+        movement = self.window.advance(tick, [self.rows(seen)])
         for number, count in movement.appeared.items():
             for label in self._labels(number):
                 self.appeared[label] += count
@@ -97,7 +104,7 @@ class Driven:
         """Go on in a new window with what the old ones said had changed."""
         self.runs.append(self.window.take_changes())
         if merged:
-            self.runs = [merge_runs(self.runs, (tick - self._length[0]) * 1000)]
+            self.runs = merge_runs(self.runs, (tick - self._length[0]) * 1000)
         self.window = self._empty()
         self.window.restore(self.runs, tick * 1000)
 
@@ -224,14 +231,14 @@ def test_many_viewers_come_and_go() -> None:
     appeared = held = 0
     for tick in range(15, 900, 15):
         rows = np.zeros(4000, SEEN)
-        rows["key"] = source.integers(0, 100_000, 4000).astype(np.uint64) * np.uint64(2) + np.uint64(1)
+        rows["key"] = [key_of(viewer) for viewer in source.integers(0, 100_000, 4000).tolist()]
         rows["first"] = rows["last"] = source.integers((tick - 15) * 1000, tick * 1000, 4000)
         rows["profile"] = profile
         expected = 0
         for key, at in sorted(zip(rows["key"].tolist(), rows["last"].tolist(), strict=True), key=lambda one: one[1]):
             expected += key not in last or at - last[key] > 60_000
             last[key] = at
-        movement = driven.window.advance(tick, rows)
+        movement = driven.window.advance(tick, [rows])
         appeared = movement.appeared.get(profile, 0)
         held += movement.present.get(profile, 0)
         assert appeared == expected
@@ -242,19 +249,20 @@ def test_many_viewers_come_and_go() -> None:
 def test_colliding_places_are_told_apart() -> None:
     """Viewers whose keys begin at the same place of the table are all found again, also after some have left."""
     window = ViewerWindow(Profiles(), window_seconds=60, tick_seconds=15)
-    home = viewers_module._Table()._home
-    keys = np.arange(1, 400_001, 2, dtype=np.uint64)
-    crowded = keys[home(viewers_module._mix(keys)) == 1023][:40]  # the last place, so that probing goes on at the first
+    table = Table()
+    keys = np.arange(1, 1 << 62, 1 << 45, dtype=np.uint64)
+    last = table.capacity - 1  # so that probing goes on at the first place
+    crowded = keys[table._home(keys) == last][:40]
     assert len(crowded) == 40
     rows = np.zeros(40, SEEN)
     rows["key"] = crowded
     rows["first"] = rows["last"] = [1000 if place % 2 else 14_000 for place in range(40)]
-    assert window.advance(15, rows).present == {0: 40}
+    assert window.advance(15, [rows]).present == {0: 40}
     again = rows[::2].copy()
     again["first"] = again["last"] = 61_000
-    assert window.advance(75, again) == Movement({}, {0: -20})
-    assert window.advance(90, again[:0]) == Movement({}, {})
-    assert window.advance(135, again[:0]) == Movement({}, {0: -20})
+    assert window.advance(75, [again]) == Movement({}, {0: -20})
+    assert window.advance(90, [again[:0]]) == Movement({}, {})
+    assert window.advance(135, [again[:0]]) == Movement({}, {0: -20})
 
 
 def test_merging_runs_keeps_the_latest_row_of_each() -> None:
@@ -268,13 +276,13 @@ def test_merging_runs_keeps_the_latest_row_of_each() -> None:
     ):
         driven.advance(tick, seen)
         runs.append(driven.window.take_changes())
-    merged = merge_runs([merge_runs(runs[:2], 15_000), runs[2]], 15_000)
-    assert len(merged) < len(b"".join(runs))
+    merged = merge_runs([*merge_runs(runs[:2], 15_000), runs[2]], 15_000)
+    assert len(b"".join(merged)) < len(b"".join(runs))
     found = []
-    for given_runs in (runs, [merged]):
+    for given_runs in (runs, merged):
         window = ViewerWindow(driven.profiles, window_seconds=60, tick_seconds=15)
         window.restore(given_runs, 75_000)
-        found.append((sorted(window.present()), window.advance(90, np.zeros(0, SEEN)), len(window)))
+        found.append((sorted(window.present()), window.advance(90, []), len(window)))
     assert found[0] == found[1]
 
 
@@ -294,7 +302,9 @@ def test_large_runs_are_merged_as_small_ones_are() -> None:
     for key, profile, seen in np.concatenate(runs).tolist():
         if seen >= 500:
             latest[key, profile if profile & FACET else -1] = (key, profile, seen)
-    merged = np.frombuffer(merge_runs((rows.tobytes() for rows in runs), 500), STATE)
+    parts = [np.frombuffer(part, STATE) for part in merge_runs((rows.tobytes() for rows in runs), 500)]
+    assert all(len(split(part)[number]) == len(part) > 0 for number, part in enumerate(parts))
+    merged = np.concatenate(parts)
     assert sorted(merged.tolist()) == sorted(latest.values())
 
 

@@ -33,7 +33,7 @@ class Changes(msgspec.Struct, frozen=True):
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
     series_new: list[tuple[int, str]]
     series: Collection[tuple[int, float, int, int, bool]]  # slot, value, changed, written, live
-    pending: list[tuple[int, float]]  # replaces the ones before
+    pending: Collection[tuple[int, float]]  # replaces the ones before
     waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows
     # Ticks that are not settled, with what they count since the last commit; in a journal of an earlier build, whole.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ _RESTORED_AT_ONCE = 10_000
 _ROWS_AT_ONCE = 1_000
 _SEPARATOR = "\x1f"
 _NEVER = 0
+
+Row = TypeVar("Row", bound=tuple[object, ...])
 
 _COUNTER, _WINDOW, _SPARSE = 0, 1, 2
 #: Its value and its timestamp are overwritten before it is sent.
@@ -90,8 +92,8 @@ class _Block:
         return content[np.repeat(chosen, lengths)].tobytes()
 
 
-class SeriesRows(Collection[tuple[int, float, int, int, bool]]):
-    """Rows of slot, value, changed, written, live, as often as they are asked for; as arrays until then."""
+class Columns(Collection[Row]):
+    """Rows, as often as they are asked for; as arrays, one for each column, until then."""
 
     def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
         self._columns = columns
@@ -102,9 +104,10 @@ class SeriesRows(Collection[tuple[int, float, int, int, bool]]):
     def __contains__(self, row: object) -> bool:
         return any(row == own for own in self)
 
-    def __iter__(self) -> Iterator[tuple[int, float, int, int, bool]]:
+    def __iter__(self) -> Iterator[Row]:
         for begin in range(0, len(self), _ROWS_AT_ONCE):
-            yield from zip(*(column[begin : begin + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
+            rows = zip(*(column[begin : begin + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
+            yield from cast("Iterator[Row]", rows)
 
 
 class SeriesTable:
@@ -123,8 +126,9 @@ class SeriesTable:
         self.written: npt.NDArray[np.int64] = np.zeros(_BLOCK, np.int64)  # tick of the last sample
         self.live: npt.NDArray[np.bool_] = np.zeros(_BLOCK, np.bool_)
         self._behaviour: npt.NDArray[np.uint8] = np.zeros(_BLOCK, np.uint8)
-        self._before: dict[int, float] = {}  # slot -> value at the last emission, for what changed since
-        self._dirty: set[int] = set()
+        self._counted: npt.NDArray[np.bool_] = np.zeros(_BLOCK, np.bool_)  # whether since the last emission
+        self._before: npt.NDArray[np.float64] = np.zeros(_BLOCK)  # the value then, of what was counted since
+        self._dirty: npt.NDArray[np.bool_] = np.zeros(_BLOCK, np.bool_)  # whether it changed since the last commit
         self._new: list[tuple[int, str]] = []
         self._emitted = _NEVER
 
@@ -170,7 +174,7 @@ class SeriesTable:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4 // _BLOCK * _BLOCK)
-        for name in ("value", "changed", "written", "live", "_behaviour"):
+        for name in ("value", "changed", "written", "live", "_behaviour", "_counted", "_before", "_dirty"):
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old
@@ -178,7 +182,7 @@ class SeriesTable:
 
     def add(self, slot: int, amount: float) -> None:
         """Count: the sample of the next emitted tick holds it. An amount of 0 makes the series appear all the same."""
-        self._before.setdefault(slot, float(self.value[slot]))
+        self._note(slot)
         self.value[slot] += amount
 
     def add_all(self, slots: Sequence[int], amounts: Sequence[float]) -> None:
@@ -186,23 +190,27 @@ class SeriesTable:
         if not slots:
             return
         where = np.array(slots, np.int64)
-        before = self._before
-        for slot, value in zip(slots, self.value[where].tolist(), strict=True):
-            if slot not in before:
-                before[slot] = value
+        first = where[~self._counted[where]]
+        self._counted[first] = True
+        self._before[first] = self.value[first]
         np.add.at(self.value, where, np.array(amounts, np.float64))
 
     def put(self, slot: int, value: float) -> None:
         """Set a gauge's value for the next emitted tick."""
-        self._before.setdefault(slot, float(self.value[slot]))
+        self._note(slot)
         self.value[slot] = value
+
+    def _note(self, slot: int) -> None:
+        if not self._counted[slot]:
+            self._counted[slot] = True
+            self._before[slot] = self.value[slot]
 
     def emit(self, tick: int, *, offset_ms: int = 0, pad_from: int = 0) -> list[tuple[bytes, int]]:
         """Write `tick`: request bodies with their numbers of samples, in the order in which they must be sent.
 
         `pad_from`: the first tick on which padding may be written. Later calls need later ticks, or a larger offset.
         """
-        touched = np.fromiter(self._before, np.int64, len(self._before))
+        touched = np.flatnonzero(self._counted)
         self.changed[touched] = tick
         packer = wire.Packer()
         self._pad(touched, tick, offset_ms, pad_from, packer)
@@ -214,9 +222,9 @@ class SeriesTable:
         self.written[:size][chosen] = tick
         ended = np.flatnonzero(stale)
         self.live[ended] = False
-        self._dirty.update(self._before)
-        self._dirty.update(ended.tolist())
-        self._before = {}
+        self._dirty[touched] = True
+        self._dirty[ended] = True
+        self._counted[touched] = False
         self._emitted = tick
         return packer.requests
 
@@ -228,18 +236,19 @@ class SeriesTable:
         earliest = max(pad_from, tick - PADDING_SECONDS)
         earliest += -earliest % self._tick
         stamps = [wire.timestamp_bytes(at * 1000 + offset_ms) for at in range(earliest, tick, self._tick)]
-        padding: dict[tuple[float, int], bytes] = {}
-        for slot in touched[gap].tolist():
+        padding: dict[int, bytes] = {}
+        padded = touched[gap]
+        for slot, before in zip(padded.tolist(), self._before[padded].tolist(), strict=True):
             skip = max(0, (int(self.written[slot]) - earliest) // self._tick + 1)
             count = len(stamps) - skip
             if count <= 0:
                 continue
-            samples = padding.get((self._before[slot], skip))
+            samples = None if before else padding.get(skip)
             if samples is None:
-                value = wire.sample_bytes(self._before[slot], 1 << 40)[: wire.TIMESTAMP_OFFSET]
+                value = wire.sample_bytes(before, 1 << 40)[: wire.TIMESTAMP_OFFSET]
                 samples = b"".join([value + stamp for stamp in stamps[skip:]])
-                if not self._before[slot]:  # most series that begin have the same zeros
-                    padding[0.0, skip] = samples
+                if not before:  # most series that begin have the same zeros
+                    padding[skip] = samples
             labels = self._blocks[slot // _BLOCK].labels(slot % _BLOCK)
             packer.add(wire.series_entry(labels, samples), count)
 
@@ -252,9 +261,7 @@ class SeriesTable:
         # A window that holds nobody has said so on the tick on which it became empty; then its gauge ends.
         empty = (behaviour == _WINDOW) & (self.value[:size] == 0) & (self.changed[:size] < tick)
         stale = live & (((behaviour != _WINDOW) & idle) | empty)
-        fresh = np.zeros(size, np.bool_)
-        fresh[touched] = True
-        chosen = stale | (live & ((behaviour != _SPARSE) | fresh))
+        chosen = stale | (live & ((behaviour != _SPARSE) | self._counted[:size]))
         return chosen, stale
 
     def _encode(
@@ -281,19 +288,22 @@ class SeriesTable:
         new, self._new = self._new, []
         return new
 
-    def take_changes(self, new: Iterable[tuple[int, str]]) -> SeriesRows:
-        """What changed since the last call, and the `new` ones.
+    def take_changes(self, new: Iterable[tuple[int, str]]) -> Columns[tuple[int, float, int, int, bool]]:
+        """Slot, value, changed, written and live of what changed since the last call, and of the `new` ones.
 
         What was counted since the last emission is part of the value; `pending` tells it apart.
         """
-        slots = np.array(sorted(self._dirty.union(self._before, (slot for slot, _ in new))), np.int64)
-        self._dirty = set()
+        for slot, _ in new:
+            self._dirty[slot] = True
+        slots = np.flatnonzero(self._dirty | self._counted)
+        self._dirty[slots] = False
         arrays = (self.value, self.changed, self.written, self.live)
-        return SeriesRows((slots, *(array[slots] for array in arrays)))
+        return Columns((slots, *(array[slots] for array in arrays)))
 
-    def pending(self) -> list[tuple[int, float]]:
+    def pending(self) -> Columns[tuple[int, float]]:
         """Slots counted since the last emission, with the value that was emitted last."""
-        return list(self._before.items())
+        slots = np.flatnonzero(self._counted)
+        return Columns((slots, self._before[slots]))
 
     def windows(self) -> list[tuple[int, float]]:
         """Slots and values of the window gauges that are live or not zero."""
@@ -319,5 +329,7 @@ class SeriesTable:
             # A live counter or window gauge was written on every tick, also on those that changed nothing in its row.
             always = self.live[: self._size] & (self._behaviour[: self._size] != _SPARSE)
             self.written[: self._size][always] = last_tick
-        self._before = dict(pending)
+        for slot, before in pending:
+            self._counted[slot] = True
+            self._before[slot] = before
         self._emitted = last_tick

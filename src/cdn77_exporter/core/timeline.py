@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,10 +23,12 @@ from cdn77_exporter.core.bundle import Share, share_of
 from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.recent import Recent
 from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.core.tally import Group, Sums, Tally, TickTally, add_sums
-from cdn77_exporter.core.viewers import SEEN, Movement, Profile, Profiles, ViewerWindow, merge_seen
+from cdn77_exporter.core.viewer_rows import PARTS, SEEN, merge_seen, split
+from cdn77_exporter.core.viewers import Movement, ViewerWindow
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
 FOLD_SECONDS = 55 * 60
@@ -48,6 +50,7 @@ _NO_PLACE = ("XX", "Unknown")
 _DIGITS = {str(number): number for number in range(256)}
 
 Locate = Callable[[str], tuple[str, str]]
+_Rows = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +70,22 @@ class _Held:
     """What one tick counts so far: what a commit holds already, and what is new since then."""
 
     groups: dict[Group, list[int]] = field(default_factory=dict)
-    rows: list[npt.NDArray[np.void]] = field(default_factory=list)
+    rows: list[list[_Rows]] = field(default_factory=lambda: [[] for _ in range(PARTS)])  # by part
     new_groups: dict[Group, list[int]] = field(default_factory=dict)
-    new_rows: list[npt.NDArray[np.void]] = field(default_factory=list)
+    new_rows: list[_Rows] = field(default_factory=list)
     _count: int = 0
     _merged: int = 0
 
-    def add_rows(self, rows: npt.NDArray[np.void]) -> None:
+    def add_rows(self, rows: _Rows) -> None:
         """Keep rows; when they have become many, each viewer once. Hours of late files all fall into one tick."""
-        self.rows.append(rows)
+        for part, own in zip(self.rows, split(rows), strict=True):
+            if len(own):
+                part.append(own)
         self._count += len(rows)
         if self._count > max(ROWS_AS_THEY_COME, self._merged * _MOST_BEFORE_MERGING):
-            self.rows = merge_seen(self.rows)
-            self._count = self._merged = sum(map(len, self.rows))
+            for part in filter(None, self.rows):
+                part[:] = [merge_seen(part)]
+            self._count = self._merged = sum(len(own) for part in self.rows for own in part)
 
     def take_new(self) -> bytes:
         """What is new, encoded; it is in a commit then."""
@@ -88,14 +94,18 @@ class _Held:
         self._join_groups()
         return encoded
 
-    def take(self) -> tuple[dict[Group, list[int]], list[npt.NDArray[np.void]]]:
-        """All groups and rows, those of a viewer in one array; nothing is here then."""
+    def take_groups(self) -> dict[Group, list[int]]:
+        """All groups, which are no longer here then."""
         self._join_groups()
-        groups, rows = self.groups, self.rows
-        self.groups, self.rows, self.new_rows = {}, [], []
-        if self._count > ROWS_AS_THEY_COME:
-            return groups, merge_seen(rows)
-        return groups, [np.concatenate(rows)] if rows else []
+        groups, self.groups = self.groups, {}
+        return groups
+
+    def take_rows(self) -> Iterator[_Rows]:
+        """All rows, part by part, which are no longer here then."""
+        self.new_rows = []
+        for part in filter(None, self.rows):
+            yield np.concatenate(part) if self._count <= ROWS_AS_THEY_COME else merge_seen(part)
+            part.clear()
 
     def _join_groups(self) -> None:
         for group, sums in self.new_groups.items():
@@ -235,7 +245,7 @@ class Timeline:
     def _has_room(self) -> bool:
         return len(self.series) + _SERIES_OF_PROFILE < self._rules.max_series
 
-    def _rows(self, part: TickTally) -> npt.NDArray[np.void]:
+    def _rows(self, part: TickTally) -> _Rows:
         address, known = self._addresses, self._numbers.get
         names = {seen: self._stream(seen) for seen in {viewer[0] for viewer in part.viewers}}
         hashes, streams, profiles = [], [], []
@@ -320,9 +330,8 @@ class Timeline:
 
     def _settle(self, tick: int) -> None:
         held = self._held.pop(tick, None) or _Held()
-        groups, rows = held.take()
-        self._count(groups)
-        self._move(self.viewers.advance(tick, *rows))
+        self._count(held.take_groups())
+        self._move(self.viewers.advance(tick, held.take_rows()))
         self.settled = tick
         self._dirty_held.discard(tick)
 

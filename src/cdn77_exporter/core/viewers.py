@@ -5,75 +5,26 @@ of ten million viewers share one has a probability of about 5 in a million. Each
 are labelled with); as long as it shows one device and one country that is all there is. From a second device or country
 on, each of its devices and countries is followed by itself, as a *facet*.
 
-The table is open addressing over arrays, 20 bytes a place, filled to between one half and three quarters. Every viewer
-stands in the calendar once, under the tick on which it would leave had it not been seen again; so a tick's work is for
-what changed.
+The window consists of parts, each with its viewers in a table of its own, so that not all of them move at once when
+there is no room for more. Every viewer stands in its part's calendar once, under the tick on which it would leave had
+it not been seen again; so a tick's work is for what changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-#: One row of what a tick saw: the viewer's key, its profile, first and last event (Unix ms).
-SEEN = np.dtype([("key", "<u8"), ("profile", "<u4"), ("first", "<i8"), ("last", "<i8")])
-#: One row of the window's state: key, profile (with `FACET` set: a facet's), time last seen (Unix ms).
-STATE = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8")])
-FACET = 1 << 31
+from cdn77_exporter.core.profiles import Profile, Profiles
+from cdn77_exporter.core.viewer_rows import FACET, PARTS, STATE, merge_runs, split
+from cdn77_exporter.core.viewer_table import FILL, Keys, Places, Table
 
-_EMPTY, _GONE = np.uint64(0), np.uint64(2)  # no viewer's key: those are odd
-_FILL, _GROWTH = 0.75, 1.5
+_GROWTH = 1.25
 _STEP = 1 << 14  # viewers
 _STEP_OF_GROWTH = 1 << 16  # the passing arrays of an insertion stay small
-_TOP_BYTE = 7  # of a key, where a row of `STATE` has it
-_PART_BITS = 3  # of a key's topmost byte, by which large runs are merged in parts
-_Keys = npt.NDArray[np.uint64]
-_Places = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What a viewer's gauges are labelled with; None where its facets carry it instead."""
-
-    stream: str
-    device: str | None
-    country: str | None  # of the log
-    place: tuple[str, str] | None  # country and region of the GeoIP database
-
-
-class Profiles:
-    """Profiles by number, in both directions."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Profile, int] = {}
-        self.all: list[Profile] = []
-        self._new: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.all)
-
-    def number(self, profile: Profile) -> int:
-        """The profile's number; a new one is given the next."""
-        found = self._numbers.get(profile)
-        if found is None:
-            found = self._numbers[profile] = len(self.all)
-            self.all.append(profile)
-            self._new.append(found)
-        return found
-
-    def take_new(self) -> list[tuple[int, Profile]]:
-        """Numbers and profiles made since the last call."""
-        new, self._new = self._new, []
-        return [(number, self.all[number]) for number in new]
-
-    def restore(self, profiles: Iterable[Profile]) -> None:
-        """Take up profiles in the order of their numbers (must be empty)."""
-        for profile in profiles:
-            self.number(profile)
-        self._new = []
 
 
 @dataclass(slots=True)
@@ -92,93 +43,6 @@ class Movement:
         self.present[profile] = self.present.get(profile, 0) + delta
 
 
-def _mix(keys: _Keys) -> _Keys:
-    keys = keys ^ (keys >> np.uint64(32))
-    keys = keys * np.uint64(0x9E3779B97F4A7C15)
-    return keys ^ (keys >> np.uint64(29))
-
-
-class _Table:
-    """Keys to profile and time last seen, by open addressing with linear probing over arrays."""
-
-    def __init__(self, capacity: int = 1024) -> None:
-        self.key: _Keys = np.zeros(capacity, np.uint64)
-        self.profile: npt.NDArray[np.uint32] = np.zeros(capacity, np.uint32)
-        self.seen: npt.NDArray[np.int64] = np.zeros(capacity, np.int64)
-        self.used = 0  # places that are not empty, gone viewers included
-        self.gone = 0
-
-    @property
-    def capacity(self) -> int:
-        return len(self.key)
-
-    def _home(self, mixed: _Keys) -> _Places:
-        """Where mixed keys belong; the places are in the order of the mixed keys."""
-        scaled: _Keys = (mixed >> np.uint64(32)) * np.uint64(self.capacity) >> np.uint64(32)
-        return scaled.astype(np.int64)
-
-    def present(self) -> _Places:
-        """The places that hold a viewer."""
-        return np.flatnonzero((self.key != _EMPTY) & (self.key != _GONE))
-
-    def find(self, keys: _Keys, mixed: _Keys) -> tuple[_Places, npt.NDArray[np.bool_]]:
-        """The place of each key, or of the first free one where it would be; and whether it is there.
-
-        Keys in the order of `mixed` (their `_mix`) are found several times as fast: memory is walked through.
-        """
-        places = self._home(mixed)
-        found = np.zeros(len(keys), np.bool_)
-        open_ = np.arange(len(keys))
-        while len(open_):
-            there = self.key[places[open_]]
-            hit = there == keys[open_]
-            found[open_[hit]] = True
-            open_ = open_[~hit & (there != _EMPTY)]
-            places[open_] = (places[open_] + 1) % self.capacity
-        return places, found
-
-    def insert(
-        self, keys: _Keys, places: _Places, profiles: npt.NDArray[np.uint32], seen: npt.NDArray[np.int64]
-    ) -> _Places:
-        """Put in keys that are distinct and absent, beginning at the places that `find` gave for them; there must be
-        room. Their places."""
-        open_ = np.arange(len(keys))
-        while len(open_):
-            at = places[open_]
-            free = self.key[at] == _EMPTY
-            self.key[at[free]] = keys[open_[free]]  # of two that want one place, the later stays
-            open_ = open_[self.key[at] != keys[open_]]
-            places[open_] = (places[open_] + 1) % self.capacity
-        self.profile[places] = profiles
-        self.seen[places] = seen
-        self.used += len(keys)
-        return places
-
-
-def merge_seen(parts: Sequence[npt.NDArray[np.void]]) -> list[npt.NDArray[np.void]]:
-    """Rows of `SEEN` with one for each viewer and profile, from its first to its last time.
-
-    All rows of a viewer are in the same one of several arrays, since what sorting takes is several times the rows.
-    """
-    merged = []
-    for number in range(1 << _PART_BITS):
-        chosen = [rows[rows["key"] >> np.uint64(64 - _PART_BITS) == number] for rows in parts]
-        merged.append(_merge_some(np.concatenate(chosen)))
-    return merged
-
-
-def _merge_some(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    if not len(rows):
-        return rows
-    rows = rows[np.lexsort((rows["profile"], rows["key"]))]
-    new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
-    starts = np.flatnonzero(np.append(True, new))
-    merged = rows[starts].copy()
-    merged["first"] = np.minimum.reduceat(rows["first"], starts)
-    merged["last"] = np.maximum.reduceat(rows["last"], starts)
-    return merged
-
-
 class ViewerWindow:
     """The rolling window of all streams.
 
@@ -187,60 +51,106 @@ class ViewerWindow:
     """
 
     def __init__(self, profiles: Profiles, *, window_seconds: int, tick_seconds: int) -> None:
-        self._profiles = profiles
         self._window_ms = window_seconds * 1000
-        self._tick_ms = tick_seconds * 1000
-        self._table = _Table()
+        self._parts = [_Part(profiles, self._window_ms, tick_seconds * 1000) for _ in range(PARTS)]
+
+    def __len__(self) -> int:
+        """Viewers in the window, those included that leave at the next tick."""
+        return sum(map(len, self._parts))
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(part.size_bytes for part in self._parts)
+
+    def advance(self, tick: int, runs: Iterable[npt.NDArray[np.void]]) -> Movement:
+        """Take in what was seen before `tick`, let go who has left; what that changed.
+
+        `runs`: rows of `SEEN` in any order, but all rows of a viewer in the same run.
+        """
+        movement = Movement()
+        for run in runs:
+            for part, rows in zip(self._parts, split(run), strict=True):
+                if len(rows):
+                    part.see(rows, movement)
+        for part in self._parts:
+            part.expire(tick * 1000, movement)
+        return movement
+
+    def take_changes(self) -> bytes:
+        """Rows of `STATE` for all that changed since the last call."""
+        touched = [rows.tobytes() for part in self._parts for rows in part.take_touched()]
+        return b"".join(merge_runs(touched, 0))
+
+    def restore(self, runs: Iterable[bytes], now_ms: int) -> None:
+        """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""
+        for run in runs:
+            rows = np.frombuffer(run, STATE)
+            rows = rows[rows["seen"] >= now_ms - self._window_ms]
+            for part, own in zip(self._parts, split(rows), strict=True):
+                if len(own):
+                    part.restore(own)
+        for part in self._parts:
+            part.restored()
+
+    def present(self) -> Iterator[tuple[int, int]]:
+        """Profiles (facets among them) and how many viewers in the window have them."""
+        for part in self._parts:
+            yield from part.present()
+
+
+class _Part:
+    """The viewers of one part of the keys."""
+
+    def __init__(self, profiles: Profiles, window_ms: int, tick_ms: int) -> None:
+        self._profiles = profiles
+        self._window_ms = window_ms
+        self._tick_ms = tick_ms
+        self._table = Table()
         self._calendar: dict[int, list[npt.NDArray[np.uint32]]] = {}  # tick in ms -> places
         self._facets: dict[tuple[int, int], int] = {}  # key and facet profile -> seen
         self._facet_calendar: dict[int, list[tuple[int, int]]] = {}
         self._touched: list[npt.NDArray[np.void]] = []
 
     def __len__(self) -> int:
-        """Viewers in the window, those included that leave at the next tick."""
-        return self._table.used - self._table.gone
+        return len(self._table)
 
     @property
     def size_bytes(self) -> int:
         """Memory of the arrays."""
-        places = sum(part.nbytes for parts in self._calendar.values() for part in parts)
+        places = sum(found.nbytes for entered in self._calendar.values() for found in entered)
         return self._table.capacity * 20 + places
 
-    def advance(self, tick: int, *parts: npt.NDArray[np.void]) -> Movement:
-        """Take in what was seen before `tick`, let go who has left; what that changed.
-
-        `parts`: rows of `SEEN` in any order, but all rows of a viewer in the same part.
-        """
-        movement = Movement()
-        for rows in parts:
-            if len(rows):
-                self._see(rows, movement)
-        self._expire(tick * 1000, movement)
-        return movement
+    def present(self) -> Iterator[tuple[int, int]]:
+        """Profiles (facets among them) and how many viewers have them."""
+        yield from _count(self._table.profile[self._table.present()])
+        counts: dict[int, int] = {}
+        for _, facet in self._facets:
+            counts[facet] = counts.get(facet, 0) + 1
+        yield from counts.items()
 
     def _leaves(self, seen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The tick (ms) on which a viewer seen last at that time is no longer in the window."""
         return ((seen + self._window_ms) // self._tick_ms + 1) * self._tick_ms
 
-    def _see(self, rows: npt.NDArray[np.void], movement: Movement) -> None:
-        """Viewers in the order of their places in the table, some at a time: small arrays stay near the processor."""
-        mixed = _mix(rows["key"])
-        order = np.argsort(mixed)
-        mixed = mixed[order]
-        starts = np.flatnonzero(np.append(True, mixed[1:] != mixed[:-1]))
+    def see(self, rows: npt.NDArray[np.void], movement: Movement) -> None:
+        """Take in rows of `SEEN`: in the order of their places in the table, and some at a time, so that memory is
+        walked through and small arrays stay near the processor."""
+        order = np.argsort(rows["key"])
+        starts = _starts(rows["key"][order])
         self._make_room(len(starts))
         ends = np.append(starts[_STEP::_STEP], len(rows)).tolist()
         for number, end in enumerate(ends):
             part = starts[number * _STEP : (number + 1) * _STEP]
             begin = int(part[0])
-            self._see_some(rows[order[begin:end]], mixed[part], part - begin, movement)
+            self._see_some(rows[order[begin:end]], part - begin, movement)
 
-    def _see_some(self, rows: npt.NDArray[np.void], mixed: _Keys, starts: _Places, movement: Movement) -> None:
-        """Rows by viewer, each of which begins at one of `starts`; `mixed` are their mixed keys."""
+    def _see_some(self, rows: npt.NDArray[np.void], starts: Places, movement: Movement) -> None:
+        """Rows by viewer, each of which begins at one of `starts`."""
         keys, profile = rows["key"][starts], rows["profile"][starts]
         first = np.minimum.reduceat(rows["first"], starts)
         last = np.maximum.reduceat(rows["last"], starts)
-        places, known = self._table.find(keys, mixed)
+        places, known = self._table.find(keys)
         profiles = rows["profile"]
         same = np.minimum.reduceat(profiles, starts) == np.maximum.reduceat(profiles, starts)
         same[known] &= self._table.profile[places[known]] == profile[known]
@@ -255,7 +165,7 @@ class ViewerWindow:
 
     def _see_again(
         self,
-        places: _Places,
+        places: Places,
         profile: npt.NDArray[np.uint32],
         first: npt.NDArray[np.int64],
         last: npt.NDArray[np.int64],
@@ -270,8 +180,8 @@ class ViewerWindow:
 
     def _see_new(
         self,
-        keys: _Keys,
-        places: _Places,
+        keys: Keys,
+        places: Places,
         profile: npt.NDArray[np.uint32],
         last: npt.NDArray[np.int64],
         movement: Movement,
@@ -340,7 +250,7 @@ class ViewerWindow:
 
     # Leaving
 
-    def _enter(self, places: _Places) -> None:
+    def _enter(self, places: Places) -> None:
         if not len(places):
             return
         leaves = self._leaves(self._table.seen[places])
@@ -360,7 +270,8 @@ class ViewerWindow:
         tick = ((seen + self._window_ms) // self._tick_ms + 1) * self._tick_ms
         self._facet_calendar.setdefault(tick, []).append((key, facet))
 
-    def _expire(self, tick_ms: int, movement: Movement) -> None:
+    def expire(self, tick_ms: int, movement: Movement) -> None:
+        """Let go who is no longer in the window that ends with the tick."""
         for due in sorted(tick for tick in self._calendar if tick <= tick_ms):
             self._expire_places(np.concatenate(self._calendar.pop(due)).astype(np.int64), tick_ms, movement)
         for due in sorted(tick for tick in self._facet_calendar if tick <= tick_ms):
@@ -372,60 +283,59 @@ class ViewerWindow:
                 else:
                     self._enter_facet(key, facet, seen)
 
-    def _expire_places(self, places: _Places, tick_ms: int, movement: Movement) -> None:
+    def _expire_places(self, places: Places, tick_ms: int, movement: Movement) -> None:
         gone = self._table.seen[places] < tick_ms - self._window_ms
         self._enter(places[~gone])
         left = places[gone]
         for number, count in _count(self._table.profile[left]):
             movement.change(number, -count)
-        self._table.key[left] = _GONE  # not empty, so that probing goes on past it
-        self._table.gone += len(left)
+        self._table.remove(left)
 
     def _make_room(self, coming: int) -> None:
         table = self._table
-        if table.used + coming <= table.capacity * _FILL:
+        if table.used + coming <= table.capacity * FILL:
             return
-        needed = (table.used - table.gone + coming) / _FILL
+        needed = (len(table) + coming) / FILL
         capacity = table.capacity
         while capacity < needed * 1.05:
             capacity = int(capacity * _GROWTH)
         there = table.present()
         key, profile, seen = table.key[there], table.profile[there], table.seen[there]
         del there
-        self._table = table = _Table(0)  # so that the old arrays are let go before the new ones are made
-        self._table = table = _Table(capacity)
+        self._table = table = Table(0)  # so that the old arrays are let go before the new ones are made
+        self._table = table = Table(capacity)
         self._calendar = {}
         for begin in range(0, len(key), _STEP_OF_GROWTH):
             part = slice(begin, begin + _STEP_OF_GROWTH)
-            places, _ = table.find(key[part], _mix(key[part]))
+            places, _ = table.find(key[part])
             self._enter(table.insert(key[part], places, profile[part], seen[part]))
 
     # State
 
-    def _touch(self, places: _Places) -> None:
+    def _touch(self, places: Places) -> None:
         rows = np.zeros(len(places), STATE)
         rows["key"] = self._table.key[places]
         rows["profile"] = self._table.profile[places]
         rows["seen"] = self._table.seen[places]
         self._touched.append(rows)
 
+    def take_touched(self) -> list[npt.NDArray[np.void]]:
+        """Rows of `STATE` for all that changed since the last call; of two for the same viewer the later holds."""
+        touched, self._touched = self._touched, []
+        return touched
+
     def _touch_facet(self, key: int, facet: int) -> None:
         self._touched.append(np.array([(key, facet | FACET, self._facets[key, facet])], STATE))
 
-    def take_changes(self) -> bytes:
-        """Rows of `STATE` for all that changed since the last call; of two for the same viewer the later holds."""
-        touched, self._touched = self._touched[::-1], []
-        return merge_runs(iter(lambda: touched.pop().tobytes() if touched else None, None), 0)
+    def restore(self, rows: npt.NDArray[np.void]) -> None:
+        """Take up rows of `STATE`, later than those before."""
+        facet = (rows["profile"] & FACET) != 0
+        for row in rows[facet]:
+            self._facets[int(row["key"]), int(row["profile"]) & ~FACET] = int(row["seen"])
+        self._restore_viewers(rows[~facet])
 
-    def restore(self, runs: Iterable[bytes], now_ms: int) -> None:
-        """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""
-        for run in runs:
-            rows = np.frombuffer(run, STATE)
-            rows = rows[rows["seen"] >= now_ms - self._window_ms]
-            facet = (rows["profile"] & FACET) != 0
-            for row in rows[facet]:
-                self._facets[int(row["key"]), int(row["profile"]) & ~FACET] = int(row["seen"])
-            self._restore_viewers(rows[~facet])
+    def restored(self) -> None:
+        """All rows are taken up."""
         for (key, number), seen in self._facets.items():
             self._enter_facet(key, number, seen)
         self._calendar = {}
@@ -436,62 +346,21 @@ class ViewerWindow:
         if not len(rows):
             return
         # In the order of their places in the table, so that memory is walked through and not jumped about in.
-        mixed = _mix(rows["key"])
-        order = np.argsort(mixed)
-        mixed = mixed[order]
-        starts = np.flatnonzero(np.append(True, mixed[1:] != mixed[:-1]))
+        order = np.argsort(rows["key"])
+        starts = _starts(rows["key"][order])
         rows = rows[np.maximum.reduceat(order, starts)]  # the last row of each key
         keys = rows["key"].copy()
         # The first run is the largest by far; the others then find room.
         self._make_room(len(keys) if self._table.used else len(keys) * 4 // 3)
-        places, known = self._table.find(keys, mixed[starts])
+        places, known = self._table.find(keys)
         self._table.insert(keys[~known], places[~known], rows["profile"][~known], rows["seen"][~known])
         self._table.profile[places[known]] = rows["profile"][known]
         self._table.seen[places[known]] = rows["seen"][known]
 
-    def present(self) -> Iterator[tuple[int, int]]:
-        """Profiles (facets among them) and how many viewers in the window have them."""
-        yield from _count(self._table.profile[self._table.present()])
-        counts: dict[int, int] = {}
-        for _, facet in self._facets:
-            counts[facet] = counts.get(facet, 0) + 1
-        yield from counts.items()
 
-
-def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> bytes:
-    """Several runs of `STATE` rows, oldest first, as one: the latest row of each viewer seen since then.
-
-    There is little more than the rows in memory: what sorting takes besides is needed for a part of the keys at a time.
-    """
-    content = bytearray()
-    for run in runs:
-        content += run
-    rows = np.frombuffer(content, STATE)
-    bits = _PART_BITS if len(rows) > _STEP else 0
-    parts = np.frombuffer(content, np.uint8)[_TOP_BYTE :: STATE.itemsize] >> (8 - bits)
-    recent = rows["seen"] >= since_ms
-    chosen = np.zeros(len(rows), np.bool_)
-    for part in range(1 << bits):
-        at = np.flatnonzero(recent & (parts == part))
-        facet = (rows["profile"][at] & FACET) != 0
-        viewers, facets = at[~facet], at[facet][::-1]
-        chosen[viewers[_latest(rows["key"][viewers])]] = True
-        _, latest = np.unique(rows[["key", "profile"]][facets], return_index=True)
-        chosen[facets[latest]] = True
-    found = rows[chosen]
-    del rows, content, parts, recent
-    return found.tobytes()
-
-
-def _latest(keys: _Keys) -> npt.NDArray[np.bool_]:
-    """Which rows are the last ones with their key."""
-    chosen = np.zeros(len(keys), np.bool_)
-    if len(keys):
-        order = np.argsort(keys)  # need not be stable, which is several times faster
-        in_order = keys[order]
-        starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
-        chosen[np.maximum.reduceat(order, starts)] = True
-    return chosen
+def _starts(keys: Keys) -> Places:
+    """Where each key begins, of keys in their order."""
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
 def _count(profiles: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:

@@ -24,10 +24,10 @@ import msgspec
 from cdn77_exporter.core.changes import Changes, CountedFile, Snapshot
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.model import LogFile
-from cdn77_exporter.core.viewers import merge_runs
+from cdn77_exporter.core.viewer_rows import merge_runs
 
 _APPLICATION_ID = 0x63373765
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE secret (key BLOB NOT NULL);
@@ -56,12 +56,15 @@ CREATE TABLE held (id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, tally BLOB NOT
 INSERT INTO held (tick, tally) SELECT tick, tally FROM held_whole;
 DROP TABLE held_whole;
 """,
+    # The next commit merges all of them, and has them by part then; the order of ids is that of age.
+    2: "UPDATE viewer_runs SET level = 0;",
 }
 
 # A file's status in the ledger.
 COUNTED, DONE, ASIDE = 0, 1, 2
 
 _FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
+_LEVELS = 100  # more than there ever are; every part of the viewers has so many, and what has just come is 0
 _RESTART = (
     "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
     "or restore it from a backup"
@@ -250,8 +253,11 @@ class Database:
         runs = self._execute("SELECT rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,))
         merged = merge_runs(map(self._checked, runs), since_ms)  # one after the other, for they are large
         self._execute("DELETE FROM viewer_runs WHERE level = ?", (level,))
-        self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level + 1, _seal(merged)))
-        self._merge_runs(level + 1, since_ms)
+        for part, rows in enumerate(merged):
+            if rows:
+                above = part * _LEVELS + level % _LEVELS + 1
+                self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (above, _seal(rows)))
+                self._merge_runs(above, since_ms)
 
     # The outbox
 

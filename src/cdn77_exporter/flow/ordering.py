@@ -46,9 +46,9 @@ class InOrder(Generic[In, Out]):
 
     A result of None leaves nothing and frees its place at once; the place of any other is freed by whoever consumes
     it, or with `frees` when it has gone into the outbox. One key never takes the last place, so that a slow item holds
-    up nothing but its own key. Of the keys that wait, the one with the fewest items under way goes first, then the one
-    with the lowest `rank`. At most `lookahead` items wait. Once `stopped` says so, `drop` is called for what waits
-    instead.
+    up nothing but its own key. Keys that have less than their share of the places go first, of those the ones with the
+    lowest `rank`, then what came first; and of results that are ready the one whose item came first leaves first. At
+    most `lookahead` items wait. Once `stopped` says so, `drop` is called for what waits instead.
     """
 
     def __init__(
@@ -71,8 +71,9 @@ class InOrder(Generic[In, Out]):
         self._stopped = stopped
         self._drop = drop
         self._frees = frees
-        self._waiting: dict[Hashable, deque[In]] = {}
-        self._active: dict[Hashable, deque[asyncio.Task[Out | None]]] = {}
+        self._waiting: dict[Hashable, deque[tuple[int, In]]] = {}  # each with its number: how many came before it
+        self._active: dict[Hashable, deque[tuple[int, asyncio.Task[Out | None]]]] = {}
+        self._came = 0
         self._next: asyncio.Task[tuple[In] | None] | None = None
         self._ended = False
         self._lacks_place = False  # an item could begin, were there a place for it
@@ -96,22 +97,27 @@ class InOrder(Generic[In, Out]):
 
     def _drop_waiting(self) -> None:
         for queue in self._waiting.values():
-            for item in queue:
+            for _, item in queue:
                 self._drop(item)
         self._waiting.clear()
 
     def _begin(self, tasks: asyncio.TaskGroup) -> None:
-        share = max(1, self._places.most - 1)
+        most = max(1, self._places.most - 1)
         while True:
-            ready = [key for key in self._waiting if len(self._active.get(key, ())) < share]
+            ready = [key for key in self._waiting if len(self._active.get(key, ())) < most]
             self._lacks_place = bool(ready) and not self._places.take()
             if not ready or self._lacks_place:
                 return
-            key = min(ready, key=lambda key: (len(self._active.get(key, ())), self._rank(key)))
-            item = self._waiting[key].popleft()
+            key = min(ready, key=self._turn)
+            number, item = self._waiting[key].popleft()
             if not self._waiting[key]:
                 del self._waiting[key]
-            self._active.setdefault(key, deque()).append(tasks.create_task(self._call(item)))
+            self._active.setdefault(key, deque()).append((number, tasks.create_task(self._call(item))))
+
+    def _turn(self, key: Hashable) -> tuple[int, float, int]:
+        """The smaller, the sooner the key's next item begins."""
+        share = -(-self._places.most // len(self._active.keys() | self._waiting.keys()))
+        return len(self._active.get(key, ())) // share, self._rank(key), self._waiting[key][0][0]
 
     async def _call(self, item: In) -> Out | None:
         return await self._work(item)
@@ -120,7 +126,7 @@ class InOrder(Generic[In, Out]):
         """Wait until an item comes, the first item of a key is done, or a place is free."""
         if self._next is None and not self._ended and self.waiting < self._lookahead:
             self._next = tasks.create_task(_next_of(inbox))
-        waits: set[asyncio.Task[object]] = {queue[0] for queue in self._active.values()}
+        waits: set[asyncio.Task[object]] = {queue[0][1] for queue in self._active.values()}
         if self._next is not None:
             waits.add(self._next)
         freed = tasks.create_task(self._places.wait()) if self._lacks_place else None
@@ -139,19 +145,20 @@ class InOrder(Generic[In, Out]):
             self._ended = True
             return
         (item,) = result
-        self._waiting.setdefault(self._key(item), deque()).append(item)
+        self._waiting.setdefault(self._key(item), deque()).append((self._came, item))
+        self._came += 1
 
     async def _release(self, outbox: Channel[Out]) -> None:
-        for key in list(self._active):
-            queue = self._active[key]
-            while queue and queue[0].done():
-                result = queue.popleft().result()
-                if result is not None:
-                    await outbox.put(result)
-                if result is None or self._frees:
-                    self._places.free()
-            if not queue:
+        while ready := [(queue[0][0], key) for key, queue in self._active.items() if queue[0][1].done()]:
+            _, key = min(ready, key=lambda one: one[0])  # what came first, so that no key runs ahead of the others
+            _, task = self._active[key].popleft()
+            if not self._active[key]:
                 del self._active[key]
+            result = task.result()
+            if result is not None:
+                await outbox.put(result)
+            if result is None or self._frees:
+                self._places.free()
 
 
 async def _next_of(inbox: Channel[In]) -> tuple[In] | None:

@@ -25,6 +25,7 @@ from cdn77_exporter.flow.stages import (
 )
 
 LOOKAHEAD = 256  # files that are listed and not begun
+_FAR_BEHIND_MS = 5 * 60 * 1000
 
 
 @dataclass(slots=True)
@@ -71,6 +72,6 @@ class Pipeline:
             stages.create_task(self.deleter.run(self.delivered), name="delete")
 
     def _progress(self, shard: object) -> float:
-        """The shard that holds the watermark back goes first."""
+        """A shard that holds the watermark far back goes first; shards that are nearly level stay so by turns."""
         known = self.context.watermark.shards.get(str(shard))
-        return known.newest_ms if known else 0
+        return known.newest_ms // _FAR_BEHIND_MS if known else 0

@@ -1,0 +1,81 @@
+"""Rows of viewers: what a tick saw of them, and what the state of their window holds; split by key, and merged.
+
+Whatever takes several times the memory of the rows is done for a part of the keys at a time. A row's part is that of
+its key, so all rows of a viewer are in the same one, wherever they are split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+#: One row of what a tick saw: the viewer's key, its profile, first and last event (Unix ms).
+SEEN = np.dtype([("key", "<u8"), ("profile", "<u4"), ("first", "<i8"), ("last", "<i8")])
+#: One row of the window's state: key, profile (with `FACET` set: a facet's), time last seen (Unix ms).
+STATE = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8")])
+FACET = 1 << 31
+#: How many parts there are.
+PARTS = 4
+#: The bits of a key that tell its part, which are the topmost.
+PART_BITS = PARTS.bit_length() - 1
+
+_TOP_BYTE = 7  # of a key, where a row has it
+
+
+def split(rows: npt.NDArray[np.void]) -> list[npt.NDArray[np.void]]:
+    """The rows of each part, in their order."""
+    parts = _parts(rows)
+    return [rows[parts == number] for number in range(PARTS)]
+
+
+def _parts(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    parts: npt.NDArray[np.uint64] = rows["key"] >> np.uint64(64 - PART_BITS)
+    return parts
+
+
+def merge_seen(runs: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """Rows of `SEEN`, at least one, with one for each viewer and profile, from its first to its last time."""
+    rows = np.concatenate(runs)
+    rows = rows[np.lexsort((rows["profile"], rows["key"]))]
+    new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
+    starts = np.flatnonzero(np.append(True, new))
+    merged = rows[starts]
+    merged["first"] = np.minimum.reduceat(rows["first"], starts)
+    merged["last"] = np.maximum.reduceat(rows["last"], starts)
+    return merged
+
+
+def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> list[bytes]:
+    """Several runs of `STATE` rows, oldest first, by part: the latest row of each viewer seen since then.
+
+    There is little more than the rows in memory: what sorting takes besides is needed for some of them at a time.
+    """
+    content = bytearray()
+    for run in runs:
+        content += run
+    rows = np.frombuffer(content, STATE)
+    tops = np.frombuffer(content, np.uint8)[_TOP_BYTE :: STATE.itemsize]
+    recent = rows["seen"] >= since_ms
+    chosen = np.zeros(len(rows), np.bool_)
+    for number in range(PARTS):  # by the bits below those of the part, as the rows may all be of one
+        at = np.flatnonzero(recent & (tops >> (8 - 2 * PART_BITS) & (PARTS - 1) == number))
+        facet = (rows["profile"][at] & FACET) != 0
+        viewers, facets = at[~facet], at[facet][::-1]
+        chosen[viewers[_latest(rows["key"][viewers])]] = True
+        _, latest = np.unique(rows[["key", "profile"]][facets], return_index=True)
+        chosen[facets[latest]] = True
+    parts = tops >> (8 - PART_BITS)
+    return [rows[chosen & (parts == number)].tobytes() for number in range(PARTS)]
+
+
+def _latest(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which rows are the last ones with their key."""
+    chosen = np.zeros(len(keys), np.bool_)
+    if len(keys):
+        order = np.argsort(keys)  # need not be stable, which is several times faster
+        in_order = keys[order]
+        starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
+        chosen[np.maximum.reduceat(order, starts)] = True
+    return chosen
