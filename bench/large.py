@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cdn77_exporter.allocator import no_search_for_cycles
 from cdn77_exporter.core.catalogue import CODE, REQUESTS
 from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.series import SeriesTable, series_key
@@ -237,7 +238,8 @@ def restore(path: str) -> Costs:
     snapshot = database.load()
     if snapshot is None:
         raise SystemExit("the state is empty")
-    timeline.restore(snapshot)
+    with no_search_for_cycles():
+        timeline.restore(snapshot)
     spent = time.perf_counter() - began
     return {
         "open_seconds": opened,

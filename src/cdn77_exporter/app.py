@@ -17,7 +17,7 @@ from hashlib import blake2b
 import uvloop
 
 from cdn77_exporter import __version__
-from cdn77_exporter.allocator import give_memory_back
+from cdn77_exporter.allocator import give_memory_back, no_search_for_cycles
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
@@ -248,7 +248,8 @@ class _Service:
             timeline = Timeline(rules, start_ms=clock.now_ms(), key=state.database.secret_key(), locate=locate)
             snapshot = state.database.load()
             if snapshot is not None:
-                timeline.restore(snapshot)
+                with no_search_for_cycles():
+                    timeline.restore(snapshot)
                 watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
             return timeline, snapshot is None
 

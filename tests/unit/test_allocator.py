@@ -1,9 +1,14 @@
-"""Memory that a large block took goes back to the system when the block goes."""
+"""Memory that a large block took goes back to the system; the search for cycles can be put off."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+
+import pytest
+
+from cdn77_exporter.allocator import no_search_for_cycles
 
 _SCRIPT = """
 import threading
@@ -36,3 +41,15 @@ def test_large_blocks_of_any_thread_are_given_back() -> None:
     taken, megabytes = done.stdout.split()
     assert taken == "True"
     assert int(megabytes) < 8
+
+
+def test_the_search_for_cycles_goes_on_afterwards() -> None:
+    """It is off inside, and afterwards what it was before, whatever happened."""
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="inside"), no_search_for_cycles():
+        assert not gc.isenabled()
+        with no_search_for_cycles():
+            pass
+        assert not gc.isenabled()
+        raise ValueError("inside")
+    assert gc.isenabled()

@@ -22,7 +22,7 @@ from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.viewer_rows import FACET, PARTS, STATE, merge_runs, split
 from cdn77_exporter.core.viewer_table import FILL, Keys, Places, Table
 
-_GROWTH = 1.25
+_GROWTH, _GROWTH_WHEN_RESTORED = 1.25, 1.5
 _STEP = 1 << 14  # viewers
 _STEP_OF_GROWTH = 1 << 16  # the passing arrays of an insertion stay small
 
@@ -292,23 +292,35 @@ class _Part:
         self._table.remove(left)
 
     def _make_room(self, coming: int) -> None:
+        if self._enlarge(coming, _GROWTH):
+            self._enter_all()
+
+    def _enter_all(self) -> None:
+        """Put all viewers into the calendar anew."""
+        self._calendar = {}
+        places = self._table.present()
+        for begin in range(0, len(places), _STEP_OF_GROWTH):
+            self._enter(places[begin : begin + _STEP_OF_GROWTH])
+
+    def _enlarge(self, coming: int, growth: float) -> bool:
+        """Have a larger table if the one there is has no room; then the viewers are elsewhere in it."""
         table = self._table
         if table.used + coming <= table.capacity * FILL:
-            return
+            return False
         needed = (len(table) + coming) / FILL
         capacity = table.capacity
         while capacity < needed * 1.05:
-            capacity = int(capacity * _GROWTH)
+            capacity = int(capacity * growth)
         there = table.present()
         key, profile, seen = table.key[there], table.profile[there], table.seen[there]
         del there
         self._table = table = Table(0)  # so that the old arrays are let go before the new ones are made
         self._table = table = Table(capacity)
-        self._calendar = {}
         for begin in range(0, len(key), _STEP_OF_GROWTH):
             part = slice(begin, begin + _STEP_OF_GROWTH)
             places, _ = table.find(key[part])
-            self._enter(table.insert(key[part], places, profile[part], seen[part]))
+            table.insert(key[part], places, profile[part], seen[part])
+        return True
 
     # State
 
@@ -338,8 +350,7 @@ class _Part:
         """All rows are taken up."""
         for (key, number), seen in self._facets.items():
             self._enter_facet(key, number, seen)
-        self._calendar = {}
-        self._enter(self._table.present())
+        self._enter_all()
         self._touched = []
 
     def _restore_viewers(self, rows: npt.NDArray[np.void]) -> None:
@@ -350,8 +361,7 @@ class _Part:
         starts = _starts(rows["key"][order])
         rows = rows[np.maximum.reduceat(order, starts)]  # the last row of each key
         keys = rows["key"].copy()
-        # The first run is the largest by far; the others then find room.
-        self._make_room(len(keys) if self._table.used else len(keys) * 4 // 3)
+        self._enlarge(len(keys), _GROWTH_WHEN_RESTORED)
         places, known = self._table.find(keys)
         self._table.insert(keys[~known], places[~known], rows["profile"][~known], rows["seen"][~known])
         self._table.profile[places[known]] = rows["profile"][known]

@@ -36,6 +36,8 @@ def varint(value: int) -> bytes:
     """A non-negative integer as a base-128 varint."""
     if value <= 0x7F:  # nearly all are lengths of a label
         return _ONE_BYTE[value]
+    if value <= 0x3FFF:  # nor are series much longer
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
