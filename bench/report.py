@@ -211,8 +211,8 @@ def _memory(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Resident memory of the real process with nothing to do: {found['idle_bytes'] / 1e6:.0f} MB ({idle}). With a "
         f"backlog of {found['files']} files of {found['lines']:,} lines, of {found['shards']} writers, that is there "
-        "at the start, by who is in it, and whether all of its ticks are emitted (`BACKFILL_WINDOW`) or all of it waits "
-        "for the first tick that is:"
+        "at the start; by who is in it, and whether each of its ticks is emitted (`BACKFILL_WINDOW`), or all of it "
+        "waits for the first one that is:"
     )
     yield ""
     table = [["viewers", "ticks", "peak (MB)", "bar", "half of the time below (MB)", "series", "viewers in the window"]]

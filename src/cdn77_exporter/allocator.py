@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 # mallopt(3), <malloc.h> of the GNU C library
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_OWN_MAPPING_BYTES = 256 * 1024
+_OWN_MAPPING_BYTES = 128 * 1024
 _TRIM_BYTES = 128 * 1024
 
 

@@ -37,10 +37,10 @@ _PAD_FOLD_SECONDS = 58 * 60
 #: A tick written a second time is this much later than the first.
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
-_MAX_KNOWN_IPS = 16_384
+_MAX_KNOWN_IPS = 8_192
 #: Rows of viewers that a tick keeps as they come; of more, those of one viewer are merged.
-ROWS_AS_THEY_COME = 100_000
-_MOST_BEFORE_MERGING = 1.5  # times as many rows as there were when they were merged last
+ROWS_AS_THEY_COME = 50_000
+_MOST_BEFORE_MERGING = 1.2  # times as many rows as there were when they were merged last
 _SAMPLES_A_STEP = 50_000  # more in one step would only take memory
 _MAX_KNOWN_GROUPS = 65_536
 _SERIES_OF_PROFILE = 8  # at most; more than those of a group
@@ -83,8 +83,8 @@ class _Held:
                 part.append(own)
         self._count += len(rows)
         if self._count > max(ROWS_AS_THEY_COME, self._merged * _MOST_BEFORE_MERGING):
-            for part in filter(None, self.rows):
-                part[:] = [merge_seen(part)]
+            for part in self.rows:
+                part[:] = merge_seen(part) if part else []
             self._count = self._merged = sum(len(own) for part in self.rows for own in part)
 
     def take_new(self) -> bytes:
@@ -104,8 +104,11 @@ class _Held:
         """All rows, part by part, which are no longer here then."""
         self.new_rows = []
         for part in filter(None, self.rows):
-            yield np.concatenate(part) if self._count <= ROWS_AS_THEY_COME else merge_seen(part)
-            part.clear()
+            if self._count > ROWS_AS_THEY_COME:
+                yield from merge_seen(part)
+            else:
+                yield np.concatenate(part)
+                part.clear()
 
     def _join_groups(self) -> None:
         for group, sums in self.new_groups.items():

@@ -6,7 +6,7 @@ its key, so all rows of a viewer are in the same one, wherever they are split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,19 @@ def _parts(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
     return parts
 
 
-def merge_seen(runs: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
-    """Rows of `SEEN`, at least one, with one for each viewer and profile, from its first to its last time."""
+def merge_seen(runs: list[npt.NDArray[np.void]]) -> list[npt.NDArray[np.void]]:
+    """The runs of `SEEN` rows of one part, with one row for each viewer and profile, from its first to its last time.
+
+    All rows of a viewer are in the same one of several arrays. The list given is empty then, for they may be large.
+    """
     rows = np.concatenate(runs)
+    runs.clear()
+    # By the bits below those of the part: what sorting takes is several times the rows.
+    shares = (rows["key"] >> np.uint64(64 - 2 * PART_BITS)).astype(np.uint8) & (PARTS - 1)
+    return [_merge_some(rows[shares == number]) for number in range(PARTS) if (shares == number).any()]
+
+
+def _merge_some(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     rows = rows[np.lexsort((rows["profile"], rows["key"]))]
     new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
     starts = np.flatnonzero(np.append(True, new))

@@ -97,7 +97,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute("PRAGMA cache_size = -2048")
+            connection.execute("PRAGMA cache_size = -1024")
             self._check(connection)
         except BaseException as error:
             connection.close()  # the lock must not outlive the refusal

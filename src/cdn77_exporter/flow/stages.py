@@ -36,7 +36,8 @@ from cdn77_exporter.flow.retry import Backoff, pause
 T = TypeVar("T")
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
 _FETCH_ATTEMPTS = 3
-_COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete
+_COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete,
+_COMMIT_BYTES = 8 * 1024 * 1024  # or until so much of them waits: a commit holds what all of them count
 _MISCONFIGURED_SECONDS = 30.0
 _DELETE_AT_ONCE = 1000
 _BODIES_IN_MEMORY = 1024 * 1024
@@ -390,10 +391,13 @@ class Aggregator:
         while more:
             watermark_ms = self.context.watermark.advance()
             requests, more = await self._work(self.timeline.advance, watermark_ms, self.context.clock.now_ms())
-            waited = self.context.clock.monotonic() - self._committed_at
-            due = self._uncommitted and (commit or waited >= _COMMIT_SECONDS)
+            due = self._uncommitted and (commit or self._waited_enough())
             if self.timeline.emitted > self._last_tick or due or (commit and not more):
                 await self._commit(requests, outbox)
+
+    def _waited_enough(self) -> bool:
+        waited = self.context.clock.monotonic() - self._committed_at
+        return waited >= _COMMIT_SECONDS or sum(file.size for file in self._uncommitted) >= _COMMIT_BYTES
 
     async def _flush(self, outbox: Channel[Batch]) -> None:
         """Without a state, a stop writes what is held; what may not be written stays uncounted in the bucket."""
