@@ -564,6 +564,28 @@ def test_files_are_committed_soon_even_when_no_tick_is_complete() -> None:
     simulate(main())
 
 
+def test_many_bytes_of_files_do_not_wait_for_their_commit() -> None:
+    """What a commit holds has a bound: small files wait for some seconds, a few large ones do not."""
+
+    async def main() -> None:
+        bench = _Bench()
+        tallied: Channel[Countable] = Channel(4)
+        stage = Aggregator(
+            Timeline(Rules(), start_ms=NOW_MS, key=b"k" * 32), bench.state, bench.context, Inline(), keeps_state=True
+        )
+        run = asyncio.create_task(stage.run(tallied, Channel(9)))
+        counted = []
+        for number, megabytes in enumerate((1, 1, 3, 6, 1, 9)):
+            file = LogFile(_file(number).key, "etag", megabytes * 2**20, NOW_MS)
+            await tallied.put(_countable(_claimed(bench, file), _tally(TICK, 1)))
+            await asyncio.sleep(0.1)
+            counted.append(bench.database.counts()["counted"])
+        assert counted == [0, 0, 0, 4, 4, 6]
+        run.cancel()
+
+    simulate(main())
+
+
 # push
 
 _Outcome = Exception | None
