@@ -212,6 +212,13 @@ def test_worker_processes_end_with_the_process_that_started_them(tmp_path: Path)
     wait_until(lambda: not any(is_alive(pid) for pid in pids), 20, "no worker is left")
 
 
+def test_workers_come_after_the_process_that_answers() -> None:
+    """Where cores are short the kernel prefers the event loop to the decoding: workers are nicer by five."""
+    executor = Workers(1)
+    assert executor.submit(os.nice, 0).result(60) == min(19, os.nice(0) + 5)
+    executor.shutdown(wait=False)
+
+
 def test_a_worker_imports_nothing_but_what_decoding_needs() -> None:
     """No event loop, no S3, no HTTP, no arrays in a worker process: each costs memory once per core."""
     words = (
