@@ -26,13 +26,13 @@ _TOP_BYTE = 7  # of a key, where a row has it
 
 def split(rows: npt.NDArray[np.void]) -> list[npt.NDArray[np.void]]:
     """The rows of each part, in their order."""
-    parts = _parts(rows)
+    parts = rows["key"] >> np.uint64(64 - PART_BITS)
     return [rows[parts == number] for number in range(PARTS)]
 
 
-def _parts(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
-    parts: npt.NDArray[np.uint64] = rows["key"] >> np.uint64(64 - PART_BITS)
-    return parts
+def starts_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Where each key begins, of keys in their order, at least one."""
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
 def merge_seen(runs: list[npt.NDArray[np.void]]) -> list[npt.NDArray[np.void]]:
@@ -85,7 +85,5 @@ def _latest(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     chosen = np.zeros(len(keys), np.bool_)
     if len(keys):
         order = np.argsort(keys)  # need not be stable, which is several times faster
-        in_order = keys[order]
-        starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
-        chosen[np.maximum.reduceat(order, starts)] = True
+        chosen[np.maximum.reduceat(order, starts_of(keys[order]))] = True
     return chosen

@@ -1,4 +1,4 @@
-"""Viewers by key: open addressing over arrays, 20 bytes a place, filled to between one half and three quarters."""
+"""Viewers by key: open addressing over arrays, 20 bytes a place, filled to three quarters at most."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.profiles import Profile, Profiles
-from cdn77_exporter.core.viewer_rows import FACET, PARTS, STATE, merge_runs, split
+from cdn77_exporter.core.viewer_rows import FACET, PARTS, STATE, merge_runs, split, starts_of
 from cdn77_exporter.core.viewer_table import FILL, Keys, Places, Table
 
 _GROWTH, _GROWTH_WHEN_RESTORED = 1.25, 1.5
@@ -137,7 +137,7 @@ class _Part:
         """Take in rows of `SEEN`: in the order of their places in the table, and some at a time, so that memory is
         walked through and small arrays stay near the processor."""
         order = np.argsort(rows["key"])
-        starts = _starts(rows["key"][order])
+        starts = starts_of(rows["key"][order])
         self._make_room(len(starts))
         ends = np.append(starts[_STEP::_STEP], len(rows)).tolist()
         for number, end in enumerate(ends):
@@ -358,7 +358,7 @@ class _Part:
             return
         # In the order of their places in the table, so that memory is walked through and not jumped about in.
         order = np.argsort(rows["key"])
-        starts = _starts(rows["key"][order])
+        starts = starts_of(rows["key"][order])
         rows = rows[np.maximum.reduceat(order, starts)]  # the last row of each key
         keys = rows["key"].copy()
         self._enlarge(len(keys), _GROWTH_WHEN_RESTORED)
@@ -366,11 +366,6 @@ class _Part:
         self._table.insert(keys[~known], places[~known], rows["profile"][~known], rows["seen"][~known])
         self._table.profile[places[known]] = rows["profile"][known]
         self._table.seen[places[known]] = rows["seen"][known]
-
-
-def _starts(keys: Keys) -> Places:
-    """Where each key begins, of keys in their order."""
-    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
 def _count(profiles: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
