@@ -18,6 +18,7 @@ import uvloop
 
 from cdn77_exporter import __version__
 from cdn77_exporter.allocator import give_memory_back, no_search_for_cycles
+from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
@@ -122,8 +123,9 @@ class _Service:
         stop: asyncio.Event,
     ) -> bool:
         """Run the pipeline to its end; False when it was cut short."""
-        if bucket.server_ms is not None:
-            clock.compare(bucket.server_ms)  # before the floor is set, which a wrong clock would misplace
+        server_ms = bucket.take_server_ms()
+        if server_ms is not None:
+            clock.compare(server_ms)  # before the floor is set, which a wrong clock would misplace
         upkeep = await self._build(stack, bucket, state, clock, stop)
         upkeep.watch()
         try:
@@ -326,6 +328,7 @@ class _Service:
             claims=Claims(),
             watermark=watermark,
             places=Places(settings.download_concurrency),
+            arrivals=Arrivals(settings.tick_seconds),
         )
         keep = settings.keep_files
         quarantine = None

@@ -379,7 +379,12 @@ _RECEIVER = (
     ),
 )
 _TIME = (
-    Variable("POLL_INTERVAL", _duration(1, 3600), "60", "How often the bucket is listed."),
+    Variable(
+        "POLL_INTERVAL",
+        _duration(1, 3600),
+        "60",
+        "How often the bucket is listed: so far apart at most; one poll in five may come early to find files fresh.",
+    ),
     Variable("LOOKBACK_HOURS", _hours, "2", "How many hours back the folders are listed; also what a stop may last."),
     Variable("TICK_SECONDS", _tick, "15", "The distance between two samples of a series; divides 60."),
     Variable(

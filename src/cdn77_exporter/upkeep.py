@@ -96,7 +96,7 @@ class Upkeep:
         self._fault = self.geoip.fault
 
     def _compare_clock(self) -> None:
-        server_ms, self.bucket.server_ms = self.bucket.server_ms, None
+        server_ms = self.bucket.take_server_ms()
         if server_ms is None:
             return
         if self.clock.compare(server_ms):

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
+from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.bundle import Bundle, Failure, share_of
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
@@ -224,6 +226,65 @@ def test_polls_begin_at_the_interval_and_a_stop_ends_the_wait() -> None:
         await _listed(bench, Slow([]), 150)
         assert began == pytest.approx([0, 60, 120])
         assert loop.time() == pytest.approx(150)
+
+    simulate(main())
+
+
+@dataclass
+class _Paced(_Listing):
+    """A bucket that is empty, and what the watermark would be if it held files of three shards, one each 30 s.
+
+    The files of a shard end `offset` seconds after the half minute and appear 2 s later.
+    """
+
+    arrivals: Arrivals
+    offsets: tuple[int, ...]
+    told: int = 0
+    times: list[float] = field(default_factory=list)
+
+    async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
+        """No files; those that have appeared since the last poll are counted at once."""
+        if prefix == HOUR:
+            now = asyncio.get_running_loop().time()
+            self.times.append(now)
+            while self.told <= now:
+                for shard, offset in enumerate(self.offsets):
+                    if (self.told - offset - 2) % 30 == 0:
+                        modified_ms = NOW_MS + self.told * 1000
+                        self.arrivals.counted(str(shard), modified_ms, modified_ms - 2001)
+                self.told += 1
+        yield []
+
+    def behind(self, at: float) -> float:
+        """How far the last tick that is complete for a poll lies behind it, in seconds."""
+        now_ms = NOW_MS + round(at * 1000)
+        ends_ms = [now_ms - (now_ms - NOW_MS - (offset + 2) * 1000) % 30_000 - 2001 for offset in self.offsets]
+        return (now_ms - min(ends_ms) // 15_000 * 15_000) / 1000
+
+
+@pytest.mark.parametrize("interval", [15, 60])
+@pytest.mark.parametrize("offsets", [(0, 10, 20), (7, 7, 7), (1, 14, 17)])
+def test_polls_come_to_find_files_soon_after_they_appeared(offsets: tuple[int, ...], interval: int) -> None:
+    """Polls are never more than the interval apart, and after a few minutes none waits long for what is there.
+
+    Whatever the pace of the shards: on average over two polls, the last complete tick is as recent as at the best of
+    all instants, but for the 2 s after which a file is there for sure and for what is not worth an early poll.
+    """
+
+    async def main() -> None:
+        bench = _Bench()
+        listing = _Paced(bench.context.arrivals, offsets)
+        await _listed(bench, listing, 1800, interval=interval)
+        gaps = [later - sooner for sooner, later in pairwise(listing.times)]
+        early = [number for number, gap in enumerate(gaps) if gap < interval - 0.001]
+        assert max(gaps) == pytest.approx(interval)
+        assert min(gaps) >= interval / 4
+        assert all(later - sooner >= 5 for sooner, later in pairwise(early))
+        assert len(bench.said.of("poll_brought_forward")) == len(early) <= 4
+        settled = listing.times[-20:]
+        worst = sum(map(listing.behind, settled)) / len(settled)
+        best = min(sum(listing.behind(at + interval * half) for half in range(2)) / 2 for at in range(interval))
+        assert worst <= best + 2 + max(2, interval / 20)
 
     simulate(main())
 

@@ -39,7 +39,7 @@ class FakeBucket:
     """
 
     def __init__(self, *, now_ms: Callable[[], int] | None = None, page_size: int = 1000) -> None:
-        self.server_ms: int | None = None
+        self._server_ms: int | None = None
         self.objects: dict[str, StoredObject] = {}
         self.calls: Counter[str] = Counter()
         self.under_way: Counter[str] = Counter()  # calls that have begun and not ended, held ones too
@@ -94,7 +94,12 @@ class FakeBucket:
             await self._gates[call].wait()
         if self._failures[call]:
             raise self._failures[call].pop(0)
-        self.server_ms = self._now_ms() // 1000 * 1000
+        self._server_ms = self._now_ms()
+
+    def take_server_ms(self) -> int | None:
+        """See `S3Bucket.take_server_ms`."""
+        server_ms, self._server_ms = self._server_ms, None
+        return server_ms
 
     # Log files
 

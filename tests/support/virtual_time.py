@@ -91,6 +91,10 @@ class VirtualClock:
         """Unix time in milliseconds."""
         return self._began_ms + round(asyncio.get_running_loop().time() * 1000)
 
+    def bucket_ms(self) -> int:
+        """The same: the bucket's clock agrees."""
+        return self.now_ms()
+
     def monotonic(self) -> float:
         """Seconds of the loop."""
         return asyncio.get_running_loop().time()

@@ -84,10 +84,11 @@ async def _other_prefix(bucket: S3Bucket, quarantine: str | None) -> str | None:
 
 
 def _compare_clock(bucket: S3Bucket, findings: Findings) -> None:
-    if bucket.server_ms is None:
+    server_ms = bucket.take_server_ms()
+    if server_ms is None:
         findings.skip(CLOCK, "the server does not tell its time")
         return
-    skew = time.time() - bucket.server_ms / 1000 - 0.5  # an HTTP date is cut to the second
+    skew = time.time() - server_ms / 1000
     text = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the bucket's"
     if abs(skew) * 1000 > TOLERANCE_MS:
         findings.fail(CLOCK, text, "set this machine's clock (NTP); until then the bucket's is used")

@@ -263,6 +263,16 @@ _FILES = (
         ),
     ),
     Event(
+        "poll_brought_forward",
+        Level.INFO,
+        (
+            Field("seconds", _N, "how much sooner than `POLL_INTERVAL` after the last one the next poll comes"),
+            Field("gain_seconds", _N, "how much more recent samples are from then on, on average"),
+        ),
+        "The next poll comes early, so that it and those after it find files soon after they appeared.",
+        _NONE,
+    ),
+    Event(
         "poll_failed",
         Level.ERROR,
         (_ERROR, _REMEDY),

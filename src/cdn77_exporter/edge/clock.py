@@ -16,10 +16,15 @@ class Clock:
         self._anchor_ms = time.time() * 1000
         self._anchor = time.monotonic()
         self.skew_ms = 0.0  # wall clock less the bucket's, at the last comparison
+        self._right = True
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return int(self._anchor_ms + (time.monotonic() - self._anchor) * 1000)
+
+    def bucket_ms(self) -> int:
+        """Unix time in milliseconds by the clock of the bucket's server."""
+        return self.now_ms() - int(self.skew_ms if self._right else 0)
 
     def monotonic(self) -> float:
         """Seconds of a clock that never jumps."""
@@ -33,7 +38,7 @@ class Clock:
         """Take the wall clock anew, or the bucket's when the two are too far apart; whether the wall clock is right."""
         wall_ms = time.time() * 1000
         self.skew_ms = wall_ms - server_ms
-        right = abs(self.skew_ms) <= TOLERANCE_MS
-        self._anchor_ms = wall_ms if right else server_ms + 500  # an HTTP date is cut to the second
+        self._right = abs(self.skew_ms) <= TOLERANCE_MS
+        self._anchor_ms = wall_ms if self._right else server_ms
         self._anchor = time.monotonic()
-        return right
+        return self._right

@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _HASH_BESIDE_BYTES = 512 * 1024  # from here on a checksum takes longer than the
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _REGION = "us-east-1"  # what servers without regions take
 _CHANGED = "changed"
+_HALF_A_SECOND = 500  # ms; an HTTP date is cut to the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class _Connections(AIOHTTPSession):  # type: ignore[misc]
 class S3Bucket:
     """One bucket behind one client; an async context manager.
 
-    `server_ms` is the server's clock as its last answer told it. Files larger than `most_bytes` are not fetched.
+    Files larger than `most_bytes` are not fetched.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class S3Bucket:
         waits: Waits | None = None,
         most_bytes: int | None = None,
     ) -> None:
-        self.server_ms: int | None = None
+        self._date: tuple[int, float] | None = None  # of the last answer (Unix ms), and when it came (monotonic)
         self._endpoint = endpoint
         self._bucket = bucket
         self._keys = _Keys(access_key, secret_key)
@@ -162,7 +164,12 @@ class S3Bucket:
             date = parsedate_to_datetime(response_dict["headers"]["date"])
         except (KeyError, ValueError, TypeError, IndexError):
             return  # then the clocks are not compared
-        self.server_ms = round(date.timestamp() * 1000)
+        self._date = round(date.timestamp() * 1000) + _HALF_A_SECOND, time.monotonic()
+
+    def take_server_ms(self) -> int | None:
+        """What the server's clock shows now (Unix ms), by its last answer; None without one since the last call."""
+        date, self._date = self._date, None
+        return date[0] + round((time.monotonic() - date[1]) * 1000) if date is not None else None
 
     async def _ask(self, call: str, **values: Any) -> Any:
         """One call with the library's errors; three attempts at most."""

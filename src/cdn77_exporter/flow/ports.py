@@ -32,6 +32,9 @@ class Clock(Protocol):
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
 
+    def bucket_ms(self) -> int:
+        """Unix time in milliseconds by the clock of the bucket's server."""
+
     def monotonic(self) -> float:
         """Seconds of a clock that never jumps."""
 

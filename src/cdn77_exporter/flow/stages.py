@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from cdn77_exporter.core.arrivals import MOST_LEAD, NO_LEAD, Arrivals
 from cdn77_exporter.core.bundle import Bundle, Failure, Share
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
@@ -36,6 +37,7 @@ from cdn77_exporter.flow.retry import Backoff, pause
 T = TypeVar("T")
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
 _FETCH_ATTEMPTS = 3
+_POLLS_BETWEEN_LEADS = 5  # one poll in so many comes early at most
 _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete,
 _COMMIT_BYTES = 8 * 1024 * 1024  # or until so much of them waits: a commit holds what all of them count
 _MISCONFIGURED_SECONDS = 30.0
@@ -79,6 +81,7 @@ class Context:
     claims: Claims
     watermark: Watermark
     places: Places
+    arrivals: Arrivals = field(default_factory=Arrivals)
     polled: bool = False  # whether a poll has succeeded since the start
     last_poll_ms: int = 0
     last_push_ms: int = 0
@@ -110,7 +113,10 @@ def hour_prefixes(prefix: str, now_ms: int, lookback_hours: float) -> list[str]:
 
 @dataclass(slots=True)
 class Lister:
-    """Looks for new files every `interval` seconds until it is told to stop."""
+    """Looks for new files every `interval` seconds until it is told to stop.
+
+    Now and then a poll comes early, so that from then on polls find files soon after they appeared.
+    """
 
     bucket: Lists
     ledger: Ledger
@@ -120,20 +126,37 @@ class Lister:
     lookback_hours: float
     keep_files: bool = False
     quarantine: Quarantine | None = None
+    _on_time: int = field(default=_POLLS_BETWEEN_LEADS, init=False)  # polls since the last that came early
 
     async def run(self, outbox: Channel[LogFile]) -> None:
         """Poll, and put what is new into the outbox, oldest first."""
         context = self.context
         async with outbox:
             while not context.stop.is_set():
-                began = context.clock.monotonic()
+                began, poll_ms = context.clock.monotonic(), context.clock.bucket_ms()
                 for file in await self._poll():
                     if context.stop.is_set():
                         context.let_go(file)
                     else:
                         await outbox.put(file)
-                left = self.interval - (context.clock.monotonic() - began)
-                await pause(context.clock, context.stop, max(0.0, left))
+                # By then the files that this poll found are counted, and tell when they came.
+                await self._pause_until(began + self.interval * (1 - MOST_LEAD))
+                await self._pause_until(began + self.interval - self._lead(poll_ms))
+
+    async def _pause_until(self, moment: float) -> None:
+        clock = self.context.clock
+        await pause(clock, self.context.stop, max(0.0, moment - clock.monotonic()))
+
+    def _lead(self, poll_ms: int) -> float:
+        """Seconds by which the next poll is to come early."""
+        self._on_time += 1
+        if self._on_time < _POLLS_BETWEEN_LEADS or self.context.stop.is_set():
+            return 0.0
+        lead = self.context.arrivals.lead(poll_ms, self.interval)
+        if lead is not NO_LEAD:
+            self._on_time = 0
+            self.context.report("poll_brought_forward", seconds=lead.seconds, gain_seconds=round(lead.gain, 3))
+        return lead.seconds
 
     async def _poll(self) -> list[LogFile]:
         context = self.context
@@ -367,6 +390,7 @@ class Aggregator:
         results = await self._work(self.timeline.absorb_together, shares, decoded.ticks)
         for (file, share, fetch_seconds), absorbed in zip(decoded.files, results, strict=True):
             context.watermark.delivered(file.shard, share.newest_ms, context.clock.now_ms())
+            context.arrivals.counted(file.shard, file.modified_ms, share.newest_ms)
             skipped = context.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
             self._uncommitted.append(file)
             context.places.free()

@@ -1,0 +1,114 @@
+"""When log files appear in the bucket, and by how much the next poll should come early to find them fresh.
+
+Files appear at a steady pace and polls go at another. How long files wait for a poll is decided by where in that pace
+the polls fall, and with an unlucky start it would stay bad for as long as the process runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+#: Files that are remembered at most; of more, those counted first are forgotten.
+MAX_ARRIVALS = 1000
+#: A poll comes early by at most this share of the interval.
+MOST_LEAD = 0.75
+_VISIBLE_MS = 2000  # a file is there for sure so long after its LastModified, which may be cut to whole seconds
+_HISTORY_MS = 300_000  # what is looked back on
+_LEAST_MS = 60_000  # what there must be to look back on
+_MOST_STEPS = 60  # leads that are compared, at least a second apart
+_WORTH_MS = 2000  # a smaller gain than this,
+_WORTH_SHARE = 1 / 20  # or than this share of the interval, is not worth an early poll
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Seconds by which a poll should come early, and seconds by which samples then are more recent on average."""
+
+    seconds: float
+    gain: float
+
+
+NO_LEAD = Lead(0.0, 0.0)
+
+
+class Arrivals:
+    """The files counted last: when each could be found, and its shard's progress with it.
+
+    From them follows, for any instant of the last minutes, the last tick that was complete for a poll at that instant.
+    """
+
+    def __init__(self, tick_seconds: int = 15) -> None:
+        self._tick_ms = tick_seconds * 1000
+        self._files: deque[tuple[int, str, int]] = deque(maxlen=MAX_ARRIVALS)  # visible, shard, newest event (Unix ms)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def counted(self, shard: str, modified_ms: int, newest_ms: int) -> None:
+        """A file is counted; `newest_ms` is its newest event, 0 when it had none (Unix ms, as is LastModified)."""
+        if newest_ms:
+            self._files.append((modified_ms + _VISIBLE_MS, shard, newest_ms))
+
+    def lead(self, poll_ms: int, interval: float) -> Lead:
+        """By how much the poll `interval` seconds after the one at `poll_ms` (Unix ms, the bucket's clock) comes early.
+
+        Asks what polls of the last five minutes, an interval apart, would have found had all of them been earlier by
+        that much. Nothing is gained by a lead where files appear at a pace that has nothing to do with the interval.
+        """
+        interval_ms = round(interval * 1000)
+        files = self._of_steady_shards(poll_ms - _HISTORY_MS - 2 * interval_ms, poll_ms)
+        step_ms = max(1000, interval_ms // _MOST_STEPS)
+        leads = range(0, int(MOST_LEAD * interval_ms) + 1, step_ms)
+        since = max(_first_visible(files).values(), default=poll_ms)
+        cycles = min((poll_ms - leads[-1] - since) // interval_ms + 1, max(1, _HISTORY_MS // interval_ms))
+        if cycles * interval_ms < _LEAST_MS:
+            return NO_LEAD
+        polls = sorted((poll_ms - lead - cycle * interval_ms, lead) for lead in leads for cycle in range(cycles))
+        behind = dict.fromkeys(leads, 0)
+        for at_ms, lead, complete_ms in self._complete_at(polls, files):
+            behind[lead] += at_ms - complete_ms
+        best = min(leads, key=lambda lead: (behind[lead], lead))
+        gain = (behind[0] - behind[best]) / cycles
+        if gain < max(_WORTH_MS, interval_ms * _WORTH_SHARE):
+            return NO_LEAD
+        return Lead(best / 1000, gain / 1000)
+
+    def _of_steady_shards(self, after_ms: int, poll_ms: int) -> list[tuple[int, str, int]]:
+        """The files that polls could look back on, in the order in which they appeared, of shards that go on.
+
+        A shard that has ended holds the watermark for a while, whenever the bucket is listed: it says nothing here.
+        """
+        files = sorted(file for file in self._files if after_ms < file[0] <= poll_ms)
+        times: dict[str, list[int]] = {}
+        for visible_ms, shard, _ in files:
+            times.setdefault(shard, []).append(visible_ms)
+        steady = {
+            shard
+            for shard, seen in times.items()
+            if len(seen) > 1 and poll_ms - seen[-1] <= 2 * max(later - sooner for sooner, later in pairwise(seen))
+        }
+        return [file for file in files if file[1] in steady]
+
+    def _complete_at(
+        self, polls: Iterable[tuple[int, int]], files: list[tuple[int, str, int]]
+    ) -> Iterable[tuple[int, int, int]]:
+        """Each poll (its time and lead, by time) with the last tick that was complete then (Unix ms)."""
+        newest: dict[str, int] = {}
+        coming = iter(files)
+        file = next(coming, None)
+        for at_ms, lead in polls:
+            while file is not None and file[0] <= at_ms:
+                newest[file[1]] = max(newest.get(file[1], 0), file[2])
+                file = next(coming, None)
+            yield at_ms, lead, min(newest.values()) // self._tick_ms * self._tick_ms
+
+
+def _first_visible(files: list[tuple[int, str, int]]) -> dict[str, int]:
+    """When the first file of each shard appeared; `files` are in order."""
+    first: dict[str, int] = {}
+    for visible_ms, shard, _ in files:
+        first.setdefault(shard, visible_ms)
+    return first
