@@ -328,7 +328,7 @@ class _Service:
             claims=Claims(),
             watermark=watermark,
             places=Places(settings.download_concurrency),
-            arrivals=Arrivals(settings.tick_seconds),
+            arrivals=Arrivals(settings.tick_seconds, settings.shard_idle_seconds),
         )
         keep = settings.keep_files
         quarantine = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -234,11 +235,13 @@ def test_polls_begin_at_the_interval_and_a_stop_ends_the_wait() -> None:
 class _Paced(_Listing):
     """A bucket that is empty, and what the watermark would be if it held files of three shards, one each 30 s.
 
-    The files of a shard end `offset` seconds after the half minute and appear 2 s later.
+    The files of a shard end `offset` seconds after the half minute and appear 2 s later. `base_ms` is the bucket's
+    clock at the beginning.
     """
 
     arrivals: Arrivals
     offsets: tuple[int, ...]
+    base_ms: int
     told: int = 0
     times: list[float] = field(default_factory=list)
 
@@ -250,30 +253,35 @@ class _Paced(_Listing):
             while self.told <= now:
                 for shard, offset in enumerate(self.offsets):
                     if (self.told - offset - 2) % 30 == 0:
-                        modified_ms = NOW_MS + self.told * 1000
+                        modified_ms = self.base_ms + self.told * 1000
                         self.arrivals.counted(str(shard), modified_ms, modified_ms - 2001)
                 self.told += 1
         yield []
 
     def behind(self, at: float) -> float:
         """How far the last tick that is complete for a poll lies behind it, in seconds."""
-        now_ms = NOW_MS + round(at * 1000)
-        ends_ms = [now_ms - (now_ms - NOW_MS - (offset + 2) * 1000) % 30_000 - 2001 for offset in self.offsets]
+        now_ms = self.base_ms + round(at * 1000)
+        ends_ms = [now_ms - (now_ms - self.base_ms - (offset + 2) * 1000) % 30_000 - 2001 for offset in self.offsets]
         return (now_ms - min(ends_ms) // 15_000 * 15_000) / 1000
 
 
+@pytest.mark.parametrize("skew_ms", [0, 23_000, -8_000])
 @pytest.mark.parametrize("interval", [15, 60])
 @pytest.mark.parametrize("offsets", [(0, 10, 20), (7, 7, 7), (1, 14, 17)])
-def test_polls_come_to_find_files_soon_after_they_appeared(offsets: tuple[int, ...], interval: int) -> None:
+def test_polls_come_to_find_files_soon_after_they_appeared(
+    offsets: tuple[int, ...], interval: int, skew_ms: int
+) -> None:
     """Polls are never more than the interval apart, and after a few minutes none waits long for what is there.
 
     Whatever the pace of the shards: on average over two polls, the last complete tick is as recent as at the best of
-    all instants, but for the 2 s after which a file is there for sure and for what is not worth an early poll.
+    all instants, but for the 2 s after which a file is there for sure and for what is not worth an early poll. So it is
+    when the bucket's clock differs.
     """
 
     async def main() -> None:
         bench = _Bench()
-        listing = _Paced(bench.context.arrivals, offsets)
+        bench.clock.skew_ms = skew_ms
+        listing = _Paced(bench.context.arrivals, offsets, NOW_MS - skew_ms)
         await _listed(bench, listing, 1800, interval=interval)
         gaps = [later - sooner for sooner, later in pairwise(listing.times)]
         early = [number for number, gap in enumerate(gaps) if gap < interval - 0.001]
@@ -285,6 +293,62 @@ def test_polls_come_to_find_files_soon_after_they_appeared(offsets: tuple[int, .
         worst = sum(map(listing.behind, settled)) / len(settled)
         best = min(sum(listing.behind(at + interval * half) for half in range(2)) / 2 for at in range(interval))
         assert worst <= best + 2 + max(2, interval / 20)
+
+    simulate(main())
+
+
+def test_where_files_have_no_steady_pace_polls_seldom_come_early() -> None:
+    """Files that come at random let a poll come early again and again: first one in five, then fewer and fewer."""
+
+    async def main() -> None:
+        bench = _Bench()
+        draw = random.Random(5)
+        begin, times = bench.clock.now_ms(), [draw.uniform(0, 36_000) for _ in range(3600)]
+        waiting = sorted((begin + round(at * 1000), str(number % 3)) for number, at in enumerate(times))
+        began: list[float] = []
+
+        class Random(_Listing):
+            async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
+                if prefix.endswith("/14/"):
+                    began.append(asyncio.get_running_loop().time())
+                while waiting and waiting[0][0] <= bench.clock.now_ms():
+                    modified_ms, shard = waiting.pop(0)
+                    bench.context.arrivals.counted(shard, modified_ms, modified_ms - 2000)
+                yield []
+
+        lister = Lister(Random([]), bench.state, bench.context, "logs", 60, 12)
+        asyncio.get_running_loop().call_later(36_000, bench.stop.set)
+        await lister.run(Channel(9))
+        early = [number for number, (sooner, later) in enumerate(pairwise(began)) if later - sooner < 59.9]
+        assert len(early) > 3
+        between = [later - sooner for sooner, later in pairwise(early)]
+        assert min(between) >= 5
+        assert min(between[4:]) >= 30
+        assert len(bench.said.of("poll_brought_forward")) == len(early)
+
+    simulate(main())
+
+
+def test_a_poll_that_takes_longer_than_the_interval_is_followed_by_the_next_at_once() -> None:
+    """There is no time left to come early in, and nothing is said about it."""
+
+    async def main() -> None:
+        bench = _Bench()
+        loop = asyncio.get_running_loop()
+        listing = _Paced(bench.context.arrivals, (0, 10, 20), NOW_MS)
+        began: list[float] = []
+
+        class Slow(_Listing):
+            async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
+                async for page in listing.list_files(prefix):
+                    if prefix == HOUR:
+                        began.append(loop.time())
+                        await asyncio.sleep(70)
+                    yield page
+
+        await _listed(bench, Slow([]), 1400)
+        assert began == pytest.approx([70 * number for number in range(20)])
+        assert not bench.said.of("poll_brought_forward")
 
     simulate(main())
 

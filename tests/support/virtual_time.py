@@ -86,14 +86,15 @@ class VirtualClock:
 
     def __init__(self, began_ms: int = 0) -> None:
         self._began_ms = began_ms
+        self.skew_ms = 0
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return self._began_ms + round(asyncio.get_running_loop().time() * 1000)
 
     def bucket_ms(self) -> int:
-        """The same: the bucket's clock agrees."""
-        return self.now_ms()
+        """Unix time in milliseconds by the bucket's clock, which is `skew_ms` behind."""
+        return self.now_ms() - self.skew_ms
 
     def monotonic(self) -> float:
         """Seconds of the loop."""

@@ -111,6 +111,60 @@ def test_a_shard_that_ended_and_one_that_just_began_do_not_count() -> None:
     assert arrivals.lead(NOW, 60) == expected
 
 
+@given(st.lists(st.tuples(st.integers(20, 130), st.integers(0, 9)), min_size=1, max_size=4), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_lead_is_the_best_by_a_plain_account_of_the_watermark(
+    shards: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """With shards of any pace, each waited for while it is live, and no tick taken back."""
+    interval = data.draw(st.sampled_from([15, 30, 60, 100]))
+    idle = data.draw(st.sampled_from([30, 60, 120])) * 1000
+    draw = data.draw(st.randoms(use_true_random=False))
+    files = []
+    for shard, (distance, jitter) in enumerate(shards):
+        at = NOW - 700_000 + draw.randrange(distance * 1000)
+        while at <= NOW:
+            files.append((at, str(shard), at - 2000 - draw.randrange(5000)))
+            at += distance * 1000 + draw.randrange(jitter * 1000 + 1)
+    arrivals = Arrivals(15, idle / 1000)
+    for modified_ms, shard, newest_ms in files:
+        arrivals.counted(shard, modified_ms, newest_ms)
+    after = NOW - 300_000 - 2 * interval * 1000 - VISIBLE
+    known = [file for file in files if after < file[0] <= NOW - VISIBLE]
+    cycles = max(1, 300 // interval)
+    step = max(1000, interval * 1000 // 60)
+    leads = list(range(0, interval * 750 + 1, step))
+    assume(
+        all(
+            min(file[0] for file in known if file[1] == str(shard)) + VISIBLE
+            <= NOW - leads[-1] - (cycles - 1) * interval * 1000
+            for shard in range(len(shards))
+        )
+    )
+
+    def behind(lead: int) -> float:
+        reached, total = 0, 0
+        for cycle in reversed(range(cycles)):
+            at_ms = NOW - lead - cycle * interval * 1000
+            live = []
+            for shard in range(len(shards)):
+                found = [file for file in known if file[1] == str(shard) and file[0] + VISIBLE <= at_ms]
+                if at_ms - (found[-1][0] + VISIBLE) <= idle:
+                    live.append(max(file[2] for file in found))
+            reached = max(reached, min(live, default=0) // 15_000 * 15_000)
+            total += at_ms - reached
+        return total / cycles
+
+    plain = {lead: behind(lead) for lead in leads}
+    best = min(leads, key=lambda lead: (plain[lead], lead))
+    gain = plain[0] - plain[best]
+    found = arrivals.lead(NOW, interval)
+    if gain < max(2000, interval * 50):
+        assert found is NO_LEAD
+    else:
+        assert (found.seconds, found.gain) == (best / 1000, gain / 1000)
+
+
 def test_memory_is_bounded() -> None:
     """The files counted first are forgotten; too many shards for a look back mean no lead."""
     arrivals = Arrivals()

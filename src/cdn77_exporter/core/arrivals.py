@@ -37,11 +37,13 @@ NO_LEAD = Lead(0.0, 0.0)
 class Arrivals:
     """The files counted last: when each could be found, and its shard's progress with it.
 
-    From them follows, for any instant of the last minutes, the last tick that was complete for a poll at that instant.
+    From them follows, for any instant of the last minutes, the last tick that was complete for a poll at that instant;
+    as for the watermark, a shard counts for `idle_seconds` after a file of it.
     """
 
-    def __init__(self, tick_seconds: int = 15) -> None:
+    def __init__(self, tick_seconds: int = 15, idle_seconds: float = 120) -> None:
         self._tick_ms = tick_seconds * 1000
+        self._idle_ms = int(idle_seconds * 1000)
         self._files: deque[tuple[int, str, int]] = deque(maxlen=MAX_ARRIVALS)  # visible, shard, newest event (Unix ms)
 
     def __len__(self) -> int:
@@ -96,14 +98,19 @@ class Arrivals:
         self, polls: Iterable[tuple[int, int]], files: list[tuple[int, str, int]]
     ) -> Iterable[tuple[int, int, int]]:
         """Each poll (its time and lead, by time) with the last tick that was complete then (Unix ms)."""
-        newest: dict[str, int] = {}
+        shards: dict[str, tuple[int, int]] = {}  # the last file of each: newest event, visible since
+        reached: dict[int, int] = {}  # lead -> as far as polls with it have come: no tick is taken back
         coming = iter(files)
         file = next(coming, None)
         for at_ms, lead in polls:
             while file is not None and file[0] <= at_ms:
-                newest[file[1]] = max(newest.get(file[1], 0), file[2])
+                visible_ms, shard, newest_ms = file
+                shards[shard] = max(shards.get(shard, (0, 0))[0], newest_ms), visible_ms
                 file = next(coming, None)
-            yield at_ms, lead, min(newest.values()) // self._tick_ms * self._tick_ms
+            since = at_ms - self._idle_ms
+            live = [newest_ms for newest_ms, visible_ms in shards.values() if visible_ms >= since]
+            reached[lead] = max(reached.get(lead, 0), min(live, default=0) // self._tick_ms * self._tick_ms)
+            yield at_ms, lead, reached[lead]
 
 
 def _first_visible(files: list[tuple[int, str, int]]) -> dict[str, int]:

@@ -37,7 +37,8 @@ from cdn77_exporter.flow.retry import Backoff, pause
 T = TypeVar("T")
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
 _FETCH_ATTEMPTS = 3
-_POLLS_BETWEEN_LEADS = 5  # one poll in so many comes early at most
+# One poll in so many comes early at most; where it does so again and again, files have no steady pace.
+_BETWEEN_LEADS, _BETWEEN_LEADS_MOST = 5, 40
 _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete,
 _COMMIT_BYTES = 8 * 1024 * 1024  # or until so much of them waits: a commit holds what all of them count
 _MISCONFIGURED_SECONDS = 30.0
@@ -126,7 +127,8 @@ class Lister:
     lookback_hours: float
     keep_files: bool = False
     quarantine: Quarantine | None = None
-    _on_time: int = field(default=_POLLS_BETWEEN_LEADS, init=False)  # polls since the last that came early
+    _on_time: int = field(default=_BETWEEN_LEADS, init=False)  # polls since the last that came early
+    _between: int = field(default=_BETWEEN_LEADS, init=False)  # polls before the next may
 
     async def run(self, outbox: Channel[LogFile]) -> None:
         """Poll, and put what is new into the outbox, oldest first."""
@@ -141,7 +143,8 @@ class Lister:
                         await outbox.put(file)
                 # By then the files that this poll found are counted, and tell when they came.
                 await self._pause_until(began + self.interval * (1 - MOST_LEAD))
-                await self._pause_until(began + self.interval - self._lead(poll_ms))
+                if context.clock.monotonic() < began + self.interval:
+                    await self._pause_until(began + self.interval - self._lead(poll_ms))
 
     async def _pause_until(self, moment: float) -> None:
         clock = self.context.clock
@@ -150,11 +153,13 @@ class Lister:
     def _lead(self, poll_ms: int) -> float:
         """Seconds by which the next poll is to come early."""
         self._on_time += 1
-        if self._on_time < _POLLS_BETWEEN_LEADS or self.context.stop.is_set():
+        if self._on_time < self._between or self.context.stop.is_set():
             return 0.0
         lead = self.context.arrivals.lead(poll_ms, self.interval)
-        if lead is not NO_LEAD:
-            self._on_time = 0
+        if lead is NO_LEAD:
+            self._between = max(_BETWEEN_LEADS, self._between - 1)
+        else:
+            self._on_time, self._between = 0, min(2 * self._between, _BETWEEN_LEADS_MOST)
             self.context.report("poll_brought_forward", seconds=lead.seconds, gain_seconds=round(lead.gain, 3))
         return lead.seconds
 
