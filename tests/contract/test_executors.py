@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -268,6 +269,60 @@ async def test_a_cluster_without_workers_is_given_up_in_time(tmp_path: Path) -> 
         try:
             with pytest.raises(Transient, match=r"no worker .* within"):
                 await decode(decoder, logs_of(1))
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def test_a_scheduler_that_accepts_and_says_nothing_is_given_up_in_time(tmp_path: Path) -> None:
+    """A connection without a greeting is no connection: calls are refused as passing, and letting go does not wait."""
+    with local_cluster(tmp_path, workers=1) as own:
+        executor = Cluster(own.address, width=2, connect_seconds=1, call_seconds=60)
+        decoder, _ = decoder_on(executor)
+        logs = logs_of(2)
+        try:
+            own.wait_for_scheduler()
+            with own.frozen_scheduler():
+                for found in await asyncio.gather(*(decode(decoder, logs) for _ in range(3)), return_exceptions=True):
+                    assert isinstance(found, Transient)
+                    assert "cannot be reached" in str(found)
+            assert plain(await until_it_works(decoder, logs)) == plain(truth(logs))
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def test_letting_go_of_a_silent_scheduler_does_not_wait(tmp_path: Path) -> None:
+    """A stop while the connection is being made ends the calls, although no bound of theirs is reached."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        executor = Cluster(f"tcp://127.0.0.1:{silent.getsockname()[1]}", width=1, connect_seconds=3600)
+        calls = [executor.submit(os.getpid) for _ in range(2)]
+        peer, _ = await asyncio.to_thread(silent.accept)
+        with peer:
+            executor.shutdown(wait=True, cancel_futures=True)
+        assert all(call.cancelled() for call in calls)
+        with pytest.raises(RuntimeError):
+            executor.submit(os.getpid)
+
+
+async def test_letting_go_with_patience_waits_for_what_is_under_way(cluster: LocalCluster) -> None:
+    """A plain shutdown lets the calls end, as for every executor."""
+    executor = Cluster(cluster.address, width=2, connect_seconds=30)
+    calls = [executor.submit(pow, 2, number) for number in range(4)]
+    await asyncio.to_thread(executor.shutdown)
+    assert [call.result(0) for call in calls] == [1, 2, 4, 8]
+
+
+async def test_a_cluster_without_the_program_says_so_and_lives_on(tmp_path: Path) -> None:
+    """A scheduler and workers of others: the calls are refused as passing with what to do, and no worker ends."""
+    with local_cluster(tmp_path, workers=1, bare=True) as own:
+        executor = Cluster(own.address, width=2, connect_seconds=30, call_seconds=60)
+        decoder, said = decoder_on(executor)
+        try:
+            pid = await asyncio.to_thread(executor.submit(os.getpid).result, 60)
+            for _ in range(3):
+                with pytest.raises(Transient, match="cannot import cdn77_exporter; install"):
+                    await decode(decoder, logs_of(2))
+            assert await asyncio.to_thread(executor.submit(os.getpid).result, 60) == pid
+            assert not said.events
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import psutil
@@ -64,8 +65,8 @@ def test_a_cluster_that_loses_a_worker_and_its_scheduler_costs_nothing(
 ) -> None:
     """Workers fetch and decode; one is killed, then the scheduler is away for a while; all numbers are true.
 
-    The credentials are in the workers' environment alone: neither log has the secret, and the daemon's own bucket
-    reads are none.
+    Before that, the scheduler accepts the connection and is silent: the daemon is not ready until it answers. The
+    credentials are in the workers' environment alone: neither log has the secret, and the daemon fetches nothing.
     """
     environ = {
         "S3_ENDPOINT": bucket.endpoint,
@@ -79,7 +80,12 @@ def test_a_cluster_that_loses_a_worker_and_its_scheduler_costs_nothing(
         scene = open_scene(tmp_path, bucket, prometheus, DASK_SCHEDULER=cluster.address)
         exporter = scene.exporter
         with exporter, scene.writing(PLAN) as writer:
-            exporter.start()
+            cluster.wait_for_scheduler()
+            with cluster.frozen_scheduler():
+                exporter.start()
+                (first, *_) = exporter.wait_for("decoders_unavailable", seconds=60)
+                assert "cannot be reached" in first["error"]
+                exporter.wait_until(lambda: exporter.get("/readyz")[0] == 503, 20, "not ready while nothing decodes")
             exporter.wait_for("file_counted", seconds=60, count=5)
             nanny = cluster.processes[0].pid
             os.kill(descendants(nanny, "spawn_main")[-1], signal.SIGKILL)
@@ -97,6 +103,33 @@ def test_a_cluster_that_loses_a_worker_and_its_scheduler_costs_nothing(
             assert exporter.get("/readyz")[0] == 200
             assert exporter.stop() == 0
             scene.check_complete(scene.truth(writer.traffic))
+            assert {line["fetch_seconds"] for line in exporter.events("file_counted")} == {0}
             said = b"".join(repr(line).encode() for line in exporter.lines)
             assert SECRET_KEY.encode() not in said + (folder / "cluster.log").read_bytes()
             assert not exporter.noise
+
+
+def test_a_stop_does_not_wait_for_a_scheduler_that_says_nothing(
+    tmp_path: Path, bucket: Bucket, prometheus: Prometheus
+) -> None:
+    """While the connection is being made a stop ends the process; its files wait, and count in the next one."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        scene = open_scene(tmp_path, bucket, prometheus, DRAIN_SECONDS="1")
+        exporter = scene.exporter
+        with exporter, scene.writing(PLAN) as writer:
+            exporter.start(DASK_SCHEDULER=address)
+            peer, _ = silent.accept()
+            with peer:
+                assert exporter.stop() == 0
+            (stopped,) = exporter.events("service_stopped")
+            assert not stopped["drained"]
+            assert not exporter.events("file_counted")
+            exporter.start()
+            exporter.wait_for("file_counted", count=5)
+            writer.finish()
+            scene.settle()
+            assert exporter.stop() == 0
+            scene.check_complete(scene.truth(writer.traffic))
+            assert not exporter.noise
+            assert "Traceback" not in exporter.stderr()

@@ -29,7 +29,8 @@ def test_what_goes_in_comes_out(tmp_path: Path, seed: int) -> None:
     assert not world.receiver.refused
     assert not world.trouble.ever
     said = {name for name, _ in world.said.events} - {"poll_brought_forward"}
-    assert said == {"poll_finished", "file_counted", "batch_pushed", "files_deleted"}
+    assert said == {"poll_finished", "file_counted", "batch_pushed", "file_deleted", "files_deleted"}
+    assert world.pipeline is not None
     assert len(world.pipeline.context.arrivals) == len(world.uploads)
     assert sum(int(str(said["late"])) for said in world.said.of("file_counted")) > 0
 

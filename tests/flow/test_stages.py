@@ -1037,6 +1037,7 @@ def test_only_files_with_every_tick_acknowledged_are_deleted() -> None:
         await _deleted(bench, bucket, receipts=3)
         assert bucket.asked == [[_file(0).key, _file(1).key]]
         assert bench.said.of("files_deleted") == [{"count": 2}]
+        assert len(bench.said.of("file_deleted")) == 2
         assert bench.database.counts()["counted"] == 1
 
     simulate(main())
@@ -1140,6 +1141,7 @@ def test_a_file_that_changed_after_it_was_counted_is_not_deleted() -> None:
         assert bucket.asked == [[_file(0).key, _file(1).key]]
         assert bench.said.of("file_changed") == [{"key": _file(0).key}]
         assert bench.said.of("files_deleted") == [{"count": 1}]
+        assert len(bench.said.of("file_deleted")) == 1
         assert not bench.said.of("delete_failed")
         assert bench.database.known([_file(0), _file(0, etag="new")]) == {_file(0).identity}
 

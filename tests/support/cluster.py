@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.exporter_process import wait_until
 from tests.support.prometheus import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,15 @@ class LocalCluster:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     scheduler: subprocess.Popen[bytes] | None = None
     environ: dict[str, str] = field(default_factory=dict)
+    bare: bool = False  # whether it lacks this program, as a cluster does that was there before
+
+    def _without_program(self) -> Path:
+        """A folder in front of all others whose package of this name is as good as none."""
+        package = self.folder / "bare" / "cdn77_exporter"
+        package.mkdir(parents=True, exist_ok=True)
+        words = "raise ModuleNotFoundError(\"No module named 'cdn77_exporter'\", name='cdn77_exporter')\n"
+        (package / "__init__.py").write_text(words)
+        return package.parent
 
     @property
     def address(self) -> str:
@@ -34,7 +45,7 @@ class LocalCluster:
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         environ = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+            "PYTHONPATH": str(self._without_program()) if self.bare else f"{ROOT / 'src'}:{ROOT}",
             "DASK_LOGGING__DISTRIBUTED": "error",
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
@@ -75,6 +86,25 @@ class LocalCluster:
                 )
             )
 
+    @contextmanager
+    def frozen_scheduler(self) -> Iterator[None]:
+        """It accepts connections and answers nothing."""
+        assert self.scheduler is not None
+        self.scheduler.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.scheduler.send_signal(signal.SIGCONT)
+
+    def wait_for_scheduler(self) -> None:
+        """Until it accepts connections."""
+        wait_until(self._accepts, 30, "the scheduler listens")
+
+    def _accepts(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
     def stop_scheduler(self) -> None:
         """Kill it."""
         if self.scheduler is not None:
@@ -92,10 +122,15 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(
-    folder: Path, workers: int = 2, *, start: bool = True, environ: Mapping[str, str] | None = None
+    folder: Path,
+    workers: int = 2,
+    *,
+    start: bool = True,
+    environ: Mapping[str, str] | None = None,
+    bare: bool = False,
 ) -> Iterator[LocalCluster]:
     """A cluster, running unless `start` says otherwise; `environ` is added to that of its processes."""
-    cluster = LocalCluster(folder, environ=dict(environ or {}))
+    cluster = LocalCluster(folder, environ=dict(environ or {}), bare=bare)
     if start:
         cluster.start_scheduler()
         cluster.start_workers(workers)

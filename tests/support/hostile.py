@@ -79,10 +79,12 @@ def bad_lines() -> Iterator[tuple[str, bytes, str]]:
     yield "invalid UTF-8 in a name", _line(nam="x").replace(b'"nam"', b'"n\xff"'), "not_json"
     yield "half a pair, escaped", _raw("locationID", b'"\\ud800"'), "not_json"
     yield "a wrong escape", _raw("clientRequestReferer", b'"\\x41"'), "not_json"
+    for name in ("responseBytes", "timeToFirstByteMs"):
+        yield f"an empty text as {name}", _raw(name, b'""'), "bad_number"
     for name in COUNTS:
         for value in (
             b'"12"',
-            b'""',
+            b'" "',
             b"1.5",
             b"12.0",
             b"1e3",
@@ -157,6 +159,8 @@ def odd_lines() -> Iterator[tuple[str, bytes]]:
         yield f"2^53 as {name}", _line(**{name: 2**53})
         yield f"-0 as {name}", _raw(name, b"-0")
         yield f"no {name}", _without(name)
+    for name in ("resourceID", "responseStatus"):
+        yield f"nothing as {name}", _line(**{name: ""})
     for text in (
         "2026-01-10T14:49:28Z", "2026-01-10T14:49:28.2Z", "2026-01-10T14:49:28.299999999Z",
         "2026-01-10T14:49:28.299+00:00", "2026-01-11T14:49:28.299Z", "9999-12-31T23:59:59.999Z",

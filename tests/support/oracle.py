@@ -24,6 +24,7 @@ HARMLESS = {"no_stream", "stream_not_allowed", "too_old"}
 
 _NEEDED = {"timestamp": "bad_timestamp", "clientRequestPath": "bad_path", "clientIP": "bad_client_ip"}
 _COUNTS = ("responseBytes", "timeToFirstByteMs", "resourceID", "responseStatus")
+_LABELS = ("resourceID", "responseStatus")  # of these, what is empty is as good as missing
 _TEXTS = ("cacheStatus", "locationID", "clientCountry", "clientRequestUserAgent")
 _TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?(?:Z|\+00:00)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -235,7 +236,8 @@ def field_faults(name: str, value: Any) -> set[str]:
     if name in _TEXTS:
         return set() if value is None or isinstance(value, str) else {"bad_text"}
     if name in _COUNTS:
-        return set() if value is None or is_count(value) else {"bad_number"}
+        empty = value is None or (value == "" and name in _LABELS)
+        return set() if empty or is_count(value) else {"bad_number"}
     return set()
 
 

@@ -127,8 +127,8 @@ def test_a_lead_is_the_best_by_a_plain_account_of_the_watermark(
             files.append((at, str(shard), at - 2000 - draw.randrange(5000)))
             at += distance * 1000 + draw.randrange(jitter * 1000 + 1)
     arrivals = Arrivals(15, idle / 1000)
-    for modified_ms, shard, newest_ms in files:
-        arrivals.counted(shard, modified_ms, newest_ms)
+    for modified_ms, name, newest_ms in files:
+        arrivals.counted(name, modified_ms, newest_ms)
     after = NOW - 300_000 - 2 * interval * 1000 - VISIBLE
     known = [file for file in files if after < file[0] <= NOW - VISIBLE]
     cycles = max(1, 300 // interval)

@@ -89,6 +89,15 @@ def test_hours_come_one_after_the_other_and_their_shards_interleaved() -> None:
     assert {file.shard for file in order[6:8]} == {"0", "1"}
 
 
+def test_writers_of_one_shard_that_write_at_the_same_time_take_turns() -> None:
+    """Their files come as they were uploaded; one that was uploaded late by its writer holds up no other writer."""
+    one = [_file(0, number, at, "one") for number, at in enumerate((1000, 1060, 1120))]
+    two = [_file(0, 70 + number, at, "two") for number, at in enumerate((1030, 1300, 1150))]
+    expected = [one[0], two[0], one[1], one[2], two[1], two[2]]
+    assert oldest_first([*two, *one]) == expected
+    assert oldest_first([*reversed(one), *reversed(two)]) == expected
+
+
 _files = st.lists(
     st.builds(
         _file,

@@ -261,6 +261,24 @@ def test_an_example_begins_where_the_fault_is(changed: dict[str, Any], begin: st
     assert "tell-nobody" not in example.excerpt
 
 
+def test_an_example_of_what_is_no_json_begins_where_the_line_does() -> None:
+    """No field is at fault there, and an empty text in the line is not taken for one."""
+    line = json_line(event(clientRequestContentType="")).replace(b",", b" and here,", 1)
+    (example,) = decode(line, Decoder(examples=True)).examples
+    assert example.reason == "not_json"
+    assert example.excerpt.startswith('{"')
+
+
+def test_an_empty_label_is_a_missing_one() -> None:
+    """CDN id and status are 0 then, as they are for null and for no field at all."""
+    lines = [event(resourceID=value, responseStatus=value) for value in ("", None, 0)]
+    tally = decode(ndjson(lines))
+    assert tally.rejects == {}
+    assert tally.events == 3
+    (part,) = tally.ticks.values()
+    assert [(cdn, status) for _, cdn, _, _, status in part.groups.keys] == [("0", "0")]
+
+
 def test_without_asking_there_are_no_examples() -> None:
     """A decoder keeps none by itself."""
     assert decode(b"nonsense\n").examples == []

@@ -47,7 +47,7 @@ _LINES_UNCOUNTED = 1000  # at least, before entries are counted again
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 # stream, CDN id, cache status, POP and response status as they stand in a line
-_Raw = tuple[str, int | None, str | None, str | None, int | None]
+_Raw = tuple[str, int | str | None, str | None, str | None, int | str | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,9 @@ _SERVICE = (
             Field("version", _K, "the exporter's version"),
             Field("python", _K, "the interpreter's version"),
             Field("timestamp_offset_ms", _N, "milliseconds that every sample is shifted by"),
-            Field("first_tick", _N, "the floor: the first tick that may be written, Unix seconds"),
+            Field(
+                "first_tick", _N, "the floor: the first tick that this state may hold, Unix seconds; a restart keeps it"
+            ),
             Field("settings", _O, "the configuration in force; secrets are masked"),
         ),
         "The service is set up and begins to poll.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import orjson
@@ -33,6 +33,7 @@ _SEARCHED = 65_536  # bytes of a line that is decoded once more to find the fiel
 _MASK = Masker()
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+_Label = _Count | Literal[""] | None  # a number that is a label: an empty text is a missing one
 
 
 class Line(msgspec.Struct, gc=False, kw_only=True):
@@ -43,14 +44,14 @@ class Line(msgspec.Struct, gc=False, kw_only=True):
 
     timestamp: str
     timeToFirstByteMs: _Count | None = 0  # noqa: N815
-    resourceID: _Count | None = 0  # noqa: N815
+    resourceID: _Label = 0  # noqa: N815
     cacheStatus: str | None = ""  # noqa: N815
     clientCountry: str | None = ""  # noqa: N815
     clientIP: str  # noqa: N815
     clientRequestPath: str  # noqa: N815
     clientRequestUserAgent: str | None = ""  # noqa: N815
     locationID: str | None = ""  # noqa: N815
-    responseStatus: _Count | None = 0  # noqa: N815
+    responseStatus: _Label = 0  # noqa: N815
     responseBytes: _Count | None = 0  # noqa: N815
 
 
@@ -179,7 +180,8 @@ def excerpt(line: bytes, reason: str = "") -> str:
 
     Addresses and the query behind a path are masked, and what cannot be printed is replaced.
     """
-    begin = max(0, line.find(b'"%s"' % _field(line, reason).encode()))
+    field = _field(line, reason)
+    begin = max(0, line.find(b'"%s"' % field.encode())) if field else 0
     shown = line[begin : begin + 4 * _EXCERPT].decode("utf-8", "replace")
     shown = _QUERY.sub("?***", _ADDRESS_FIELD.sub(r'\1"***"', shown))
     return clean(("… " if begin else "") + _MASK(shown)[:_EXCERPT])

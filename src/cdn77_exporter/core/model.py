@@ -16,7 +16,7 @@ UNREADABLE_REASONS = {
     "too_large": "the file is larger than the limits allow",
     "too_many_bad_lines": "the file has more bad lines than the limit allows",
     "too_many_distinct": "the file has more different groups and viewers than MAX_FILE_ENTRIES",
-    "line_too_long": "the file has a line without an end within the limits",
+    "line_too_long": "a line does not end within 16 times MAX_LINE_BYTES, or one over MAX_LINE_BYTES not at all",
     "decoder_died": "the process that decodes the file ends, again and again",
 }
 

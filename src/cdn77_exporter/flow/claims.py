@@ -49,22 +49,29 @@ class Claims:
 def oldest_first(files: Sequence[LogFile]) -> list[LogFile]:
     """Each shard's files in chronological order, the shards of an hour interleaved.
 
-    Within a shard's hour the order is that of the writers' first uploads, then of the sequence numbers, then of the
-    uploads: a sequence is in order by itself, but starts anew with another writer.
+    A writer's files are in the order of their sequence numbers, whatever their upload times say. Another writer of the
+    same shard has numbers of its own, so that between writers the upload times decide.
     """
-    began: dict[tuple[str, str, str], int] = {}
+    shards: dict[tuple[str, str], dict[str, list[LogFile]]] = {}
     for file in files:
-        group = (file.folder, file.shard, file.writer)
-        began[group] = min(began.get(group, file.modified_ms), file.modified_ms)
-    shards: dict[tuple[str, str], list[LogFile]] = {}
-    for file in files:
-        shards.setdefault((file.folder, file.shard), []).append(file)
+        shards.setdefault((file.folder, file.shard), {}).setdefault(file.writer, []).append(file)
     placed: list[tuple[str, float, str, LogFile]] = []
-    for (folder, shard), members in shards.items():
-        members.sort(
-            key=lambda file: (began[file.folder, file.shard, file.writer], file.sequence, file.modified_ms, file.key)
-        )
+    for (folder, shard), writers in shards.items():
+        members = _merged(writers.values())
         for number, file in enumerate(members):
             placed.append((folder, (number + 0.5) / len(members), shard, file))
     placed.sort(key=lambda entry: entry[:3])
     return [file for *_, file in placed]
+
+
+def _merged(writers: Iterable[list[LogFile]]) -> list[LogFile]:
+    """The files of some writers: each one's by its sequence, and between writers by their uploads."""
+    keyed: list[tuple[int, int, int, str, LogFile]] = []
+    for members in writers:
+        members.sort(key=lambda file: (file.sequence, file.modified_ms, file.key))
+        began, latest = min(file.modified_ms for file in members), 0
+        for number, file in enumerate(members):
+            latest = max(latest, file.modified_ms)
+            keyed.append((latest, began, number, file.key, file))
+    keyed.sort(key=lambda entry: entry[:4])
+    return [file for *_, file in keyed]

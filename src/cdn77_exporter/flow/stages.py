@@ -43,6 +43,7 @@ _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick 
 _COMMIT_BYTES = 8 * 1024 * 1024  # or until so much of them waits: a commit holds what all of them count
 _MISCONFIGURED_SECONDS = 30.0
 _DELETE_AT_ONCE = 1000
+_TOLD_AT_ONCE = 20  # of their log lines
 _BODIES_IN_MEMORY = 1024 * 1024
 _AT_ONCE = 16  # of what was decoded together
 _UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
@@ -648,8 +649,17 @@ class Deleter:
             self.context.problems.found("deletion", f"{reason}: does the key have the right to delete?")
         elif not self._skip:
             self.context.problems.solved("deletion")
-        if len(done) > len(changed) and not self.keep_files:
-            self.context.report("files_deleted", count=len(done) - len(changed))
+        if not self.keep_files:
+            await self._tell([key for key, etag in done if (key, etag) not in changed])
         full = len(files) == _DELETE_AT_ONCE
         self._skip = self._skip + len(failures) if full else 0
         return full and not failures
+
+    async def _tell(self, keys: Sequence[str]) -> None:
+        """Say what was deleted; other tasks run in between."""
+        for number, key in enumerate(keys, start=1):
+            self.context.report("file_deleted", key=key)
+            if number % _TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if keys:
+            self.context.report("files_deleted", count=len(keys))
