@@ -59,4 +59,4 @@ def _look(exporter: Exporter, late: dict[str, float]) -> None:
     except (URLError, TimeoutError):
         return  # not up yet
     for name, seconds in late.items():
-        late[name] = max(seconds, own.get(_LAG.format(name), 0.0))
+        late[name] = max(seconds, own[_LAG.format(name)])

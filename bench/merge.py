@@ -19,8 +19,8 @@ from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
-from cdn77_exporter.edge.decoding import FILES_A_CALL
 from cdn77_exporter.edge.state import Database
+from cdn77_exporter.settings import FILES_A_CALL
 from tests.support.files import EXAMPLE_MS, traffic_file
 
 LINES = 16_000

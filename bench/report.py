@@ -160,6 +160,10 @@ def _workers(found: dict[str, Any]) -> Iterator[str]:
     two = found["two_over_one"]
     yield f"Two processes against one: {_spread(two)}, {_bar(two['median'], found['bar'], '{:.1f}', least=True)}."
     yield f"With each file answered by itself it is {_spread(found['two_over_one_a_file_each'])}."
+    yield (
+        f"Two processes against the one thread, which sends nothing to and fro: {_spread(found['two_over_thread'])}; "
+        "the asking process has its share of the same two cores."
+    )
 
 
 def _merge(found: dict[str, Any]) -> Iterator[str]:
@@ -268,8 +272,8 @@ def _keys(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{found['keys']:,} keys, {found['new']:,} of them new, by the real lister over HTTP: CPU seconds "
         f"{_spread(found['cpu_seconds'])}, {_bar(found['cpu_seconds']['median'], found['bar'], '{:.0f}')}; memory "
-        f"{found['memory_bytes']['median'] / 2**20:.0f} MiB; the event loop was held for at most "
-        f"{found['longest_stall_seconds']['median'] * 1000:.0f} ms."
+        f"{found['memory_bytes']['most'] / 2**20:.1f} MiB, which grows with the new files; the event loop was held "
+        f"for at most {found['longest_stall_seconds']['most'] * 1000:.0f} ms."
     )
 
 

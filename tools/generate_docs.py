@@ -175,12 +175,16 @@ def _decoding(found: dict[str, Any]) -> list[str]:
         files = _files_a_second(found, way)
         own = found["ways"][way]["own_cpu_seconds"]["median"] / found["files"] * 1000
         lines.append(f"| {name} | {files:.1f} | {files * found['lines']:,.0f} | {own:.0f} ms |")
-    ratio = found["two_over_one"]
+    over_one, over_thread = found["two_over_one"], found["two_over_thread"]
     lines += [
         "",
-        f"Two processes do {ratio['median']:.2f} times what one does ({ratio['least']:.2f} to {ratio['most']:.2f}).",
+        f"Two processes do {_ratio(over_one)} times what one does, and {_ratio(over_thread)} times what the thread.",
     ]
     return lines
+
+
+def _ratio(found: dict[str, float]) -> str:
+    return f"{found['median']:.2f} ({found['least']:.2f} to {found['most']:.2f})"
 
 
 def _service(found: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.decode_job import DecoderRules
-from cdn77_exporter.edge.decoding import FILES_A_CALL, ExecutorDecoder, fetched
+from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.page import Page
 from cdn77_exporter.edge.remote_write import RemoteWriter
@@ -42,7 +42,7 @@ from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
 from cdn77_exporter.overview import Overview
 from cdn77_exporter.secret import Secret
-from cdn77_exporter.settings import Settings
+from cdn77_exporter.settings import FILES_A_CALL, Settings
 from cdn77_exporter.telemetry import Telemetry
 from cdn77_exporter.upkeep import Upkeep
 

@@ -40,6 +40,10 @@ class Allowlist:
         return stream in self.names or (self.pattern is not None and re.fullmatch(self.pattern, stream) is not None)
 
 
+#: Files that a worker process decodes and merges at a time: more make the answer smaller, and the memory larger.
+FILES_A_CALL = 4
+_PLACES, _PLACES_ON_CLUSTER = 8, 32  # for files under way
+
 # Parsers: text -> value, or ValueError("what is wrong; what would be right"), without the text itself
 
 
@@ -321,6 +325,15 @@ def _spare_cores() -> int:
     return max(1, cores - 1)
 
 
+def _room_for_files(values: Mapping[str, Any]) -> int:
+    """Places for files under way: what is set, or as many as keep busy what decodes."""
+    if values["download_concurrency"]:
+        return int(values["download_concurrency"])
+    if values["dask_scheduler"]:
+        return _PLACES_ON_CLUSTER
+    return min(256, FILES_A_CALL * (values["decode_workers"] + 1)) if values["decode_workers"] else _PLACES
+
+
 _BUCKET = (
     Variable("S3_ENDPOINT", _endpoint, None, "The S3 server.", "https://eu-1.cdn77-storage.com", required=True),
     Variable("S3_BUCKET", _bucket, None, "The bucket with the log files.", "my-logs", required=True),
@@ -468,7 +481,11 @@ _WORK = (
         "/var/lib/cdn77-exporter/state.db",
     ),
     Variable(
-        "DOWNLOAD_CONCURRENCY", _whole(1, 256), "8", "How many files are downloaded at once, and at most in memory."
+        "DOWNLOAD_CONCURRENCY",
+        _whole(1, 256, {"auto": lambda: 0}),
+        "auto",
+        "How many files are downloaded at once, and at most in memory. `auto` is 8; with `DECODE_WORKERS` 4 for each "
+        "process and 4 that wait; with `DASK_SCHEDULER` 32.",
     ),
     Variable(
         "DECODE_WORKERS",
@@ -660,6 +677,7 @@ class _Loader:
             self._faults.append(fault)
         if self._faults:
             raise ConfigError(self._faults)
+        self._values["download_concurrency"] = _room_for_files(self._values)
         return Settings(**self._values, doubts=tuple(self._doubts()))
 
     def _fault(self, name: str, text: str) -> None:

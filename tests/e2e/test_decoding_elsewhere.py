@@ -52,7 +52,10 @@ def test_worker_processes_that_are_killed_cost_nothing(tmp_path: Path, bucket: B
             exporter.wait_for("worker_replaced", since=since)
         writer.finish()
         scene.settle()
-        assert exporter.own_metrics()["cdn77_exporter_workers_replaced_total"] >= 4
+        own = exporter.own_metrics()
+        assert own["cdn77_exporter_workers_replaced_total"] >= 4
+        late = [own[f"cdn77_exporter_event_loop_lag_{name}_seconds"] for name in ("max", "p99")]
+        assert late[0] >= late[1] > 0  # it is measured
         workers = descendants(exporter.pid, "spawn_main")
         assert exporter.stop() == 0
         assert not any(psutil.pid_exists(pid) for pid in workers)

@@ -183,6 +183,17 @@ def test_words_stand_for_numbers_where_the_table_says_so() -> None:
     assert load(DECODE_WORKERS="auto").decode_workers >= 1
 
 
+def test_there_are_as_many_places_for_files_as_keep_busy_what_decodes() -> None:
+    """By itself; a number that is set stays as it is."""
+    assert load().download_concurrency == 8
+    assert load(DECODE_WORKERS="1").download_concurrency == 8
+    assert load(DECODE_WORKERS="3").download_concurrency == 16
+    assert load(DECODE_WORKERS="256").download_concurrency == 256
+    assert load(DASK_SCHEDULER="tcp://scheduler:8786").download_concurrency == 32
+    assert load(DECODE_WORKERS="3", DOWNLOAD_CONCURRENCY="5").download_concurrency == 5
+    assert load(DASK_SCHEDULER="tcp://scheduler:8786", DOWNLOAD_CONCURRENCY="AUTO").download_concurrency == 32
+
+
 def test_an_empty_variable_is_an_unset_one() -> None:
     """Compose files pass empty variables on; they mean the default."""
     assert load(POLL_INTERVAL="", PROMETHEUS_USER="", GEOIP_DB_PATH=" ") is not None

@@ -11,8 +11,6 @@ from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.model import RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 
-#: Files that a worker process decodes and merges at a time: more make the answer smaller, and the memory larger.
-FILES_A_CALL = 4
 #: How often a file is decoded by itself after its decoder has died, before it is held to be the cause.
 _ALONE_ATTEMPTS = 2
 
