@@ -44,6 +44,8 @@ def measure(folder: Path, keys: Mapping[str, Path], workers: str) -> Row:
             put(key, path.read_bytes())
         seconds = work_off(exporter, len(keys), lambda: _look(exporter, late))
         exporter.stop()
+    if not all(late.values()):
+        raise SystemExit("the service has not measured its event loop")
     return {
         "workers": workers,
         "p99_seconds": late["p99"],
@@ -59,4 +61,4 @@ def _look(exporter: Exporter, late: dict[str, float]) -> None:
     except (URLError, TimeoutError):
         return  # not up yet
     for name, seconds in late.items():
-        late[name] = max(seconds, own[_LAG.format(name)])
+        late[name] = max(seconds, own.get(_LAG.format(name), 0.0))  # before the pipeline runs there is none

@@ -213,6 +213,28 @@ def test_worker_processes_end_with_the_process_that_started_them(tmp_path: Path)
     wait_until(lambda: not any(is_alive(pid) for pid in pids), 20, "no worker is left")
 
 
+async def test_a_process_that_gives_no_answer_is_replaced(tmp_path: Path) -> None:
+    """Whether it stands still on a call or does not even read the next: it is ended in time, and another goes on."""
+    executor = Workers(1, call_seconds=5)
+    decoder, said = decoder_on(executor)
+    logs = logs_of(2)
+    try:
+        stuck, _ = decoder_on(executor, waiting(tmp_path / "pid"))
+        stuck._report = said
+        await decode(stuck, logs[:1])
+        (pid,) = executor.pids
+        os.kill(pid, signal.SIGSTOP)
+        large = [replace(logs[0], body=bytes(8 * 2**20))]
+        assert [share.reason for share in (await decode(decoder, large)).shares if isinstance(share, Failure)] == [
+            "not_gzip"
+        ]
+        assert plain(await decode(decoder, logs)) == plain(truth(logs))
+        assert [name for name, _ in said.events] == ["worker_replaced"] * 2
+        assert {str(fields["error"]) for _, fields in said.events} == {"gave no answer within 5 s"}
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
 def test_workers_come_after_the_process_that_answers() -> None:
     """Where cores are short the kernel prefers the event loop to the decoding: workers are nicer by five."""
     executor = Workers(1)

@@ -20,6 +20,8 @@ T = TypeVar("T")
 _NICE = 5  # where cores are short, decoding waits for the process that answers probes and receivers, not that for it
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads as they are
 _END_SECONDS = 5.0
+#: The longest that a call may take; four of the largest files that are allowed take less than a minute.
+_CALL_SECONDS = 300.0
 
 
 class WorkerDied(BrokenExecutor):
@@ -37,11 +39,13 @@ class WorkerDied(BrokenExecutor):
 class Workers(ThreadPoolExecutor):
     """`count` processes, started when there is work for them. A call whose process dies raises WorkerDied.
 
-    Each process has a thread here that waits for it, and ends with this process, however that ends.
+    A process that gives no answer within `call_seconds` is ended. Each has a thread here that waits for it, and ends
+    with this process, however that ends.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, call_seconds: float = _CALL_SECONDS) -> None:
         super().__init__(count, "worker")
+        self._call_seconds = call_seconds
         self._own = threading.local()
         self._lock = threading.Lock()
         self._started: set[_Worker] = set()
@@ -54,7 +58,7 @@ class Workers(ThreadPoolExecutor):
     def _ask(self, call: Callable[..., T], values: tuple[Any, ...], named: dict[str, Any]) -> T:
         worker = self._worker()
         try:
-            fault, result = worker.ask((call, values, named))
+            fault, result = worker.ask((call, values, named), self._call_seconds)
         except (EOFError, OSError):
             self._own.worker = None
             with self._lock:
@@ -102,12 +106,23 @@ class _Worker:
         theirs.close()  # or a worker's end would not be seen
         self.pid: int = self._process.pid or 0
         self.name = f"process {self.pid}"
+        self._silent = 0.0  # seconds after which it was ended because it gave no answer
 
-    def ask(self, call: object) -> tuple[Exception | None, Any]:
-        """Have a call done; raises EOFError or OSError when the process is gone."""
-        self._pipe.send(call)
-        fault, result = self._pipe.recv()
-        return fault, result
+    def ask(self, call: object, seconds: float) -> tuple[Exception | None, Any]:
+        """Have a call done within some seconds; raises EOFError or OSError when the process is gone."""
+        watch = threading.Timer(seconds, self._give_up, (seconds,))
+        watch.daemon = True
+        watch.start()
+        try:
+            self._pipe.send(call)  # which waits as well, for a process that does not read
+            fault, result = self._pipe.recv()
+            return fault, result
+        finally:
+            watch.cancel()
+
+    def _give_up(self, seconds: float) -> None:
+        self._silent = seconds
+        self._process.kill()
 
     def kill(self) -> None:
         """End the process, whatever it is on."""
@@ -120,6 +135,8 @@ class _Worker:
         if self._process.exitcode is None:
             self.kill()
         self._pipe.close()
+        if self._silent:
+            return f"gave no answer within {self._silent:g} s"
         code = self._process.exitcode
         if code is not None and code < 0:
             with suppress(ValueError):
