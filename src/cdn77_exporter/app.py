@@ -49,7 +49,7 @@ from cdn77_exporter.upkeep import Upkeep
 _STANDBY_SECONDS = 2.0
 # How long a thread that decodes or counts may go on while the event loop waits for its turn. The default of 5 ms, with
 # several turns for one answer, makes the loop late by ten times as much.
-_SWITCH_SECONDS = 0.001
+_SWITCH_SECONDS = 0.0003
 
 
 def run(settings: Settings) -> int:
