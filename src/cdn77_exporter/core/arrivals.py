@@ -61,10 +61,9 @@ class Arrivals:
         that much. Nothing is gained by a lead where files appear at a pace that has nothing to do with the interval.
         """
         interval_ms = round(interval * 1000)
-        files = self._of_steady_shards(poll_ms - _HISTORY_MS - 2 * interval_ms, poll_ms)
+        files, since = self._of_steady_shards(poll_ms - _HISTORY_MS - 2 * interval_ms, poll_ms)
         step_ms = max(1000, interval_ms // _MOST_STEPS)
         leads = range(0, int(MOST_LEAD * interval_ms) + 1, step_ms)
-        since = max(_first_visible(files).values(), default=poll_ms)
         cycles = min((poll_ms - leads[-1] - since) // interval_ms + 1, max(1, _HISTORY_MS // interval_ms))
         if cycles * interval_ms < _LEAST_MS:
             return NO_LEAD
@@ -78,8 +77,10 @@ class Arrivals:
             return NO_LEAD
         return Lead(best / 1000, gain / 1000)
 
-    def _of_steady_shards(self, after_ms: int, poll_ms: int) -> list[tuple[int, str, int]]:
+    def _of_steady_shards(self, after_ms: int, poll_ms: int) -> tuple[list[tuple[int, str, int]], int]:
         """The files that polls could look back on, in the order in which they appeared, of shards that go on.
+
+        With them since when there is one of each of these shards (Unix ms).
 
         A shard that has ended holds the watermark for a while, whenever the bucket is listed: it says nothing here.
         """
@@ -92,7 +93,9 @@ class Arrivals:
             for shard, seen in times.items()
             if len(seen) > 1 and poll_ms - seen[-1] <= 2 * max(later - sooner for sooner, later in pairwise(seen))
         }
-        return [file for file in files if file[1] in steady]
+        return [file for file in files if file[1] in steady], max(
+            (times[shard][0] for shard in steady), default=poll_ms
+        )
 
     def _complete_at(
         self, polls: Iterable[tuple[int, int]], files: list[tuple[int, str, int]]
@@ -111,11 +114,3 @@ class Arrivals:
             live = [newest_ms for newest_ms, visible_ms in shards.values() if visible_ms >= since]
             reached[lead] = max(reached.get(lead, 0), min(live, default=0) // self._tick_ms * self._tick_ms)
             yield at_ms, lead, reached[lead]
-
-
-def _first_visible(files: list[tuple[int, str, int]]) -> dict[str, int]:
-    """When the first file of each shard appeared; `files` are in order."""
-    first: dict[str, int] = {}
-    for visible_ms, shard, _ in files:
-        first.setdefault(shard, visible_ms)
-    return first
