@@ -22,15 +22,14 @@ from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
-from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.page import Page
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket
-from cdn77_exporter.edge.state import Database, State
+from cdn77_exporter.edge.state import BucketState, Database, State
 from cdn77_exporter.edge.status import StatusServer
 from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.channel import Channel

@@ -20,10 +20,9 @@ from botocore.exceptions import ClientError
 
 from cdn77_exporter.core.errors import Misconfigured, StateError
 from cdn77_exporter.core.model import LogFile
-from cdn77_exporter.edge.bucket_state import BucketState
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.s3 import S3Bucket
-from cdn77_exporter.edge.state import Database, State
+from cdn77_exporter.edge.state import BucketState, Database, State
 from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.flow.quarantine import REASON_SUFFIX, Quarantine
 from tests.support.ceph_gateway import CephGateway

@@ -19,7 +19,7 @@ from cdn77_exporter.core import wire
 from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.errors import Misconfigured, Refused
 from cdn77_exporter.demo.receiver import Receiver
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.flow.retry import Backoff, retry
 from tests.support.prometheus import BINARY, Prometheus, free_port, require_prometheus
 from tests.support.requests import STALE, request_body

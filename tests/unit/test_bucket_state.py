@@ -12,8 +12,8 @@ from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import LeaseLost, StateError, Transient
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.series import SeriesTable, series_key
-from cdn77_exporter.edge import bucket_state
-from cdn77_exporter.edge.bucket_state import BucketState
+from cdn77_exporter.edge.state import BucketState
+from cdn77_exporter.edge.state import bucket as bucket_module
 from tests.support.fake_bucket import FakeBucket
 
 PREFIX = "state/exporter"
@@ -66,7 +66,7 @@ async def _content(bucket: FakeBucket) -> tuple[object, ...]:
 @pytest.mark.parametrize("every", [1, 3, 1000])
 async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever snapshots are written, whoever opens the state finds all commits and the steps before them."""
-    monkeypatch.setattr(bucket_state, "_SNAPSHOT_EVERY", every)
+    monkeypatch.setattr(bucket_module, "_SNAPSHOT_EVERY", every)
     bucket = FakeBucket()
     state = await BucketState.open(bucket, PREFIX)
     for number in range(8):
@@ -88,17 +88,17 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
     assert (counts["counted"], counts["done"]) == (2, 6)
 
 
-async def test_what_a_tick_counts_is_added_or_in_an_older_journal_whole() -> None:
-    """Rows of series come as the table gives them; what a journal of the first version holds of a tick replaces."""
+async def test_what_a_tick_counts_is_added() -> None:
+    """Rows of series come as the table gives them, and what commits hold of one tick is kept part by part."""
     bucket = FakeBucket()
     table = SeriesTable(15)
     table.add(table.slot(series_key(0, ("stream", "1", "HIT", "pop"))), 7)
     state = await BucketState.open(bucket, PREFIX)
     new = table.take_new()
-    held: list[list[tuple[int, bytes]] | dict[int, bytes]] = [
+    held: list[list[tuple[int, bytes]]] = [
         [(30, b"a"), (45, b"b")],
         [(30, b"c")],
-        {45: b"whole", 60: b"d"},
+        [(60, b"d")],
         [(45, b"e")],
     ]
     for number, part in enumerate(held):
@@ -110,7 +110,7 @@ async def test_what_a_tick_counts_is_added_or_in_an_older_journal_whole() -> Non
     state = await BucketState.open(bucket, PREFIX)
     snapshot = state.database.load()
     assert snapshot is not None
-    assert list(snapshot.held) == [(30, b"a"), (30, b"c"), (45, b"whole"), (60, b"d"), (45, b"e")]
+    assert list(snapshot.held) == [(30, b"a"), (45, b"b"), (30, b"c"), (60, b"d"), (45, b"e")]
     assert [(value, live) for _, value, _, _, live in snapshot.series] == [(7.0, False)]
     state.close()
 
@@ -193,7 +193,7 @@ async def test_many_steps_at_once_stay_in_order() -> None:
 @pytest.mark.parametrize("call", ["put", "list_keys", "remove"])
 async def test_a_snapshot_that_fails_takes_no_commit_back(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit is done when its journal object is written, so it succeeds although no snapshot can be made of it."""
-    monkeypatch.setattr(bucket_state, "_SNAPSHOT_EVERY", 2)
+    monkeypatch.setattr(bucket_module, "_SNAPSHOT_EVERY", 2)
     bucket = FakeBucket()
     state = await BucketState.open(bucket, PREFIX)
     await state.commit(_changes(0))

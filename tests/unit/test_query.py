@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.edge.query import QueryApi, TooMuch, query_base
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver import RemoteWriter
+from cdn77_exporter.edge.receiver.query import QueryApi, TooMuch, query_base
 
 
 class _Writer:

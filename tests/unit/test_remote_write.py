@@ -17,7 +17,7 @@ import trustme
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver import RemoteWriter
 from tests.support.fake_receiver import FakeReceiver
 from tests.support.prometheus import free_port
 from tests.support.requests import request_body

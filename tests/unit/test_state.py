@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -493,56 +492,6 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         Database(str(path))
     assert caught.value.remedy
     assert path.read_bytes() == before
-
-
-def test_a_state_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
-    """What it holds of a tick is whole there; from then on what comes is added."""
-    path = tmp_path / "state.db"
-    content = _filled(path, steps=1)
-    connection = sqlite3.connect(path)
-    connection.executescript(
-        "CREATE TABLE old (tick INTEGER PRIMARY KEY, tally BLOB NOT NULL);"
-        "INSERT INTO old SELECT tick, tally FROM held; DROP TABLE held; ALTER TABLE old RENAME TO held;"
-        "PRAGMA user_version = 1;"
-    )
-    connection.close()
-    database = Database(str(path))
-    held = content.pop("held")
-    found = _content(database)
-    assert sorted(found.pop("held")) == sorted(held)  # type: ignore[call-overload]
-    assert found == content
-    database.commit(_changes(1, size=1))
-    database.close()
-    database = Database(str(path))
-    snapshot = database.load()
-    assert snapshot is not None
-    assert sorted(tick for tick, _ in snapshot.held) == [4999, 4999, 5000, 5001]
-    database.close()
-
-
-def test_a_state_of_the_second_version_is_taken_up(tmp_path: Path) -> None:
-    """Its runs of viewers were not split by key: of rows in a large old run and in small new ones the newest hold."""
-    path = tmp_path / "state.db"
-    keys = [number << 60 | 1 for number in range(16)]  # two of each part
-    Database(str(path)).close()
-    connection = sqlite3.connect(path)
-    for number, level in enumerate((2, 1, 1, 0)):
-        rows = _rows(*((key, number, number) for key in keys[number:]))
-        sealed = rows + crc32(rows).to_bytes(4, "little")
-        connection.execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (level, sealed))
-    connection.execute("PRAGMA user_version = 2")
-    connection.commit()
-    connection.close()
-    database = Database(str(path))
-    expected = {key: min(place, 3) for place, key in enumerate(keys)}
-    for number in range(100, 120):  # before, while and after they are merged
-        database.commit(_changes(number, series=[], viewers=_rows((keys[number % 8], number, number))))
-        expected[keys[number % 8]] = number
-        snapshot = database.load()
-        assert snapshot is not None
-        found = [row for run in snapshot.viewer_runs for row in np.frombuffer(run, STATE).tolist()]
-        assert {key: seen for key, _, seen in found} == expected
-    database.close()
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:

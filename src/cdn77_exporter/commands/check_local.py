@@ -12,7 +12,7 @@ from cdn77_exporter.commands.finding import Findings
 from cdn77_exporter.commands.output import size, span
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
-from cdn77_exporter.edge.state_look import LITTLE_ROOM_BYTES, Access, StateLook, look_at_state
+from cdn77_exporter.edge.state.look import LITTLE_ROOM_BYTES, Access, StateLook, look_at_state
 from cdn77_exporter.settings import Settings, host_to_ask
 
 GEOIP, STATE = "GeoIP database", "state"

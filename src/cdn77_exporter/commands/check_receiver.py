@@ -9,8 +9,8 @@ from cdn77_exporter.core import wire
 from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.timeline import FOLD_SECONDS
-from cdn77_exporter.edge.query import QueryApi, TooMuch, query_base
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver import RemoteWriter
+from cdn77_exporter.edge.receiver.query import QueryApi, TooMuch, query_base
 from cdn77_exporter.settings import Settings
 
 RECEIVER, OUT_OF_ORDER = "receiver", "out-of-order samples"

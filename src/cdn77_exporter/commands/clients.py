@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket, Waits
 from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings, load

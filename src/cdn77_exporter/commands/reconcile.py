@@ -84,7 +84,7 @@ def parse_time(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Count, ask, compare and print; the exit code."""
     from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.edge.query import TooMuch  # noqa: PLC0415
+    from cdn77_exporter.edge.receiver.query import TooMuch  # noqa: PLC0415
 
     settings = settings_for(bucket=not arguments.files, receiver=not arguments.query_url)
     if not arguments.files and not settings.keep_files:
@@ -125,7 +125,7 @@ async def _reconcile(
     from cdn77_exporter.commands.comparison import Increments, compare  # noqa: PLC0415
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
-    from cdn77_exporter.edge.query import QueryApi, query_base  # noqa: PLC0415
+    from cdn77_exporter.edge.receiver.query import QueryApi, query_base  # noqa: PLC0415
 
     base = arguments.query_url or query_base(settings.prometheus_url)
     if base is None:

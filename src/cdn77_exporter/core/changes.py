@@ -36,8 +36,7 @@ class Changes(msgspec.Struct, frozen=True):
     pending: Collection[tuple[int, float]]  # replaces the ones before
     waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows
-    # Ticks that are not settled, with what they count since the last commit; in a journal of an earlier build, whole.
-    held: list[tuple[int, bytes]] | dict[int, bytes]
+    held: list[tuple[int, bytes]]  # ticks that are not settled, with what they count since the last commit
     held_until: int  # held ticks up to this one are settled
     shards: list[tuple[str, int, int]]
     files: list[CountedFile]

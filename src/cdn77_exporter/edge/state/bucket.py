@@ -21,7 +21,8 @@ import msgspec
 from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.errors import Conflict, LeaseLost, Misconfigured, StateError, Transient
 from cdn77_exporter.core.model import LogFile
-from cdn77_exporter.edge.state import Database, State
+from cdn77_exporter.edge.state.database import Database
+from cdn77_exporter.edge.state.store import State
 
 T = TypeVar("T")
 _SNAPSHOT_EVERY = 200  # commits

@@ -7,69 +7,21 @@ single file, so that no loss of a second file can take back a commit; every comm
 
 from __future__ import annotations
 
-import asyncio
-import os
-import secrets
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
-from typing import TypeVar
 from zlib import crc32
 
 import msgspec
 
 from cdn77_exporter.core.changes import Changes, CountedFile, Snapshot
-from cdn77_exporter.core.errors import StateError, StateLocked, Transient
+from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.model import LogFile
 from cdn77_exporter.core.viewer_rows import merge_runs
-
-_APPLICATION_ID = 0x63373765
-_SCHEMA_VERSION = 3
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE secret (key BLOB NOT NULL);
-CREATE TABLE profiles (number INTEGER PRIMARY KEY, labels BLOB NOT NULL);
-CREATE TABLE series (
-    slot INTEGER PRIMARY KEY, key TEXT NOT NULL, value REAL NOT NULL DEFAULT 0,
-    changed INTEGER NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0, live INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE pending (slot INTEGER PRIMARY KEY, value REAL NOT NULL);
-CREATE TABLE waits (slot INTEGER PRIMARY KEY, total_ms INTEGER NOT NULL, count INTEGER NOT NULL);
-CREATE TABLE viewer_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, level INTEGER NOT NULL, rows BLOB NOT NULL);
-CREATE TABLE held (id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, tally BLOB NOT NULL);
-CREATE TABLE shards (name TEXT PRIMARY KEY, newest_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE files (
-    key TEXT NOT NULL, etag TEXT NOT NULL, status INTEGER NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
-    modified_ms INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (key, etag)) WITHOUT ROWID;
-CREATE INDEX files_due ON files (due) WHERE status = 0;
-CREATE INDEX files_aside ON files (key) WHERE status = 2;
-CREATE TABLE outbox (number INTEGER PRIMARY KEY, tick INTEGER NOT NULL, samples INTEGER NOT NULL, body BLOB NOT NULL);
-"""
-
-#: Version -> what makes the next one of it.
-_MIGRATIONS = {
-    1: """
-ALTER TABLE held RENAME TO held_whole;
-CREATE TABLE held (id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, tally BLOB NOT NULL);
-INSERT INTO held (tick, tally) SELECT tick, tally FROM held_whole;
-DROP TABLE held_whole;
-""",
-    # The next commit merges all of them, and has them by part then; the order of ids is that of age.
-    2: "UPDATE viewer_runs SET level = 0;",
-}
-
-# A file's status in the ledger.
-COUNTED, DONE, ASIDE = 0, 1, 2
+from cdn77_exporter.edge.state.file import RESTART, check, open_file, state_error
+from cdn77_exporter.edge.state.schema import ASIDE, COUNTED, DONE
 
 _FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
 _LEVELS = 100  # more than there ever are; every part of the viewers has so many, and what has just come is 0
-_RESTART = (
-    "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
-    "or restore it from a backup"
-)
-T = TypeVar("T")
 
 
 class Database:
@@ -81,55 +33,7 @@ class Database:
     def __init__(self, path: str, on_statement: Callable[[str], None] | None = None) -> None:
         self.path = path
         self._on_statement = on_statement
-        self._connection = self._open(path)
-
-    def _open(self, path: str) -> sqlite3.Connection:
-        if path != ":memory:":
-            _private_folder(Path(path).parent)
-            if not Path(path).exists():
-                _make(path)
-            _look_at(path)
-        connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
-        try:
-            if path == ":memory:":
-                _fill(connection)
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = TRUNCATE")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute("PRAGMA cache_size = -1024")
-            self._check(connection)
-        except BaseException as error:
-            connection.close()  # the lock must not outlive the refusal
-            if isinstance(error, sqlite3.DatabaseError):
-                raise _state_error(path, error) from error
-            raise
-        return connection
-
-    def _check(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN EXCLUSIVE")  # held until the connection is closed
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        size = pages * connection.execute("PRAGMA page_size").fetchone()[0]
-        connection.execute("COMMIT")
-        if application != _APPLICATION_ID:
-            raise StateError(f"{self.path} is not a state file of this program", _RESTART)
-        if version != _SCHEMA_VERSION and version not in _MIGRATIONS:
-            raise StateError(
-                f"the state file {self.path} has version {version}, this program reads version {_SCHEMA_VERSION}",
-                "run the version that wrote it, or " + _RESTART,
-            )
-        if self.path != ":memory:" and Path(self.path).stat().st_size != size:  # a last page cut short reads as zeros
-            raise StateError(f"the state file {self.path} is damaged (it does not have {size} bytes)", _RESTART)
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise StateError(f"the state file {self.path} is damaged ({found})", _RESTART)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE secret SET key = key")  # SQLite opens a file that is read-only without a word
-        connection.execute("ROLLBACK")
-        for old in range(version, _SCHEMA_VERSION):
-            _migrate(connection, old)
+        self._connection = open_file(path)
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         if self._on_statement:
@@ -152,7 +56,7 @@ class Database:
             if isinstance(error, sqlite3.OperationalError):
                 raise Transient(f"the state file {self.path} cannot be written: {error}") from error
             if isinstance(error, sqlite3.DatabaseError):
-                raise _state_error(self.path, error) from error
+                raise state_error(self.path, error) from error
             raise
 
     def close(self) -> None:
@@ -166,7 +70,7 @@ class Database:
     def replace(self, content: bytes) -> None:
         """Become what `serialize` gave (for a state in memory)."""
         self._connection.deserialize(content)
-        self._check(self._connection)
+        check(self._connection, self.path)
 
     # Restoring
 
@@ -199,7 +103,7 @@ class Database:
         rows = self._connection.execute("SELECT slot, key, value, changed, written, live FROM series ORDER BY slot")
         for expected, (slot, key, value, changed, written, live) in enumerate(rows):
             if slot != expected:
-                raise StateError(f"the state file {self.path} lacks series {expected}", _RESTART)
+                raise StateError(f"the state file {self.path} lacks series {expected}", RESTART)
             yield key, value, changed, written, bool(live)
 
     # Committing
@@ -229,7 +133,9 @@ class Database:
             self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (_seal(changes.viewers),))
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
-        self._write_held(changes.held)
+        self._each(
+            "INSERT INTO held (tick, tally) VALUES (?, ?)", ((tick, _seal(tally)) for tick, tally in changes.held)
+        )
         self._each("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", changes.shards)
         self._each(
             "INSERT OR REPLACE INTO files VALUES (?, ?, 0, ?, ?, ?, '')",
@@ -239,12 +145,6 @@ class Database:
             "INSERT INTO outbox VALUES (?, ?, ?, ?)",
             ((request.number, request.tick, request.samples, _seal(request.body)) for request in changes.requests),
         )
-
-    def _write_held(self, held: list[tuple[int, bytes]] | dict[int, bytes]) -> None:
-        if isinstance(held, dict):
-            self._each("DELETE FROM held WHERE tick = ?", ((tick,) for tick in held))
-            held = list(held.items())
-        self._each("INSERT INTO held (tick, tally) VALUES (?, ?)", ((tick, _seal(tally)) for tick, tally in held))
 
     def _merge_runs(self, level: int, since_ms: int) -> None:
         count = self._execute("SELECT count(*) FROM viewer_runs WHERE level = ?", (level,)).fetchone()[0]
@@ -277,7 +177,7 @@ class Database:
         """A row's only value without its checksum; StateError when it is not what was written."""
         content = memoryview(row[0])
         if crc32(content[:-4]).to_bytes(4, "little") != content[-4:]:
-            raise StateError(f"the state file {self.path} is damaged (a checksum is wrong)", _RESTART)
+            raise StateError(f"the state file {self.path} is damaged (a checksum is wrong)", RESTART)
         return content[:-4]
 
     def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
@@ -374,164 +274,6 @@ class Database:
         }
 
 
-class State:
-    """The database on a thread of its own, so that a slow disk does not hold the event loop."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self._thread = ThreadPoolExecutor(1, "state")
-
-    async def run(self, call: Callable[..., T], *values: object) -> T:
-        """`call(*values)` of the database, on its thread; calls are done in the order in which they are asked for."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*values))
-
-    async def commit(self, changes: Changes) -> None:
-        """See `Database.commit`."""
-        await self.run(self.database.commit, changes)
-
-    async def outbox(self) -> list[tuple[int, int, int]]:
-        """See `Database.outbox`."""
-        return await self.run(self.database.outbox)
-
-    async def body(self, number: int) -> bytes:
-        """See `Database.body`."""
-        return await self.run(self.database.body, number)
-
-    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
-        """See `Database.mark_done`."""
-        await self.run(self.database.mark_done, numbers, acknowledged)
-
-    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]:
-        """See `Database.known`."""
-        return await self.run(self.database.known, files, again)
-
-    async def deletable(self, most: int, skip: int = 0) -> list[CountedFile]:
-        """See `Database.deletable`."""
-        return await self.run(self.database.deletable, most, skip)
-
-    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
-        """See `Database.mark_deleted`."""
-        await self.run(self.database.mark_deleted, files)
-
-    async def set_aside(self, file: LogFile, reason: str) -> None:
-        """See `Database.set_aside`."""
-        await self.run(self.database.set_aside, file, reason)
-
-    async def aside(self) -> list[tuple[str, str, str, int]]:
-        """See `Database.aside`."""
-        return await self.run(self.database.aside)
-
-    async def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
-        """See `Database.uploaded_again`."""
-        return await self.run(self.database.uploaded_again, files)
-
-    async def release(self, key: str) -> None:
-        """See `Database.release`."""
-        await self.run(self.database.release, key)
-
-    async def prune(self, before_ms: int) -> None:
-        """See `Database.prune`."""
-        await self.run(self.database.prune, before_ms)
-
-    async def counts(self) -> dict[str, int]:
-        """See `Database.counts`."""
-        return await self.run(self.database.counts)
-
-    def close(self) -> None:
-        """Wait for the call under way and give up the lock."""
-        self._thread.shutdown(wait=True)
-        self.database.close()
-
-
-def _private_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(
-            f"the state folder {folder} cannot be made: {error.strerror}",
-            "make it writable for this user, or set STATE_PATH to a file in a folder that is",
-        ) from error
-
-
 def _seal(content: bytes) -> bytes:
     """With a checksum behind it: the pages of large values are the ones that SQLite's own check cannot judge."""
     return content + crc32(content).to_bytes(4, "little")
-
-
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Make the next version of a state."""
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in _MIGRATIONS[version].split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {version + 1}")
-    connection.execute("COMMIT")
-
-
-def _fill(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new state."""
-    for statement in _SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
-    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-
-
-def _make(path: str) -> None:
-    """A new state file. It appears whole or not at all, so that a kill leaves no half of one that nobody can open."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        _fill(connection)
-        content = connection.serialize()
-    try:
-        number, temporary = tempfile.mkstemp(prefix=f".{Path(path).name}.", dir=Path(path).parent)  # for this user only
-        with os.fdopen(number, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(number)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass  # another process was faster; the lock decides
-        except OSError:  # a file system without links
-            Path(temporary).rename(path)
-        Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise StateError(
-            f"the state file {path} cannot be made: {error.strerror}",
-            "make its folder writable for this user and see that the disk has room, or set STATE_PATH to another place",
-        ) from error
-
-
-def _look_at(path: str) -> None:
-    """Refuse what cannot be a state file before SQLite would take it for an empty database and write to it."""
-    journal = Path(f"{path}-journal")
-    if journal.exists() and journal.stat().st_size:
-        return  # SQLite first takes back what was not committed
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise StateError(
-            f"the state file {path} cannot be read: {error.strerror}",
-            "make the file and its folder writable for this user, or set STATE_PATH to another place",
-        ) from error
-    if not head:
-        raise StateError(f"the state file {path} is empty", _RESTART)
-    if head != b"SQLite format 3\0":
-        raise StateError(f"{path} is not a state file of this program", _RESTART)
-
-
-def _state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
-    words = str(error)
-    if "locked" in words:
-        return StateLocked(f"another process holds the state file {path}")
-    if "readonly" in words or "unable to open" in words:
-        access = "" if os.access(Path(path).parent, os.W_OK) else " (its folder is not writable)"
-        return StateError(
-            f"the state file {path} cannot be opened for writing{access}: {words}",
-            "make the file and its folder writable for this user, or set STATE_PATH to another place",
-        )
-    if "full" in words:
-        return StateError(f"the disk of the state file {path} is full", "free some space; nothing is lost meanwhile")
-    return StateError(f"the state file {path} is damaged: {words}", _RESTART)

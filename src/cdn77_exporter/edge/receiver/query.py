@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.edge.remote_write import RemoteWriter
+from cdn77_exporter.edge.receiver.remote_write import RemoteWriter
 
 #: The path of a write endpoint -> that of the query API beside it; `\1` is what comes before.
 _BASES = (

@@ -1,0 +1,139 @@
+"""The state file itself: made whole, locked, and checked before anything is taken from it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from cdn77_exporter.core.errors import StateError, StateLocked
+from cdn77_exporter.edge.state import schema
+
+RESTART = (
+    "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
+    "or restore it from a backup"
+)
+
+
+def open_file(path: str) -> sqlite3.Connection:
+    """Open, lock and check the state file, which is made if there is none; ":memory:" for a state without a file.
+
+    Raises StateLocked when another process holds it, and StateError when it cannot be used.
+    """
+    if path != ":memory:":
+        _private_folder(Path(path).parent)
+        if not Path(path).exists():
+            _make(path)
+        _look_at(path)
+    connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+    try:
+        if path == ":memory:":
+            schema.fill(connection)
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -1024")
+        check(connection, path)
+    except BaseException as error:
+        connection.close()  # the lock must not outlive the refusal
+        if isinstance(error, sqlite3.DatabaseError):
+            raise state_error(path, error) from error
+        raise
+    return connection
+
+
+def check(connection: sqlite3.Connection, path: str) -> None:
+    """Lock a state and check that it is one, whole, of a known version, and writable. Raises as `open_file` does."""
+    connection.execute("BEGIN EXCLUSIVE")  # held until the connection is closed
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    size = pages * connection.execute("PRAGMA page_size").fetchone()[0]
+    connection.execute("COMMIT")
+    if application != schema.APPLICATION_ID:
+        raise StateError(f"{path} is not a state file of this program", RESTART)
+    if version != schema.VERSION:
+        raise StateError(
+            f"the state file {path} has version {version}, this program reads version {schema.VERSION}",
+            "run the version that wrote it, or " + RESTART,
+        )
+    if path != ":memory:" and Path(path).stat().st_size != size:  # a last page cut short reads as zeros
+        raise StateError(f"the state file {path} is damaged (it does not have {size} bytes)", RESTART)
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise StateError(f"the state file {path} is damaged ({found})", RESTART)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE secret SET key = key")  # SQLite opens a file that is read-only without a word
+    connection.execute("ROLLBACK")
+
+
+def _private_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"the state folder {folder} cannot be made: {error.strerror}",
+            "make it writable for this user, or set STATE_PATH to a file in a folder that is",
+        ) from error
+
+
+def _make(path: str) -> None:
+    """A new state file. It appears whole or not at all, so that a kill leaves no half of one that nobody can open."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.fill(connection)
+        content = connection.serialize()
+    try:
+        number, temporary = tempfile.mkstemp(prefix=f".{Path(path).name}.", dir=Path(path).parent)  # for this user only
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(number)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass  # another process was faster; the lock decides
+        except OSError:  # a file system without links
+            Path(temporary).rename(path)
+        Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"the state file {path} cannot be made: {error.strerror}",
+            "make its folder writable for this user and see that the disk has room, or set STATE_PATH to another place",
+        ) from error
+
+
+def _look_at(path: str) -> None:
+    """Refuse what cannot be a state file before SQLite would take it for an empty database and write to it."""
+    journal = Path(f"{path}-journal")
+    if journal.exists() and journal.stat().st_size:
+        return  # SQLite first takes back what was not committed
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise StateError(
+            f"the state file {path} cannot be read: {error.strerror}",
+            "make the file and its folder writable for this user, or set STATE_PATH to another place",
+        ) from error
+    if not head:
+        raise StateError(f"the state file {path} is empty", RESTART)
+    if head != b"SQLite format 3\0":
+        raise StateError(f"{path} is not a state file of this program", RESTART)
+
+
+def state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
+    words = str(error)
+    if "locked" in words:
+        return StateLocked(f"another process holds the state file {path}")
+    if "readonly" in words or "unable to open" in words:
+        access = "" if os.access(Path(path).parent, os.W_OK) else " (its folder is not writable)"
+        return StateError(
+            f"the state file {path} cannot be opened for writing{access}: {words}",
+            "make the file and its folder writable for this user, or set STATE_PATH to another place",
+        )
+    if "full" in words:
+        return StateError(f"the disk of the state file {path} is full", "free some space; nothing is lost meanwhile")
+    return StateError(f"the state file {path} is damaged: {words}", RESTART)
