@@ -1,0 +1,380 @@
+"""What is counted: one row a metric, from the field of a line to the name and the help that a receiver gets.
+
+Everything else follows from the rows: the fields that decoding reads, the sums that it keeps, the series, the columns
+of the state, the documentation. A `Measures` table can be made of other rows than the built-in ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from cdn77_exporter.core.fields import FIELDS
+
+
+class Kind(StrEnum):
+    """How a metric's value behaves; the words are those of the Prometheus exposition format."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+# Labels
+
+
+class Source(StrEnum):
+    """Where a label's value comes from."""
+
+    FIELD = "field"  # of the line, as it stands there
+    STREAM = "stream"  # the stream's name in the request path
+    DEVICE = "device"  # the device type of the User-Agent
+    COUNTRY_OF_PLACE = "country of the place"  # of the client address, by the GeoIP database
+    REGION_OF_PLACE = "region of the place"  # the same
+    WINDOW = "window"  # the length of the session window
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label: its name, and where its value comes from. `missing` stands for a missing or empty field."""
+
+    name: str
+    source: Source
+    field: str = ""  # of the line
+    missing: str = ""
+
+
+STREAM = Label("stream_name", Source.STREAM, "clientRequestPath")
+CDN = Label("cdn_id", Source.FIELD, "resourceID", "0")
+CACHE = Label("cache_status", Source.FIELD, "cacheStatus", "UNKNOWN")
+POP = Label("pop", Source.FIELD, "locationID", "unknown")
+STATUS = Label("response_status", Source.FIELD, "responseStatus", "0")
+DEVICE = Label("device_type", Source.DEVICE, "clientRequestUserAgent", "other")
+COUNTRY = Label("country", Source.FIELD, "clientCountry", "XX")
+PLACE_COUNTRY = Label("country", Source.COUNTRY_OF_PLACE, "clientIP", "XX")
+PLACE_REGION = Label("region", Source.REGION_OF_PLACE, "clientIP", "Unknown")
+WINDOW = Label("window", Source.WINDOW)
+
+#: What a viewer's series are labelled with, as far as a line tells it.
+PROFILE = (STREAM, DEVICE, COUNTRY)
+
+
+# Values
+
+
+class Add(StrEnum):
+    """What an event adds to a column of sums."""
+
+    ONE = "one"  # 1
+    VALUE = "value"  # the field's value
+    ONE_IF_POSITIVE = "one if positive"  # 1 when the field's value is above 0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A sum over events; its name is that of the column in the state."""
+
+    add: Add
+    field: str = ""
+
+    @property
+    def name(self) -> str:
+        """Such as `one`, `value:responseBytes`."""
+        return f"{self.add.value}:{self.field}" if self.field else self.add.value
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Counts events."""
+
+    columns = (Column(Add.ONE),)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Adds up a field."""
+
+    field: str
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The field's sum."""
+        return (Column(Add.VALUE, self.field),)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Takes the mean of a field's values above 0, of the events of one tick."""
+
+    field: str
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The field's sum, and how many values are above 0."""
+        return (Column(Add.VALUE, self.field), Column(Add.ONE_IF_POSITIVE, self.field))
+
+
+@dataclass(frozen=True, slots=True)
+class Appeared:
+    """Counts viewers that were not in their session window, by what they are labelled with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Tells how many viewers the session window holds, by what they are labelled with."""
+
+
+OfEvents = Events | Sum | Mean
+OfViewers = Appeared | Present
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One metric: how it adds up, and by which labels; `labels` in the order in which a series key holds their values.
+
+    `queries`: what it answers, in words and in PromQL.
+    """
+
+    name: str
+    value: OfEvents | OfViewers
+    by: tuple[Label, ...]
+    help: str
+    queries: tuple[tuple[str, str], ...] = ()
+    needs_places: bool = False  # it is not produced without a GeoIP database
+
+    @property
+    def kind(self) -> Kind:
+        """Counter or gauge."""
+        return Kind.GAUGE if isinstance(self.value, Mean | Present) else Kind.COUNTER
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels' names."""
+        return tuple(label.name for label in self.by)
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """Sums that are kept by the same labels, for all measures whose labels are among these.
+
+    `columns[number]` of the sums is what `measures[...]` takes by its own columns.
+    """
+
+    labels: tuple[Label, ...]
+    columns: tuple[Column, ...]
+    measures: tuple[Measure, ...]
+
+
+class Measures:
+    """The table of measures, and what follows from its rows."""
+
+    def __init__(self, rows: Iterable[Measure]) -> None:
+        self.rows = tuple(rows)
+        names = [row.name for row in self.rows]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two measures have one name: {sorted(names)}")
+        unknown = {label.field for row in self.rows for label in row.by if label.field} - FIELDS.keys()
+        unknown |= {column.field for cube in self.cubes for column in cube.columns if column.field} - FIELDS.keys()
+        if unknown:
+            raise ValueError(f"no line has these fields: {sorted(unknown)}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Measures) and self.rows == other.rows
+
+    def __hash__(self) -> int:
+        return hash(self.rows)
+
+    def __reduce__(self) -> tuple[type[Measures], tuple[tuple[Measure, ...]]]:
+        return Measures, (self.rows,)  # what follows from the rows is not sent to other processes
+
+    @cached_property
+    def cubes(self) -> tuple[Cube, ...]:
+        """The groupings of events that decoding keeps: as few as hold the labels of every measure of events."""
+        of_events = [row for row in self.rows if isinstance(row.value, OfEvents)]
+        found: list[tuple[tuple[Label, ...], list[Measure]]] = []
+        for row in sorted(of_events, key=lambda row: -len(row.by)):
+            for labels, members in found:
+                if set(row.by) <= set(labels):
+                    members.append(row)
+                    break
+            else:
+                found.append((row.by, [row]))
+        cubes = []
+        for labels, members in found:
+            members.sort(key=self.rows.index)
+            # Every cube counts its events, which tells how many a file had and how many were late.
+            columns = dict.fromkeys((Column(Add.ONE), *(column for row in members for column in _columns(row))))
+            cubes.append(Cube(labels, tuple(columns), tuple(members)))
+        return tuple(cubes)
+
+    @cached_property
+    def of_viewers(self) -> tuple[Measure, ...]:
+        """The measures of viewers."""
+        return tuple(row for row in self.rows if isinstance(row.value, OfViewers))
+
+
+def _columns(row: Measure) -> tuple[Column, ...]:
+    return row.value.columns if isinstance(row.value, OfEvents) else ()
+
+
+# The rows
+
+_WHERE = (STREAM, CDN, CACHE, POP)
+
+TRANSFER_BYTES = Measure(
+    "cdn77_transfer_bytes_total",
+    Sum("responseBytes"),
+    _WHERE,
+    "Bytes sent to clients.",
+    (
+        ("bandwidth in bits per second", "sum by (stream_name) (rate(cdn77_transfer_bytes_total[5m] offset 90s)) * 8"),
+        ("bytes in five minutes", "sum(increase(cdn77_transfer_bytes_total[5m] offset 90s))"),
+        ("bandwidth by POP", "sum by (pop) (rate(cdn77_transfer_bytes_total[5m] offset 90s)) * 8"),
+    ),
+)
+
+REQUESTS = Measure(
+    "cdn77_requests_total",
+    Events(),
+    _WHERE,
+    "Requests answered.",
+    (
+        ("requests per second", "sum by (stream_name) (rate(cdn77_requests_total[5m] offset 90s))"),
+        ("requests in an hour", "sum by (stream_name) (increase(cdn77_requests_total[1h] offset 90s))"),
+        ("requests by cache status", "sum by (cache_status) (rate(cdn77_requests_total[5m] offset 90s))"),
+        (
+            "cache hit ratio",
+            'sum(rate(cdn77_requests_total{cache_status="HIT"}[5m] offset 90s))'
+            " / sum(rate(cdn77_requests_total[5m] offset 90s))",
+        ),
+    ),
+)
+
+RESPONSES = Measure(
+    "cdn77_responses_total",
+    Events(),
+    (*_WHERE, STATUS),
+    "Requests answered, by HTTP status.",
+    (
+        ("4xx per second", 'sum(rate(cdn77_responses_total{response_status=~"4.."}[5m] offset 90s))'),
+        (
+            "success ratio",
+            'sum(rate(cdn77_responses_total{response_status=~"2..|3.."}[5m] offset 90s))'
+            " / sum(rate(cdn77_responses_total[5m] offset 90s))",
+        ),
+    ),
+)
+
+VIEWERS = Measure(
+    "cdn77_viewers_total",
+    Appeared(),
+    (STREAM,),
+    "Viewers (client IPs) that appeared on the stream and were not in its session window.",
+    (("new viewers per hour", "sum by (stream_name) (increase(cdn77_viewers_total[1h] offset 90s))"),),
+)
+
+VIEWERS_BY_DEVICE = Measure(
+    "cdn77_viewers_by_device_total",
+    Appeared(),
+    (STREAM, DEVICE),
+    "Viewers that appeared, by device type.",
+    (("viewers by device", "sum by (device_type) (increase(cdn77_viewers_by_device_total[1h] offset 90s))"),),
+)
+
+VIEWERS_BY_COUNTRY = Measure(
+    "cdn77_viewers_by_country_total",
+    Appeared(),
+    (STREAM, COUNTRY),
+    "Viewers that appeared, by the country that the log names.",
+    (("top countries", "topk(10, sum by (country) (increase(cdn77_viewers_by_country_total[1h] offset 90s)))"),),
+)
+
+VIEWERS_BY_REGION = Measure(
+    "cdn77_viewers_by_region_total",
+    Appeared(),
+    (STREAM, PLACE_COUNTRY, PLACE_REGION),
+    "Viewers that appeared, by country and region of the GeoIP database; absent without one.",
+    (
+        (
+            "viewers by state",
+            'sum by (region) (increase(cdn77_viewers_by_region_total{country="US"}[1h] offset 90s))',
+        ),
+    ),
+    needs_places=True,
+)
+
+ACTIVE_VIEWERS = Measure(
+    "cdn77_active_viewers",
+    Present(),
+    (STREAM, WINDOW),
+    "Distinct viewers with a request in the session window.",
+    (
+        ("viewers now", "sum by (stream_name) (cdn77_active_viewers offset 90s)"),
+        ("peak viewers in three hours", "max_over_time(cdn77_active_viewers[3h] offset 90s)"),
+        ("average viewers in an hour", "avg_over_time(cdn77_active_viewers[1h] offset 90s)"),
+    ),
+)
+
+ACTIVE_BY_DEVICE = Measure(
+    "cdn77_active_viewers_by_device",
+    Present(),
+    (STREAM, DEVICE, WINDOW),
+    "Distinct viewers in the session window, by device type.",
+    (("viewers now by device", "sum by (device_type) (cdn77_active_viewers_by_device offset 90s)"),),
+)
+
+ACTIVE_BY_COUNTRY = Measure(
+    "cdn77_active_viewers_by_country",
+    Present(),
+    (STREAM, PLACE_COUNTRY, WINDOW),
+    "Distinct viewers in the session window, by country of the GeoIP database (XX without one).",
+    (("viewers now by country", "topk(10, sum by (country) (cdn77_active_viewers_by_country offset 90s))"),),
+)
+
+ACTIVE_BY_REGION = Measure(
+    "cdn77_active_viewers_by_region",
+    Present(),
+    (STREAM, PLACE_COUNTRY, PLACE_REGION, WINDOW),
+    "Distinct viewers in the session window, by country and region of the GeoIP database (XX, Unknown without one).",
+    (
+        (
+            "viewers now by state",
+            'sum by (region) (cdn77_active_viewers_by_region{country="US"} offset 90s)',
+        ),
+    ),
+)
+
+TIME_TO_FIRST_BYTE = Measure(
+    "cdn77_time_to_first_byte_ms",
+    Mean("timeToFirstByteMs"),
+    _WHERE,
+    "Mean time to first byte of the tick's requests, in milliseconds; no sample for a tick without any.",
+    (("time to first byte by POP", "avg by (pop) (avg_over_time(cdn77_time_to_first_byte_ms[5m] offset 90s))"),),
+)
+
+#: Every built-in metric.
+MEASURES = Measures(
+    (
+        TRANSFER_BYTES,
+        REQUESTS,
+        RESPONSES,
+        VIEWERS,
+        VIEWERS_BY_DEVICE,
+        VIEWERS_BY_COUNTRY,
+        VIEWERS_BY_REGION,
+        ACTIVE_VIEWERS,
+        ACTIVE_BY_DEVICE,
+        ACTIVE_BY_COUNTRY,
+        ACTIVE_BY_REGION,
+        TIME_TO_FIRST_BYTE,
+    )
+)
+
+
+def window_label(seconds: int) -> str:
+    """Return the session window as a label value, in the largest unit that divides it: `2h`, `90m`, `45s`."""
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
