@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cdn77_exporter.core import events
 from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import SECTIONS, Variable
-from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
+from cdn77_exporter.telemetry import messages
+from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results"
@@ -110,7 +110,7 @@ def log_events() -> str:
         "request, and no line holds a client's IP address or a secret: both are written as `***`. `LOG_LEVEL` decides "
         "which lines are written; metrics move all the same.",
     ]
-    for title, section in events.SECTIONS:
+    for title, section in messages.SECTIONS:
         lines += ["", f"## Events: {title[:1].lower()}{title[1:]}"]
         for event in section:
             lines += [

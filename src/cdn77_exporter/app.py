@@ -26,11 +26,9 @@ from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
-from cdn77_exporter.edge.page import Page
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState, Database, State
-from cdn77_exporter.edge.status import StatusServer
 from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.claims import Claims
@@ -39,10 +37,12 @@ from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
-from cdn77_exporter.overview import Overview
 from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import FILES_A_CALL, Settings
-from cdn77_exporter.telemetry import Telemetry
+from cdn77_exporter.status.gather import Overview
+from cdn77_exporter.status.page import Page
+from cdn77_exporter.status.server import StatusServer
+from cdn77_exporter.telemetry.logger import Telemetry
 from cdn77_exporter.upkeep import Upkeep
 
 _STANDBY_SECONDS = 2.0
@@ -55,7 +55,7 @@ def run(settings: Settings) -> int:
     """Run the service until a signal; the exit code: 0 after a stop, 1 after a crash."""
     give_memory_back()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    telemetry = Telemetry(settings)
+    telemetry = Telemetry(settings.masker(), settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_Service(settings, telemetry).run())

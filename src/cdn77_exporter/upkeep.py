@@ -16,9 +16,9 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.stages import Context
-from cdn77_exporter.overview import ASIDE_SHOWN, Overview
 from cdn77_exporter.settings import Settings
-from cdn77_exporter.telemetry import Telemetry
+from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
+from cdn77_exporter.telemetry.logger import Telemetry
 
 _UPKEEP_SECONDS = 5.0
 _PRUNE_EVERY = 120  # rounds of upkeep

@@ -9,16 +9,17 @@ import yaml
 from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.catalogue import CATALOGUE
-from cdn77_exporter.core.events import EVENTS
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import VARIABLES
-from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
+from cdn77_exporter.telemetry.messages import MESSAGES
+from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY
 from tests.docs.pages import PAGES, ROOT, blocks, cells, inline, rows
 
 _PROGRAM = "cdn77_exporter"
 _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspection_json.py"
 _COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
+_FOLDERS = "docs|deploy|tests|tools|bench|src|core|flow|edge|commands|service|settings|status|telemetry"
 _TASKS = {"CDN77_EXPORTER_PURE", "DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}
 #: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
@@ -61,8 +62,8 @@ def test_every_variable_that_is_named_exists() -> None:
 
 def test_every_name_in_small_letters_exists() -> None:
     """A word such as `file_counted` is an event, a field, a metric, a label or a reason."""
-    known = {*EVENTS, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
-    known |= {field.name for event in EVENTS.values() for field in event.fields}
+    known = {*MESSAGES, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
+    known |= {field.name for event in MESSAGES.values() for field in event.fields}
     known |= {label for metric in CATALOGUE for label in metric.labels} | {metric.name for metric in CATALOGUE}
     known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM}
     for own in SELF_METRICS:
@@ -75,11 +76,7 @@ def test_every_name_in_small_letters_exists() -> None:
 
 def test_every_file_that_is_named_is_there() -> None:
     """A path into the repository leads somewhere, seen from the top or from the package."""
-    found = [
-        (block.place, block.text)
-        for block in inline()
-        if re.fullmatch(r"(docs|deploy|tests|tools|bench|src|core|flow|edge|commands)/[\w./-]*", block.text)
-    ]
+    found = [(block.place, block.text) for block in inline() if re.fullmatch(rf"({_FOLDERS})/[\w./-]*", block.text)]
     assert len(found) > 10
     roots = (ROOT, ROOT / "src" / _PROGRAM)
     assert [(place, path) for place, path in found if not any((root / path).exists() for root in roots)] == []

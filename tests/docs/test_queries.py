@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cdn77_exporter.core.events import EVENTS, Holds, Level
 from cdn77_exporter.core.model import REJECT_REASONS
+from cdn77_exporter.telemetry.messages import MESSAGES, Holds, Level
 from tests.deploy.tools import program, run
 from tests.docs.logql import NotLogQL, Query, read
 from tests.docs.pages import Block, blocks, cells
@@ -74,7 +74,7 @@ def test_loki_queries_name_what_is_there(block: Block) -> None:
     assert set(query.labels) <= {"service", "container", "level", "event"}
     assert set(query.labels.get("level", [])) <= {level.value for level in Level}
     events = query.labels.get("event", [])
-    assert set(events) <= set(EVENTS)
+    assert set(events) <= set(MESSAGES)
     known = set.intersection(*(_fields(event) for event in events)) if events else set()
     assert query.fields <= known
     assert query.grouped <= {"event", "level", *(known if query.parsed else ())}
@@ -83,7 +83,7 @@ def test_loki_queries_name_what_is_there(block: Block) -> None:
 def _fields(event: str) -> set[str]:
     """The fields of an event's lines as `| json` names them, in a table one for each name."""
     found = set()
-    for field in EVENTS[event].fields:
+    for field in MESSAGES[event].fields:
         found |= {f"rejects_{name}" for name in REJECT_REASONS} if field.name == "rejects" else {field.name}
         assert field.holds is not Holds.TABLE or field.name in ("rejects", "settings")
     return found

@@ -12,7 +12,7 @@ import cramjam
 
 from cdn77_exporter.core.catalogue import CATALOGUE, Kind
 from cdn77_exporter.core.remote_write_pb2 import WriteRequest
-from cdn77_exporter.telemetry import PREFIX, SELF_METRICS
+from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.support.prometheus import Prometheus
 
 _SPAN_SECONDS = 1800

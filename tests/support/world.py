@@ -21,7 +21,6 @@ import cramjam
 from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Refused
-from cdn77_exporter.core.events import EVENTS
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.core.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -31,6 +30,7 @@ from cdn77_exporter.flow.claims import Claims
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, Pusher
+from cdn77_exporter.telemetry.messages import MESSAGES
 from tests.support import files as log_files
 from tests.support.truth import COUNTERS, WINDOW_GAUGES, Labels, Truth
 from tests.support.virtual_time import Inline, VirtualClock
@@ -258,7 +258,7 @@ class Said:
         self.events: list[tuple[str, dict[str, object]]] = []
 
     def __call__(self, event: str, /, **fields: object) -> None:
-        declared = {one.name for one in EVENTS[event].fields}
+        declared = {one.name for one in MESSAGES[event].fields}
         assert fields.keys() <= declared, f"{event}: {sorted(fields.keys() - declared)} not declared"
         self.events.append((event, fields))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cdn77_exporter.core.catalogue import CATALOGUE
-from cdn77_exporter.core.events import EVENTS
 from cdn77_exporter.settings import VARIABLES
+from cdn77_exporter.telemetry.messages import MESSAGES
 from tools import generate_docs
 
 
@@ -44,7 +44,7 @@ def test_every_variable_metric_and_event_has_its_place() -> None:
     """Nothing that the code knows is missing from its page."""
     assert all(f"| `{variable.name}` |" in generate_docs.configuration() for variable in VARIABLES)
     assert all(f"### `{metric.name}`" in generate_docs.metrics() for metric in CATALOGUE)
-    assert all(f"### `{event}`" in generate_docs.log_events() for event in EVENTS)
+    assert all(f"### `{event}`" in generate_docs.log_events() for event in MESSAGES)
 
 
 def test_tables_have_as_many_cells_in_each_row() -> None:

@@ -14,11 +14,11 @@ import pytest
 from openapi_spec_validator import validate
 
 from cdn77_exporter import __version__, settings
-from cdn77_exporter.core.events import EVENTS
-from cdn77_exporter.edge.page import Page
-from cdn77_exporter.edge.status import StatusServer
-from cdn77_exporter.overview import Overview
-from cdn77_exporter.telemetry import Telemetry
+from cdn77_exporter.status.gather import Overview
+from cdn77_exporter.status.page import Page
+from cdn77_exporter.status.server import StatusServer
+from cdn77_exporter.telemetry.logger import Telemetry
+from cdn77_exporter.telemetry.messages import MESSAGES
 
 LEAST = {
     "S3_ENDPOINT": "https://eu-1.cdn77-storage.com",
@@ -48,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def telemetry(clock: Clock) -> Telemetry:
-    return Telemetry(settings.load(LEAST), stream=io.BytesIO(), now=clock)
+    return Telemetry(settings.load(LEAST).masker(), stream=io.BytesIO(), now=clock)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ async def test_events_are_bounded(client: aiohttp.ClientSession) -> None:
 async def test_the_history_holds_an_hour(overview: Overview, telemetry: Telemetry, clock: Clock) -> None:
     """Steps hold what has grown in them, by the second; after an hour the oldest go."""
     await overview.measure()
-    fields = {field.name: 0 for field in EVENTS["file_counted"].fields}
+    fields = {field.name: 0 for field in MESSAGES["file_counted"].fields}
     for step in range(300):
         clock.now += 15
         telemetry("file_counted", **{**fields, "rejects": {}, "key": "k", "shard": "1", "events": step})
@@ -161,7 +161,7 @@ async def test_the_history_holds_an_hour(overview: Overview, telemetry: Telemetr
 
 async def test_rejects_have_their_meaning(overview: Overview, telemetry: Telemetry) -> None:
     """Reasons that have occurred, the most frequent first; the example comes with the pipeline."""
-    fields = {field.name: 0 for field in EVENTS["file_counted"].fields}
+    fields = {field.name: 0 for field in MESSAGES["file_counted"].fields}
     telemetry(
         "file_counted", **{**fields, "key": "k", "shard": "1", "rejects": {"not_json": 2, "bad_path": 5, "too_old": 0}}
     )

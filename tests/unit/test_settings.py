@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from cdn77_exporter import settings
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.core.events import Level
 from cdn77_exporter.secret import Headers, Secret, parse_headers
+from cdn77_exporter.telemetry.messages import Level
 
 LEAST = {
     "S3_ENDPOINT": "https://eu-1.cdn77-storage.com",

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from cdn77_exporter import settings
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.edge.status import KEEP, SECURITY_HEADERS, StatusServer
-from cdn77_exporter.telemetry import Telemetry
+from cdn77_exporter.status.server import KEEP, SECURITY_HEADERS, StatusServer
+from cdn77_exporter.telemetry.logger import Telemetry
 
 LOOPBACK = ("127.0.0.1", 0)
 LEAST = {
@@ -34,7 +34,7 @@ def log() -> io.BytesIO:
 
 @pytest.fixture
 def telemetry(log: io.BytesIO) -> Telemetry:
-    return Telemetry(settings.load(LEAST), stream=log, now=lambda: 0.0)
+    return Telemetry(settings.load(LEAST).masker(), stream=log, now=lambda: 0.0)
 
 
 async def fail(request: web.Request) -> web.Response:

@@ -19,10 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import cdn77_exporter
 from cdn77_exporter import settings
-from cdn77_exporter.core.events import EVENTS, SECTIONS, Holds, Level
 from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.core.model import REJECT_REASONS
-from cdn77_exporter.telemetry import PREFIX, SELF_METRICS, LoopLag, Problems, Telemetry
+from cdn77_exporter.telemetry.logger import Telemetry
+from cdn77_exporter.telemetry.messages import MESSAGES, SECTIONS, Holds, Level
+from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
+from cdn77_exporter.telemetry.problems import Problems
+from cdn77_exporter.telemetry.registry import LoopLag
 
 PACKAGE = Path(cdn77_exporter.__file__).parent
 LEAST = {
@@ -44,7 +47,8 @@ class Voice:
     def __init__(self, **more: str) -> None:
         self.stream = io.BytesIO()
         self.now = 1_767_225_600.5
-        self.telemetry = Telemetry(settings.load(LEAST | more), stream=self.stream, now=lambda: self.now)
+        loaded = settings.load(LEAST | more)
+        self.telemetry = Telemetry(loaded.masker(), loaded.log_level, stream=self.stream, now=lambda: self.now)
 
     @property
     def lines(self) -> list[dict[str, object]]:
@@ -91,7 +95,7 @@ def test_every_event_that_the_program_tells_is_in_the_table_with_its_fields() ->
             target = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             if target.strip("_") not in {"report", "telemetry"}:
                 continue
-            event = EVENTS[str(call.args[0].value)]
+            event = MESSAGES[str(call.args[0].value)]
             given_ = {keyword.arg for keyword in call.keywords if keyword.arg}
             assert given_ <= {field.name for field in event.fields}, (path.name, call.lineno)
             found.add(event.name)
@@ -101,8 +105,8 @@ def test_every_event_that_the_program_tells_is_in_the_table_with_its_fields() ->
 def test_the_table_of_events_is_sound() -> None:
     """Names are past tense and unique, fields are unique, and each move names a metric, a field and its labels."""
     metrics = {metric.name: metric for metric in SELF_METRICS}
-    assert sum(len(section) for _, section in SECTIONS) == len(EVENTS)
-    for event in EVENTS.values():
+    assert sum(len(section) for _, section in SECTIONS) == len(MESSAGES)
+    for event in MESSAGES.values():
         fields = {field.name: field for field in event.fields}
         assert len(fields) == len(event.fields)
         assert not fields.keys() & {"timestamp", "level", "event"}
@@ -187,10 +191,10 @@ def test_every_event_can_be_told_with_all_its_fields(voice: Voice) -> None:
         Holds.TEXT: "text",
         Holds.TABLE: {"not_json": 1},
     }
-    for event in EVENTS.values():
+    for event in MESSAGES.values():
         voice.telemetry(event.name, **{field.name: values[field.holds] for field in event.fields})
     written = [line["event"] for line in voice.lines]
-    assert written == [event.name for event in EVENTS.values() if event.level is not Level.DEBUG]
+    assert written == [event.name for event in MESSAGES.values() if event.level is not Level.DEBUG]
 
 
 def test_every_series_is_there_from_the_start(voice: Voice) -> None:
@@ -317,7 +321,7 @@ def test_the_mask_follows_a_secret_that_changes(tmp_path: Path) -> None:
     env = {name: value for name, value in LEAST.items() if name != "S3_SECRET_KEY"}
     loaded = settings.load(env | {"S3_SECRET_KEY_FILE": str(path)})
     stream = io.BytesIO()
-    telemetry = Telemetry(loaded, stream=stream)
+    telemetry = Telemetry(loaded.masker(), stream=stream)
     path.write_text("second-secret")
     assert loaded.s3_secret_key.reveal() == "second-secret"
     telemetry("poll_failed", error="first-secret second-secret", remedy="")
@@ -373,7 +377,7 @@ class Closed(io.BytesIO):
 
 def test_a_closed_stdout_does_not_end_the_service() -> None:
     """Lines that cannot be written are counted."""
-    telemetry = Telemetry(settings.load(LEAST), stream=Closed())
+    telemetry = Telemetry(settings.load(LEAST).masker(), stream=Closed())
     telemetry("poll_failed", error="x", remedy="y")
     assert b"cdn77_exporter_log_lines_lost_total 1.0" in telemetry.exposition()
 

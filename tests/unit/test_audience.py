@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from cdn77_exporter.core import breakdown as breakdown_module
 from cdn77_exporter.core import catalogue
-from cdn77_exporter.core.breakdown import RATE_SECONDS, Breakdown, Spectator
 from cdn77_exporter.core.catalogue import CODE
 from cdn77_exporter.core.series import SeriesTable, series_key
+from cdn77_exporter.status import audience as audience_module
+from cdn77_exporter.status.audience import RATE_SECONDS, Breakdown, Spectator
 
 TICK = 1_768_056_570
 
@@ -77,7 +77,7 @@ def test_bandwidth_is_the_growth_over_a_minute() -> None:
 
 def test_many_series_are_taken_in_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restored table is looked at in parts; until all of it was, nothing wrong is shown."""
-    monkeypatch.setattr(breakdown_module, "_NEW_AT_ONCE", 10)
+    monkeypatch.setattr(audience_module, "_NEW_AT_ONCE", 10)
     series, spectator = SeriesTable(15), Spectator()
     for number in range(25):
         watch(series, f"s{number}", 1)

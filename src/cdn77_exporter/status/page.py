@@ -9,8 +9,8 @@ from importlib.resources import files
 import msgspec
 from aiohttp import web
 
-from cdn77_exporter.edge.status import KEEP, SECURITY_HEADERS
-from cdn77_exporter.edge.status_document import Status, description
+from cdn77_exporter.status.document import Status, description
+from cdn77_exporter.status.server import KEEP, SECURITY_HEADERS
 
 _LISTENERS = 16
 _SECONDS = 2.0
@@ -96,4 +96,4 @@ class Page:
 
 
 def _read(name: str) -> bytes:
-    return files("cdn77_exporter").joinpath("web", name).read_bytes()
+    return files("cdn77_exporter.status").joinpath("web", name).read_bytes()

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import orjson
 
 from cdn77_exporter import __version__
-from cdn77_exporter.core.breakdown import Ranking, Spectator
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Shard, Watermark
-from cdn77_exporter.edge.status_document import (
+from cdn77_exporter.flow.pipeline import LOOKAHEAD, Pipeline
+from cdn77_exporter.flow.stages import Context
+from cdn77_exporter.settings import Settings
+from cdn77_exporter.status.audience import Ranking, Spectator
+from cdn77_exporter.status.document import (
     Aside,
     Audience,
     Completeness,
@@ -29,11 +32,8 @@ from cdn77_exporter.edge.status_document import (
     Trouble,
     Warned,
 )
-from cdn77_exporter.edge.status_document import Shard as ShownShard
-from cdn77_exporter.flow.pipeline import LOOKAHEAD, Pipeline
-from cdn77_exporter.flow.stages import Context
-from cdn77_exporter.settings import Settings
-from cdn77_exporter.telemetry import Telemetry
+from cdn77_exporter.status.document import Shard as ShownShard
+from cdn77_exporter.telemetry.logger import Telemetry
 
 STEP_SECONDS = 15
 _POINTS = 240
@@ -118,7 +118,7 @@ class Overview:
         value_ms = self._pipeline.context.watermark.value_ms if self._pipeline else 0
         return round(self._now() - value_ms / 1000, 1) if value_ms > 0 else None
 
-    # Telling
+    # StatusSource
 
     def status(self) -> Status:
         """All of it, as it is now."""

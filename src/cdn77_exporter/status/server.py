@@ -52,7 +52,7 @@ class Problems(Protocol):
         """The oldest first."""
 
 
-class Telling(Protocol):
+class StatusSource(Protocol):
     """Where the server gets its answers."""
 
     @property
@@ -82,7 +82,7 @@ class StatusServer:
     def __init__(
         self,
         address: tuple[str, int],
-        telemetry: Telling,
+        telemetry: StatusSource,
         routes: Iterable[web.AbstractRouteDef] = (),
         *,
         connections: int = _CONNECTIONS,

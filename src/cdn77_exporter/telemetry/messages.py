@@ -57,7 +57,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class Message:
     """One thing that can happen; past tense."""
 
     name: str
@@ -84,7 +84,7 @@ def _one(metric: str, only_if: str = "", **labels: str) -> Move:
 
 
 _SERVICE = (
-    Event(
+    Message(
         "service_started",
         Level.INFO,
         (
@@ -99,7 +99,7 @@ _SERVICE = (
         "The service is set up and begins to poll.",
         _NONE,
     ),
-    Event(
+    Message(
         "service_stopping",
         Level.INFO,
         (
@@ -109,7 +109,7 @@ _SERVICE = (
         "A signal asked the service to stop. It lists no more and finishes what is under way.",
         _NONE,
     ),
-    Event(
+    Message(
         "service_stopped",
         Level.INFO,
         (
@@ -120,7 +120,7 @@ _SERVICE = (
         "None. What was not finished is still in the bucket and is counted after the next start; if `drained` is often "
         "false, set `DRAIN_SECONDS` higher.",
     ),
-    Event(
+    Message(
         "service_crashed",
         Level.ERROR,
         (
@@ -131,14 +131,14 @@ _SERVICE = (
         "Something happened that the program does not know how to survive. It ends with exit code 1; nothing is lost.",
         "Let the supervisor start it again. If it happens again at once, read `error`; a bug report needs the line.",
     ),
-    Event(
+    Message(
         "setting_doubtful",
         Level.WARNING,
         (Field("setting", _K, "the environment variable"), Field("doubt", _T, "what looks wrong")),
         "The configuration is usable, but something in it looks like a mistake.",
         "Correct the variable, or leave it when it is meant so.",
     ),
-    Event(
+    Message(
         "secret_reloaded",
         Level.INFO,
         (Field("setting", _K, "the variable that names the secret"),),
@@ -146,7 +146,7 @@ _SERVICE = (
         _NONE,
         (_one("secret_reloads_total"),),
     ),
-    Event(
+    Message(
         "library_warned",
         Level.WARNING,
         (Field("library", _K, "who said it"), Field("text", _T, "what was said")),
@@ -154,7 +154,7 @@ _SERVICE = (
         "Usually none; it helps to understand other events near it.",
         (_one("library_warnings_total"),),
     ),
-    Event(
+    Message(
         "limit_reached",
         Level.WARNING,
         (
@@ -168,14 +168,14 @@ _SERVICE = (
         "`STREAM_ALLOWLIST`.",
         (Move("limits_reached_total", labels=(("limit", "$limit"),)),),
     ),
-    Event(
+    Message(
         "clock_skewed",
         Level.WARNING,
         (Field("skew_seconds", _N, "this machine's clock less the bucket's"),),
         "This machine's clock differs from the bucket's by more than a minute. The bucket's is used.",
         "Set the clock (NTP).",
     ),
-    Event(
+    Message(
         "worker_replaced",
         Level.WARNING,
         (Field("worker", _K, "which one"), _ERROR, Field("files", _N, "files that are decoded again")),
@@ -183,7 +183,7 @@ _SERVICE = (
         "If it repeats, look for the kernel's out-of-memory killer.",
         (_one("workers_replaced_total"),),
     ),
-    Event(
+    Message(
         "decoders_unavailable",
         Level.WARNING,
         (_ERROR, Field("files", _N, "files that wait for it")),
@@ -194,7 +194,7 @@ _SERVICE = (
 )
 
 _STATE = (
-    Event(
+    Message(
         "state_opened",
         Level.INFO,
         (
@@ -210,7 +210,7 @@ _STATE = (
         "The state is open and this process holds its lock.",
         "None; but `fresh` on a start that is not the first means that the state was not kept: look at the volume.",
     ),
-    Event(
+    Message(
         "state_commit_failed",
         Level.ERROR,
         (_ERROR, _REMEDY),
@@ -218,7 +218,7 @@ _STATE = (
         "Do what `remedy` says: usually the disk is full or read-only.",
         (_one("commit_failures_total"),),
     ),
-    Event(
+    Message(
         "standby_waiting",
         Level.INFO,
         (
@@ -229,14 +229,14 @@ _STATE = (
         "Another process works on this state or bucket. This one waits and takes over when the other is gone.",
         "None if that is intended; otherwise stop one of the two.",
     ),
-    Event(
+    Message(
         "lease_taken",
         Level.INFO,
         (Field("holder", _K, "this process"), Field("previous", _K, "who held it before")),
         "This process has the lease of the bucket and works.",
         _NONE,
     ),
-    Event(
+    Message(
         "lease_lost",
         Level.ERROR,
         (_ERROR, Field("holder", _K, "who holds it now")),
@@ -246,7 +246,7 @@ _STATE = (
 )
 
 _FILES = (
-    Event(
+    Message(
         "poll_finished",
         Level.INFO,
         (
@@ -264,7 +264,7 @@ _FILES = (
             _one("last_poll_success_timestamp_seconds"),
         ),
     ),
-    Event(
+    Message(
         "poll_brought_forward",
         Level.INFO,
         (
@@ -274,7 +274,7 @@ _FILES = (
         "The next poll comes early, so that it and those after it find files soon after they appeared.",
         _NONE,
     ),
-    Event(
+    Message(
         "poll_failed",
         Level.ERROR,
         (_ERROR, _REMEDY),
@@ -282,7 +282,7 @@ _FILES = (
         "Do what `remedy` says, if it repeats.",
         (_one("polls_total", outcome="failed"),),
     ),
-    Event(
+    Message(
         "file_counted",
         Level.INFO,
         (
@@ -314,7 +314,7 @@ _FILES = (
             Move("decode_seconds", by="decode_seconds"),
         ),
     ),
-    Event(
+    Message(
         "file_fetch_failed",
         Level.WARNING,
         (_KEY, _ERROR),
@@ -322,7 +322,7 @@ _FILES = (
         "None unless it repeats; then the error says whether it is the network or the key's rights.",
         (_one("files_total", outcome="fetch_failed"),),
     ),
-    Event(
+    Message(
         "file_unreadable",
         Level.WARNING,
         (_KEY, _REASON, Field("attempt", _N, "how often it has been tried")),
@@ -333,7 +333,7 @@ _FILES = (
             Move("unreadable_files_total", labels=(("reason", "$reason"),)),
         ),
     ),
-    Event(
+    Message(
         "file_set_aside",
         Level.ERROR,
         (_KEY, _REASON),
@@ -342,7 +342,7 @@ _FILES = (
         "Download it and run `inspect` on it; tell the CDN if it is broken there.",
         (_one("files_total", outcome="set_aside"),),
     ),
-    Event(
+    Message(
         "file_gone",
         Level.WARNING,
         (_KEY,),
@@ -350,7 +350,7 @@ _FILES = (
         "Look for somebody else who deletes in this bucket: a second exporter, or a lifecycle rule.",
         (_one("files_total", outcome="gone"),),
     ),
-    Event(
+    Message(
         "file_changed",
         Level.WARNING,
         (_KEY,),
@@ -358,14 +358,14 @@ _FILES = (
         "Find out who writes into the bucket beside the CDN.",
         (_one("files_total", outcome="changed"),),
     ),
-    Event(
+    Message(
         "file_deleted",
         Level.DEBUG,
         (_KEY,),
         "A file was deleted after everything in it had been acknowledged.",
         _NONE,
     ),
-    Event(
+    Message(
         "files_deleted",
         Level.INFO,
         (_COUNT,),
@@ -373,7 +373,7 @@ _FILES = (
         _NONE,
         (Move("deleted_files_total", by="count"),),
     ),
-    Event(
+    Message(
         "delete_failed",
         Level.WARNING,
         (_COUNT, _ERROR),
@@ -381,7 +381,7 @@ _FILES = (
         "Give the key the right to delete, or set `KEEP_FILES=true`.",
         (Move("delete_failures_total", by="count"),),
     ),
-    Event(
+    Message(
         "file_quarantined",
         Level.WARNING,
         (_KEY, Field("target", _K, "where it is now"), _REASON),
@@ -389,7 +389,7 @@ _FILES = (
         "See `file_set_aside`.",
         (_one("quarantined_files_total"),),
     ),
-    Event(
+    Message(
         "quarantine_failed",
         Level.WARNING,
         (_KEY, _ERROR),
@@ -397,7 +397,7 @@ _FILES = (
         "Give the key the right to write under `QUARANTINE_PREFIX` and to delete under `S3_PREFIX`; `error` says which "
         "it lacks.",
     ),
-    Event(
+    Message(
         "file_released",
         Level.INFO,
         (_KEY,),
@@ -407,7 +407,7 @@ _FILES = (
 )
 
 _PUSH = (
-    Event(
+    Message(
         "batch_pushed",
         Level.INFO,
         (
@@ -433,7 +433,7 @@ _PUSH = (
             _one("last_push_success_timestamp_seconds", only_if="accepted"),
         ),
     ),
-    Event(
+    Message(
         "push_retried",
         Level.WARNING,
         (
@@ -445,7 +445,7 @@ _PUSH = (
         "Look at the receiver, if it repeats.",
         (_one("push_retries_total"),),
     ),
-    Event(
+    Message(
         "request_refused",
         Level.ERROR,
         (Field("status", _N, "the HTTP status"), Field("words", _T, "what the receiver said")),
@@ -454,7 +454,7 @@ _PUSH = (
         "receiver takes.",
         (_one("requests_refused_total"),),
     ),
-    Event(
+    Message(
         "request_set_aside",
         Level.ERROR,
         (
@@ -467,7 +467,7 @@ _PUSH = (
         "Look at the receiver's own log; some refuse single requests with a server error.",
         (_one("requests_set_aside_total"),),
     ),
-    Event(
+    Message(
         "outbox_left",
         Level.WARNING,
         (Field("requests", _N, "committed requests that the receiver does not have yet"),),
@@ -475,7 +475,7 @@ _PUSH = (
         "start sends them first.",
         "Start the service again on the same state, and see that the receiver is up.",
     ),
-    Event(
+    Message(
         "receiver_misconfigured",
         Level.ERROR,
         (_ERROR, _REMEDY),
@@ -487,7 +487,7 @@ _PUSH = (
 )
 
 _OTHER = (
-    Event(
+    Message(
         "geoip_loaded",
         Level.INFO,
         (
@@ -499,7 +499,7 @@ _OTHER = (
         "None; one older than a month is worth renewing.",
         (Move("geoip_database_build_timestamp_seconds", by="build_epoch"),),
     ),
-    Event(
+    Message(
         "geoip_failed",
         Level.WARNING,
         (Field("path", _K, "the database file"), _ERROR),
@@ -507,14 +507,14 @@ _OTHER = (
         "Put a MaxMind City database (`.mmdb`) there; it is opened without a restart.",
         (_one("geoip_failures_total"),),
     ),
-    Event(
+    Message(
         "status_server_started",
         Level.INFO,
         (Field("address", _K, "where it listens"),),
         "The status server answers `/metrics`, `/healthz` and `/readyz`.",
         _NONE,
     ),
-    Event(
+    Message(
         "status_answer_failed",
         Level.ERROR,
         (Field("path", _T, "what was asked for"), _ERROR),
@@ -525,12 +525,12 @@ _OTHER = (
 )
 
 #: Every event, by name, in the order in which the documentation tells them.
-EVENTS: Mapping[str, Event] = MappingProxyType(
+MESSAGES: Mapping[str, Message] = MappingProxyType(
     {event.name: event for event in (*_SERVICE, *_STATE, *_FILES, *_PUSH, *_OTHER)}
 )
 
 #: The same with headings, for the documentation.
-SECTIONS: tuple[tuple[str, tuple[Event, ...]], ...] = (
+SECTIONS: tuple[tuple[str, tuple[Message, ...]], ...] = (
     ("The service", _SERVICE),
     ("State", _STATE),
     ("Files", _FILES),

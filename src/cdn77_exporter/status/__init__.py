@@ -1,0 +1,1 @@
+"""The status server, its page, and what the page shows."""
