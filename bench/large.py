@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.allocator import no_search_for_cycles
 from cdn77_exporter.core.catalogue import CODE, REQUESTS
 from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.series import SeriesTable, series_key
@@ -28,6 +27,7 @@ from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.viewer_rows import SEEN
 from cdn77_exporter.core.viewers import ViewerWindow
 from cdn77_exporter.edge.state import Database
+from cdn77_exporter.service.runtime import no_search_for_cycles
 
 START = 1_700_000_100
 TICK, WINDOW = 15, 7200

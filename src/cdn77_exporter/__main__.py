@@ -75,7 +75,7 @@ def _run_service() -> int:
     from cdn77_exporter import settings  # noqa: PLC0415 - commands start without it
 
     loaded = settings.load(os.environ)
-    from cdn77_exporter import app  # noqa: PLC0415 - a configuration at fault is reported before the libraries load
+    from cdn77_exporter.service import app  # noqa: PLC0415 - a configuration at fault is reported before the libraries load
 
     return app.run(loaded)
 

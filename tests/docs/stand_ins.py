@@ -247,7 +247,7 @@ def dask(words: Sequence[str]) -> int:
     known = set(re.findall(r"--[a-z-]+", output))
     need({word for word in words if word.startswith("--")} <= known, f"{known} are known")
     if words[0] == "worker":
-        from cdn77_exporter.cluster_job import worker_settings
+        from cdn77_exporter.service.cluster_job import worker_settings
 
         worker_settings(os.environ)  # raises ConfigError when these variables are not enough for a worker
     return 0

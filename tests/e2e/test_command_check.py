@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cdn77_exporter.__main__ import main
-from cdn77_exporter.commands import check_bucket
+from cdn77_exporter.commands.check import bucket as check_bucket
 from cdn77_exporter.edge.state import Database
 from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, open_scene
 from tests.support.fault_proxy import Answers, FaultProxy, Stalls, fault_proxy_beside

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from cdn77_exporter.allocator import no_search_for_cycles
+from cdn77_exporter.service.runtime import no_search_for_cycles
 
 _SCRIPT = """
 import threading
-from cdn77_exporter.allocator import give_memory_back
+from cdn77_exporter.service.runtime import give_memory_back
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cdn77_exporter import __version__
-from cdn77_exporter.cluster_job import fetch_and_decode, on_cluster
 from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
 from cdn77_exporter.core.model import LogFile, RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules
+from cdn77_exporter.service.cluster_job import fetch_and_decode, on_cluster
 
 RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
 FILES = [LogFile(f"logs/20260110/14/rtl.w+0+{number}.ndjson.gz", "etag", 100, 1) for number in range(3)]

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.commands.comparison import REQUESTS, Difference, Increments, compare, total
+from cdn77_exporter.commands.reconcile.comparison import REQUESTS, Difference, Increments, compare, total
 
 TICK = 15
 BEGIN, END = 1500, 3000

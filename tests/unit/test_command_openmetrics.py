@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from cdn77_exporter.commands.openmetrics import Spool
+from cdn77_exporter.commands.backfill.openmetrics import Spool
 from cdn77_exporter.core.catalogue import ACTIVE_VIEWERS, CODE, REQUESTS, VIEWERS
 from cdn77_exporter.core.series import SeriesTable, series_key
 

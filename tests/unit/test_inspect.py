@@ -16,7 +16,8 @@ import pytest
 
 import cdn77_exporter
 from cdn77_exporter import __main__ as command_line
-from cdn77_exporter.commands import inspect, inspection
+from cdn77_exporter.commands.inspect import command as inspect
+from cdn77_exporter.commands.inspect import inspection
 from tests.support import hostile
 from tests.support.bombs import bomb
 from tests.support.files import (

@@ -12,6 +12,7 @@ import pytest
 
 import cdn77_exporter
 from cdn77_exporter import __main__ as command_line
+from cdn77_exporter import service
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.scan import COMPILED
@@ -121,10 +122,10 @@ def test_errors_of_a_command_are_sentences_and_exit_codes(
 def test_the_service_gets_its_settings_and_gives_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a command the service runs with what the environment says."""
     given = []
-    app = types.ModuleType("cdn77_exporter.app")
+    app = types.ModuleType("cdn77_exporter.service.app")
     app.run = lambda settings: given.append(settings) or 7  # type: ignore[attr-defined,func-returns-value]
-    monkeypatch.setitem(sys.modules, "cdn77_exporter.app", app)
-    monkeypatch.setattr(cdn77_exporter, "app", app, raising=False)
+    monkeypatch.setitem(sys.modules, "cdn77_exporter.service.app", app)
+    monkeypatch.setattr(service, "app", app, raising=False)
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
     assert command_line.main([]) == 7

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cdn77_exporter import settings
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.secret import Headers, Secret, parse_headers
+from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
 from cdn77_exporter.telemetry.messages import Level
 
 LEAST = {

@@ -413,7 +413,7 @@ def test_a_crash_names_where_it_happened(voice: Voice) -> None:
         settings.parse_http_addr("nonsense")
     except ValueError as error:
         voice.telemetry.crashed(error)
-    assert voice.lines[0]["stage"] == "settings.parse_http_addr"
+    assert voice.lines[0]["stage"] == "settings.load.parse_http_addr"
 
 
 def test_problems_have_a_beginning_and_an_end() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket, Waits
-from cdn77_exporter.secret import Secret
 from cdn77_exporter.settings import Settings, load
+from cdn77_exporter.settings.secret import Secret
 
 #: What stands for the variables of a side that a command does not contact.
 _NO_BUCKET = {

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cdn77_exporter.commands.comparison import BYTES, QUANTITIES, REQUESTS, Difference, total
+from cdn77_exporter.commands.arguments import parse_length, parse_time
 from cdn77_exporter.commands.output import Bar, Cell, console, instant, number, print_json, print_table, say, size, span
+from cdn77_exporter.commands.reconcile.comparison import BYTES, QUANTITIES, REQUESTS, Difference, total
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
 
 if TYPE_CHECKING:
-    from cdn77_exporter.commands.recount import Recount
+    from cdn77_exporter.commands.reconcile.recount import Recount
     from cdn77_exporter.settings import Settings
 
 _SECONDS = 60.0
 _ROWS = 20  # of the streams that differ
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LENGTH = re.compile(r"(\d{1,6})([smhd])")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,32 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--slack",
-        type=_length,
+        type=parse_length,
         default="10m",
         metavar="LENGTH",
         help="how far around the span late events may lie (10m)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
-
-
-def _length(text: str) -> int:
-    found = _LENGTH.fullmatch(text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a length such as 90s, 10m or 2h")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def parse_time(text: str) -> float:
-    """An instant in Unix seconds, from a time or a length before now."""
-    if _LENGTH.fullmatch(text):
-        return time.time() - _length(text)
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a time such as 2026-01-10T14:00:00Z nor a length before now such as 2h"
-        ) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,10 +97,10 @@ def _span(arguments: argparse.Namespace, settings: Settings) -> tuple[int, int]:
 async def _reconcile(
     arguments: argparse.Namespace, settings: Settings, begin: int, end: int
 ) -> tuple[Recount, list[Difference], int]:
-    from cdn77_exporter.commands import recount as counting  # noqa: PLC0415 - --help is quick
     from cdn77_exporter.commands.clients import bucket_of, writer_of  # noqa: PLC0415
-    from cdn77_exporter.commands.comparison import Increments, compare  # noqa: PLC0415
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415
+    from cdn77_exporter.commands.reconcile import recount as counting  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.commands.reconcile.comparison import Increments, compare  # noqa: PLC0415
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.edge.receiver.query import QueryApi, query_base  # noqa: PLC0415
 

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
-from cdn77_exporter.secret import Headers, Secret, parse_headers, read_secret, secret_text
+from cdn77_exporter.settings.secret import Headers, Secret, parse_headers, read_secret, secret_text
 from cdn77_exporter.telemetry.messages import Level
 
 if TYPE_CHECKING:

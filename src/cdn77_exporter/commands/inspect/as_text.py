@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cdn77_exporter.commands.inspection import Inspection, largest, shown
+from cdn77_exporter.commands.inspect.inspection import Inspection, largest, shown
 from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
 
 _ROWS = 12  # of a table of statuses, countries and so on

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdn77_exporter.commands.comparison import BYTES, REQUESTS, Increments
 from cdn77_exporter.commands.log_folder import AGE_MS, decode_path
+from cdn77_exporter.commands.reconcile.comparison import BYTES, REQUESTS, Increments
 from cdn77_exporter.core.catalogue import REQUESTS as REQUESTS_METRIC
 from cdn77_exporter.core.catalogue import TRANSFER_BYTES
 from cdn77_exporter.core.decode import Decoder

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from cdn77_exporter import __version__
-from cdn77_exporter.commands.finding import Finding, Findings, Status
+from cdn77_exporter.commands.check.findings import Finding, Findings, Status
 from cdn77_exporter.commands.output import Waiting, console, print_json, print_table
 from cdn77_exporter.core.errors import ConfigError
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         findings.skip("everything else", "not contacted before the variables are right")
         _show(findings.all, arguments.json, str)
         return 2
-    from cdn77_exporter.commands.checking import check_all  # noqa: PLC0415 - not without settings
+    from cdn77_exporter.commands.check.checks import check_all  # noqa: PLC0415 - not without settings
 
     with Waiting("checking"):
         found = asyncio.run(check_all(settings, arguments.timeout))

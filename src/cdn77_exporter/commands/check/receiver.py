@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from cdn77_exporter.commands.finding import Findings
+from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.core import wire
 from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient

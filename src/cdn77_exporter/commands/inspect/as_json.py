@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from cdn77_exporter.commands.inspection import Inspection, largest, shown
+from cdn77_exporter.commands.inspect.inspection import Inspection, largest, shown
 
 # Names that anybody can invent are not listed without end.
 _LISTED = 1000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from cdn77_exporter.commands.check_bucket import check_bucket
-from cdn77_exporter.commands.check_local import check_bucket_state, check_geoip, check_state_file
-from cdn77_exporter.commands.check_receiver import check_receiver
+from cdn77_exporter.commands.check.bucket import check_bucket
+from cdn77_exporter.commands.check.findings import Finding, Findings
+from cdn77_exporter.commands.check.local import check_bucket_state, check_geoip, check_state_file
+from cdn77_exporter.commands.check.receiver import check_receiver
 from cdn77_exporter.commands.clients import bucket_of, writer_of
-from cdn77_exporter.commands.finding import Finding, Findings
 from cdn77_exporter.core.errors import Misconfigured
 from cdn77_exporter.settings import VARIABLES, Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from cdn77_exporter.commands.finding import Findings
+from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.output import number, size, span
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable

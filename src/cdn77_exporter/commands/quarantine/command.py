@@ -10,7 +10,7 @@ from cdn77_exporter.commands.output import Waiting, console, number, print_json,
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Transient
 
 if TYPE_CHECKING:
-    from cdn77_exporter.commands.quarantined import Kept, Released
+    from cdn77_exporter.commands.quarantine.set_aside import Kept, Released
 
 _SECONDS = 60.0
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List or release; the exit code."""
     from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.commands.quarantined import list_kept, release_keys  # noqa: PLC0415
+    from cdn77_exporter.commands.quarantine.set_aside import list_kept, release_keys  # noqa: PLC0415
 
     if arguments.action == "release" and bool(arguments.keys) == arguments.all:
         raise ConfigError(["Name the keys to release, or use --all for every file; `quarantine list` prints them."])

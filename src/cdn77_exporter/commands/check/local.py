@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cdn77_exporter.commands.finding import Findings
+from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.output import size, span
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket

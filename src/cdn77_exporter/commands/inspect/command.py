@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cdn77_exporter.commands.inspection import Inspection, Pieces, inspect_file, shown
+from cdn77_exporter.commands.inspect.inspection import Inspection, Pieces, inspect_file, shown
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
 
@@ -101,11 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
         for path in paths:
             _inspect(inspection, decoder, path, now_ms, tick_seconds * 1000, bar.advance)
     if arguments.json:
-        from cdn77_exporter.commands.inspection_json import to_json  # noqa: PLC0415 - each form imports its own
+        from cdn77_exporter.commands.inspect.as_json import to_json  # noqa: PLC0415 - each form imports its own
 
         sys.stdout.write(to_json(inspection, arguments.top))
     else:
-        from cdn77_exporter.commands.inspection_text import show  # noqa: PLC0415 - each form imports its own
+        from cdn77_exporter.commands.inspect.as_text import show  # noqa: PLC0415 - each form imports its own
 
         show(inspection, arguments.top)
     return 1 if inspection.unreadable else 0

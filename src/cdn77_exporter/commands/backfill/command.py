@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdn77_exporter.commands.arguments import parse_time
 from cdn77_exporter.commands.output import Bar, Waiting, instant, number, say, size, span
-from cdn77_exporter.commands.reconcile import parse_time
 from cdn77_exporter.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cdn77_exporter.commands.openmetrics import Spool
-    from cdn77_exporter.commands.replay import Replay
+    from cdn77_exporter.commands.backfill.openmetrics import Spool
+    from cdn77_exporter.commands.backfill.replay import Replay
 
 _BLOCKS = "promtool tsdb create-blocks-from openmetrics"
 
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, count and write; the exit code."""
+    from cdn77_exporter.commands.backfill.openmetrics import Spool  # noqa: PLC0415
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.commands.openmetrics import Spool  # noqa: PLC0415
 
     out = Path(arguments.out)
     if out.exists():
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> Replay:
+    from cdn77_exporter.commands.backfill.replay import Replay  # noqa: PLC0415
     from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.commands.replay import Replay  # noqa: PLC0415
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.core.timeline import Rules  # noqa: PLC0415
     from cdn77_exporter.edge.geoip import GeoIp  # noqa: PLC0415

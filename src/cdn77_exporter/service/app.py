@@ -17,7 +17,6 @@ from hashlib import blake2b
 import uvloop
 
 from cdn77_exporter import __version__
-from cdn77_exporter.allocator import give_memory_back, no_search_for_cycles
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -37,13 +36,14 @@ from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
-from cdn77_exporter.secret import Secret
+from cdn77_exporter.service.runtime import give_memory_back, no_search_for_cycles
+from cdn77_exporter.service.upkeep import Upkeep
 from cdn77_exporter.settings import FILES_A_CALL, Settings
+from cdn77_exporter.settings.secret import Secret
 from cdn77_exporter.status.gather import Overview
 from cdn77_exporter.status.page import Page
 from cdn77_exporter.status.server import StatusServer
 from cdn77_exporter.telemetry.logger import Telemetry
-from cdn77_exporter.upkeep import Upkeep
 
 _STANDBY_SECONDS = 2.0
 # How long a thread that decodes or counts may go on while the event loop waits for its turn. The default of 5 ms, with
@@ -291,8 +291,8 @@ class _Service:
         )
         places, report = settings.download_concurrency, self.telemetry
         if settings.dask_scheduler:
-            from cdn77_exporter.cluster_job import on_cluster  # noqa: PLC0415 - its library is an extra
             from cdn77_exporter.edge.cluster import Cluster  # noqa: PLC0415
+            from cdn77_exporter.service.cluster_job import on_cluster  # noqa: PLC0415 - its library is an extra
 
             most = max(1, min(FILES_A_CALL, places // 2))
             width = max(2, places // most)

@@ -1,0 +1,1 @@
+"""`backfill`: turns old log files into OpenMetrics text."""

@@ -1,0 +1,1 @@
+"""`check`: contacts everything that the configuration names."""

@@ -1,0 +1,1 @@
+"""`inspect`: says what is in local log files."""

@@ -1,0 +1,1 @@
+"""`quarantine`: lists and releases files that were set aside."""

@@ -1,0 +1,1 @@
+"""`reconcile`: compares log files with what the receiver holds."""

@@ -1,0 +1,1 @@
+"""Runs the service: its wiring, the ownership of its state, and its upkeep."""
