@@ -72,7 +72,7 @@ def _wait(port: int) -> None:
 
 def _names(keys: int, now: datetime) -> dict[str, list[tuple[str, str]]]:
     """Keys and ETags by hour folder."""
-    from cdn77_exporter.flow.stages import hour_prefixes  # noqa: PLC0415
+    from cdn77_exporter.core.files import hour_prefixes  # noqa: PLC0415
 
     folders = hour_prefixes("logs", int(now.timestamp() * 1000), _HOURS - 1)[:_HOURS]
     found: dict[str, list[tuple[str, str]]] = {folder: [] for folder in folders}

@@ -17,7 +17,7 @@ from bench.data import FILE_SECONDS
 from bench.measuring import Row, spread
 from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.settings import FILES_A_CALL

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cdn77_exporter.core.catalogue import CATALOGUE
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import SECTIONS, Variable
 from cdn77_exporter.telemetry import messages
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS

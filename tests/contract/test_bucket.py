@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient, Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.s3 import S3Bucket
 from tests.support.ceph_gateway import CephGateway
 from tests.support.fake_bucket import FakeBucket

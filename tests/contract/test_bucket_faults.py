@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from cdn77_exporter.core.errors import Conflict, Misconfigured, Transient, Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.s3 import S3Bucket, Waits
 from tests.support.fault_proxy import (
     Answers,

@@ -18,7 +18,7 @@ import pytest
 from cdn77_exporter.core.bundle import Bundle, Failure, Share, decode_together
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Decoder, Limits
 from cdn77_exporter.core.errors import Transient
-from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.edge.cluster import Cluster
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import ExecutorDecoder, Job, fetched

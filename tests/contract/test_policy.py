@@ -19,7 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cdn77_exporter.core.errors import Misconfigured, StateError
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState, Database, State

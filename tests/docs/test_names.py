@@ -9,7 +9,7 @@ import yaml
 from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.catalogue import CATALOGUE
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import VARIABLES
 from cdn77_exporter.telemetry.messages import MESSAGES
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS

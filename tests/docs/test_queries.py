@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cdn77_exporter.core.model import REJECT_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS
 from cdn77_exporter.telemetry.messages import MESSAGES, Holds, Level
 from tests.deploy.tools import program, run
 from tests.docs.logql import NotLogQL, Query, read

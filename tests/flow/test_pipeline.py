@@ -13,7 +13,7 @@ import pytest
 
 from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.flow.pipeline import LOOKAHEAD
 from tests.support.truth import COUNTERS, TTFB, Truth
 from tests.support.virtual_time import simulate

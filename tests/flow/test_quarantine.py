@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cdn77_exporter.core.errors import Misconfigured, Transient
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.channel import Channel

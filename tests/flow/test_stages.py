@@ -15,16 +15,15 @@ from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.bundle import Bundle, Failure, share_of
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
-from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog, hour_prefixes
 from cdn77_exporter.core.tally import Sums, Tally, TickTally, Times
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
-from cdn77_exporter.flow.channel import Channel, Closed
+from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.claims import Claims
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.stages import (
-    MAX_AGE_MS,
     Aggregator,
     Batch,
     Context,
@@ -35,7 +34,6 @@ from cdn77_exporter.flow.stages import (
     Lister,
     Pusher,
     Receipt,
-    hour_prefixes,
 )
 from tests.support.virtual_time import Inline, VirtualClock, simulate
 from tests.support.world import InlineState, Said, Trouble
@@ -178,7 +176,9 @@ def test_a_file_that_is_back_after_its_deletion_is_deleted_again(keep_files: boo
         bench.database.mark_done([], TICK)
         bench.database.mark_deleted([_file(0).identity])
         assert await _listed(bench, _Listing([[_file(0)]]), 10, keep_files=keep_files) == []
-        assert [file.key for file in bench.database.deletable(9)] == ([] if keep_files else [_file(0).key])
+        assert [file.key for file in bench.database.deletable(bench.acknowledged, 9)] == (
+            [] if keep_files else [_file(0).key]
+        )
 
     simulate(main())
 
@@ -751,7 +751,7 @@ async def _pushed(bench: _Bench, receiver: _Scripted, *batches: Batch, seconds: 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(feed())
         tasks.create_task(Pusher(receiver, bench.state, bench.context, seconds).run(inbox, outbox))
-    return [receipt.tick async for receipt in outbox]
+    return [receipt.through_tick async for receipt in outbox]
 
 
 def test_an_accepted_batch_is_acknowledged_and_leaves_the_outbox() -> None:
@@ -796,7 +796,7 @@ def test_what_an_earlier_process_left_goes_first_byte_for_byte() -> None:
         bench = _Bench()
         bench.counted(requests=[_request(1, TICK), _request(2, TICK + 15)])
         receiver = _Scripted()
-        assert await _pushed(bench, receiver, Batch([_request(3, TICK + 30)], TICK + 30)) == [TICK + 15, 0, TICK + 30]
+        assert await _pushed(bench, receiver, Batch([_request(3, TICK + 30)], TICK + 30)) == [0, TICK + 15, TICK + 30]
         assert receiver.bodies == [b"body-1", b"body-2", b"body-3"]
         assert bench.database.outbox() == []
 
@@ -810,7 +810,7 @@ def test_a_400_for_what_may_have_been_stored_before_means_that_it_was() -> None:
         bench = _Bench()
         bench.counted(requests=[_request(1, TICK)])
         receiver = _Scripted(Refused(400, "out of order sample"), Transient("reset"), Refused(400, "duplicate sample"))
-        assert await _pushed(bench, receiver, Batch([_request(2, TICK + 15)], TICK + 15)) == [TICK, 0, TICK + 15]
+        assert await _pushed(bench, receiver, Batch([_request(2, TICK + 15)], TICK + 15)) == [0, TICK, TICK + 15]
         assert receiver.bodies == [b"body-1", b"body-2", b"body-2"]
         assert not bench.said.of("request_refused")
         assert not bench.trouble.now
@@ -832,7 +832,7 @@ def test_a_refused_request_is_told_not_resent_and_not_acknowledged(status: int) 
         assert bench.said.of("request_refused") == [{"status": status, "words": "too many labels"}]
         assert bench.database.outbox() == []
         assert bench.acknowledged == 0
-        assert bench.database.deletable(9) == []
+        assert bench.database.deletable(bench.acknowledged, 9) == []
 
     simulate(main())
 
@@ -851,7 +851,7 @@ def test_the_next_accepted_tick_heals_a_refused_one() -> None:
             Batch([_request(4, TICK + 45)], TICK + 45),
         ]
         assert await _pushed(bench, receiver, *batches) == [0, TICK + 45]
-        assert [file.key for file in bench.database.deletable(9)] == [_file(0).key]
+        assert [file.key for file in bench.database.deletable(bench.acknowledged, 9)] == [_file(0).key]
         assert "receiver" not in bench.trouble.now
 
     simulate(main())
@@ -916,8 +916,7 @@ def test_a_stop_leaves_what_the_receiver_does_not_take() -> None:
         assert len(receiver.bodies) <= 2
         assert [number for number, _, _ in bench.database.outbox()] == [1, 2]
         assert bench.said.of("outbox_left") == [{"requests": 2}]
-        with pytest.raises(Closed):
-            await outbox.get()
+        assert [receipt async for receipt in outbox] == [Receipt(0)]
 
     simulate(main())
 
@@ -982,6 +981,7 @@ def test_an_error_that_is_no_answer_ends_the_stage_without_a_receipt() -> None:
         outbox: Channel[Receipt] = Channel(2)
         with pytest.raises(ValueError, match="a fault"):
             await Pusher(_Scripted(ValueError("a fault")), bench.state, bench.context, 60).run(inbox, outbox)
+        assert await outbox.get() == Receipt(0)
         assert len(outbox) == 0
         assert not outbox.closed
         assert len(bench.database.outbox()) == 1
@@ -1014,16 +1014,18 @@ class _Deleting:
         return failures
 
 
-async def _deleted(bench: _Bench, bucket: _Deleting, receipts: int = 1, *, keep_files: bool = False) -> None:
+async def _deleted(
+    bench: _Bench, bucket: _Deleting, receipts: int = 1, *, through: int = TICK, keep_files: bool = False
+) -> None:
     inbox: Channel[Receipt] = Channel(10)
     async with inbox:
         for _ in range(receipts):
-            await inbox.put(Receipt(TICK))
+            await inbox.put(Receipt(through))
     await Deleter(bucket, bench.state, bench.context, keep_files).run(inbox)
 
 
 def test_only_files_with_every_tick_acknowledged_are_deleted() -> None:
-    """A receipt lets go exactly the files that are due by the acknowledged tick."""
+    """A receipt has exactly the files deleted that are due by its tick, whatever else the state says."""
 
     async def main() -> None:
         bench = _Bench()
@@ -1031,10 +1033,10 @@ def test_only_files_with_every_tick_acknowledged_are_deleted() -> None:
         bench.counted(_file(1), due=TICK + 15)
         bench.counted(_file(2), due=TICK + 30)
         bucket = _Deleting()
-        await _deleted(bench, bucket)
+        bench.database.mark_done([], TICK + 60)
+        await _deleted(bench, bucket, through=TICK - 15)
         assert bucket.asked == []
-        bench.database.mark_done([], TICK + 15)
-        await _deleted(bench, bucket, receipts=3)
+        await _deleted(bench, bucket, receipts=3, through=TICK + 15)
         assert bucket.asked == [[_file(0).key, _file(1).key]]
         assert bench.said.of("files_deleted") == [{"count": 2}]
         assert len(bench.said.of("file_deleted")) == 2
@@ -1050,7 +1052,7 @@ def test_a_file_without_events_is_deleted_with_the_next_receipt() -> None:
         bench = _Bench()
         bench.counted(_file(0), due=0)
         bucket = _Deleting()
-        await _deleted(bench, bucket)
+        await _deleted(bench, bucket, through=0)
         assert bucket.deleted == [_file(0).key]
 
     simulate(main())
@@ -1062,7 +1064,6 @@ def test_files_that_cannot_be_deleted_are_tried_again_and_the_others_are_gone() 
     async def main() -> None:
         bench = _Bench()
         bench.counted(*[_file(number) for number in range(5)])
-        bench.database.mark_done([], TICK)
         bucket = _Deleting(lambda file: "AccessDenied" if file.sequence == 2 else None)
         await _deleted(bench, bucket)
         assert sorted(bucket.deleted) == [_file(number).key for number in (0, 1, 3, 4)]
@@ -1085,7 +1086,6 @@ def test_many_files_that_cannot_be_deleted_hold_up_no_others() -> None:
         stuck = [LogFile(f"a-{number:05d}", "etag", 1, 1) for number in range(1200)]
         free = [LogFile(f"b-{number:05d}", "etag", 1, 1) for number in range(30)]
         bench.counted(*stuck, *free)
-        bench.database.mark_done([], TICK)
         bucket = _Deleting(lambda file: "AccessDenied" if file.key.startswith("a") else None)
         await _deleted(bench, bucket, receipts=3)
         assert len(bucket.deleted) == 30
@@ -1100,7 +1100,6 @@ def test_all_that_is_due_goes_in_parts_of_a_thousand() -> None:
     async def main() -> None:
         bench = _Bench()
         bench.counted(*[_file(number) for number in range(2300)])
-        bench.database.mark_done([], TICK)
         bucket = _Deleting()
         await _deleted(bench, bucket)
         assert [len(part) for part in bucket.asked] == [1000, 1000, 300]
@@ -1116,7 +1115,6 @@ def test_a_deletion_that_fails_whole_is_tried_with_the_next_receipt(failure: Exc
     async def main() -> None:
         bench = _Bench()
         bench.counted(_file(0), _file(1))
-        bench.database.mark_done([], TICK)
         answers: list[Exception | None] = [failure, None, None]
         bucket = _Deleting(lambda _: answers.pop(0))
         await _deleted(bench, bucket, receipts=2)
@@ -1135,7 +1133,6 @@ def test_a_file_that_changed_after_it_was_counted_is_not_deleted() -> None:
     async def main() -> None:
         bench = _Bench()
         bench.counted(_file(0), _file(1))
-        bench.database.mark_done([], TICK)
         bucket = _Deleting(lambda file: "changed" if file.sequence == 0 else None)
         await _deleted(bench, bucket, receipts=2)
         assert bucket.asked == [[_file(0).key, _file(1).key]]
@@ -1154,7 +1151,6 @@ def test_kept_files_are_done_without_being_deleted() -> None:
     async def main() -> None:
         bench = _Bench()
         bench.counted(_file(0))
-        bench.database.mark_done([], TICK)
         bucket = _Deleting()
         await _deleted(bench, bucket, receipts=2, keep_files=True)
         assert bucket.asked == []

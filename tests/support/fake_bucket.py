@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from cdn77_exporter.core.errors import Conflict, FileGone, Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 
 
 def _wall_ms() -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import LeaseLost, StateError, Transient
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state import bucket as bucket_module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.flow.claims import Claims, oldest_first
 
 HOUR = "logs/20260110/14"

@@ -11,7 +11,7 @@ import pytest
 from cdn77_exporter import __version__
 from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
-from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.service.cluster_job import fetch_and_decode, on_cluster
 

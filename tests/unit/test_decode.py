@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cdn77_exporter.core import decode as module
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.tally import Tally
 from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, log_file, ndjson, stream_name, traffic

@@ -14,7 +14,7 @@ import pytest
 import cdn77_exporter
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.tally import Tally
 from tests.support import hostile
 from tests.support import lines as log

@@ -235,12 +235,13 @@ async def test_plain_http_to_a_tls_port_is_a_misconfiguration(receiver: FakeRece
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 async def test_trouble_may_pass(receiver: FakeReceiver, status: int) -> None:
-    """Overload and server errors are worth another attempt; without a wish the wait is ours to choose."""
+    """Overload and server errors are worth another attempt; a gateway that failed may have lost an answer."""
     receiver.answer(status, "later")
     with pytest.raises(Transient) as raised:
         await once(receiver.write_url)
     assert raised.value.retry_after is None
     assert str(raised.value) == f"{status} later"
+    assert raised.value.lost == (status in (502, 504))
 
 
 @pytest.mark.parametrize(
@@ -291,19 +292,21 @@ async def test_a_silent_receiver_is_left_in_time(receiver: FakeReceiver) -> None
         with pytest.raises(Transient) as raised:
             await writer.write(body())
         assert "0.2 seconds" in str(raised.value)
+        assert raised.value.lost
         receiver.go_on()
         await writer.write(body())
 
 
 async def test_an_absent_receiver_may_come_back(receiver: FakeReceiver) -> None:
-    """A refused connection and a dropped one are transient."""
+    """A refused connection and a dropped one are transient; of the dropped one the answer may be lost."""
     async with RemoteWriter(receiver.write_url) as writer:
         await writer.write(body())
         await receiver.go_away()
-        with pytest.raises(Transient):
+        with pytest.raises(Transient) as dropped:
             await writer.write(body())
-        with pytest.raises(Transient):
+        with pytest.raises(Transient) as refused:
             await writer.write(body())
+        assert (dropped.value.lost, refused.value.lost) == (True, False)
         await receiver.come_back()
         await writer.write(body())
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewer_rows import FACET, STATE, merge_runs
 from cdn77_exporter.edge.state import Database, State
 
@@ -182,20 +182,22 @@ def test_a_state_becomes_what_another_was(tmp_path: Path) -> None:
 
 
 def test_done_requests_leave_the_outbox_and_acknowledge(tmp_path: Path) -> None:
-    """Requests stay until they are done; only an acknowledged tick lets files go, and it never goes back."""
+    """Requests stay until they are done; files are deletable through a tick; the acknowledged one never goes back."""
     database = Database(str(tmp_path / "state.db"))
     for number in range(4):
         database.commit(_changes(number))
     assert [number for number, _, _ in database.outbox()] == [0, 1, 2, 3]
-    assert database.deletable(10) == []
+    assert database.acknowledged() == 0
+    assert database.deletable(999, 10) == []
     database.mark_done([0, 1], 1015)
     assert [number for number, _, _ in database.outbox()] == [2, 3]
-    assert [file.key for file in database.deletable(10)] == ["file-0", "file-1"]
+    assert database.acknowledged() == 1015
     database.mark_done([2], None)
     database.mark_done([], 1000)
-    assert [file.key for file in database.deletable(10)] == ["file-0", "file-1"]
+    assert database.acknowledged() == 1015
+    assert [file.key for file in database.deletable(1015, 10)] == ["file-0", "file-1"]
     database.mark_deleted([("file-0", "etag")])
-    assert [file.key for file in database.deletable(10)] == ["file-1"]
+    assert [file.key for file in database.deletable(1015, 10)] == ["file-1"]
     assert database.counts()["done"] == 1
     database.commit(_changes(4))
     snapshot = database.load()
@@ -226,9 +228,9 @@ def test_a_deleted_file_that_is_back_is_deleted_again_and_not_counted_again() ->
     database.mark_done([5], 2000)
     database.mark_deleted([file.identity])
     assert database.known([file]) == {file.identity}
-    assert database.deletable(10) == []
+    assert database.deletable(9999, 10) == []
     assert database.known([file], again=True) == {file.identity}
-    assert [found.key for found in database.deletable(10)] == ["file-5"]
+    assert [found.key for found in database.deletable(9999, 10)] == ["file-5"]
 
 
 def test_a_file_set_aside_can_be_released() -> None:
@@ -237,7 +239,7 @@ def test_a_file_set_aside_can_be_released() -> None:
     file = LogFile("bad", "etag", 1, 1)
     database.set_aside(file, "corrupt")
     database.mark_done([], 9999)
-    assert database.deletable(10) == []
+    assert database.deletable(9999, 10) == []
     assert database.release("bad")
     assert not database.release("bad")
     assert database.known([file]) == set()
@@ -682,7 +684,7 @@ async def test_calls_of_the_state_are_done_in_the_order_asked(tmp_path: Path) ->
     await state.mark_done([0, 1], 1015)
     assert [number for number, _, _ in await state.outbox()] == [2, 3, 4]
     assert await state.body(3) == _changes(3).requests[0].body
-    assert [file.key for file in await state.deletable(1)] == ["file-0"]
+    assert [file.key for file in await state.deletable(1015, 1)] == ["file-0"]
     await state.mark_deleted([("file-0", "etag")])
     await state.set_aside(LogFile("bad", "etag", 1, 1), "corrupt")
     assert await state.known([LogFile("bad", "etag", 1, 1)]) == {("bad", "etag")}

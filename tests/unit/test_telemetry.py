@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import cdn77_exporter
 from cdn77_exporter import settings
 from cdn77_exporter.core.masking import Masker
-from cdn77_exporter.core.model import REJECT_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS
 from cdn77_exporter.telemetry.logger import Telemetry
 from cdn77_exporter.telemetry.messages import MESSAGES, SECTIONS, Holds, Level
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS

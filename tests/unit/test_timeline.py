@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cdn77_exporter.core import timeline as timeline_module
 from cdn77_exporter.core.changes import Request
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Absorbed, Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from tests.support.plain_timeline import Happened, PlainTimeline, tally_of

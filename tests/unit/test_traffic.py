@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.demo.traffic import AGENTS, PLACES, Plan, Stream, Traffic, stream_name, usual_streams, write
 from tests.support.truth import COUNTERS, Truth, device_type, labels
 

@@ -12,12 +12,25 @@ class ConfigError(Exception):
 
 
 class Transient(Exception):
-    """The same call may work later; `retry_after` is the wait in seconds that the other side asked for."""
+    """The same call may work later; `retry_after` is the wait in seconds that the other side asked for.
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    `lost`: the other side may have done what it was asked, as the connection broke or the time ran out before its
+    answer came. `remedy` says in a sentence what to do.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        retry_after: float | None = None,
+        *,
+        lost: bool = False,
+        remedy: str = "nothing is lost; it is tried again",
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.lost = lost
+        self.remedy = remedy
 
 
 class Misconfigured(Exception):
@@ -43,7 +56,7 @@ class FileGone(Exception):
 
 
 class Unreadable(Exception):
-    """A file that cannot be counted, whole or in part; `reason` is one of `model.UNREADABLE_REASONS`."""
+    """A file that cannot be counted, whole or in part; `reason` is one of `reasons.UNREADABLE_REASONS`."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)

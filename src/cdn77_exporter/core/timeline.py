@@ -22,7 +22,7 @@ from cdn77_exporter.core.admission import OTHER, Admission
 from cdn77_exporter.core.bundle import Share, share_of
 from cdn77_exporter.core.catalogue import CATALOGUE, CODE
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.recent import Recent
 from cdn77_exporter.core.series import SeriesTable, series_key

@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from cdn77_exporter.core.bundle import Bundle, Failure
-from cdn77_exporter.core.model import RawLog
+from cdn77_exporter.core.files import RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 
 #: How often a file is decoded by itself after its decoder has died, before it is held to be the cause.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 
 #: Polls at which an unreadable file is tried before it is set aside.
 MAX_ATTEMPTS = 3

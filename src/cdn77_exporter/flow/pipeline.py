@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.grouping import InGroups
 from cdn77_exporter.flow.ordering import InOrder

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient
-from cdn77_exporter.core.model import UNREADABLE_REASONS, LogFile
+from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.reasons import UNREADABLE_REASONS
 from cdn77_exporter.flow.ports import Clock, Problems, Report
 
 #: What the key of a reason has behind the key of its file.

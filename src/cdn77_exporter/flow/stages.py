@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from cdn77_exporter.core.arrivals import MOST_LEAD, NO_LEAD, Arrivals
 from cdn77_exporter.core.bundle import Bundle, Failure, Share
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
-from cdn77_exporter.core.model import LogFile, RawLog
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog, hour_prefixes
 from cdn77_exporter.core.tally import Example, TickTally
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
@@ -35,7 +34,6 @@ from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.retry import Backoff, pause
 
 T = TypeVar("T")
-MAX_AGE_MS = 7 * 24 * 3600 * 1000
 _FETCH_ATTEMPTS = 3
 # One poll in so many comes early at most; where it does so again and again, files have no steady pace.
 _BETWEEN_LEADS, _BETWEEN_LEADS_MOST = 5, 40
@@ -67,9 +65,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that the receiver has everything up to a tick; only this lets a file be deleted."""
+    """Proof that the receiver has every tick up to `through_tick` (Unix seconds); only this lets a file be deleted."""
 
-    tick: int
+    through_tick: int
 
 
 @dataclass(slots=True)
@@ -99,18 +97,6 @@ class Context:
 
 
 # list
-
-
-def hour_prefixes(prefix: str, now_ms: int, lookback_hours: float) -> list[str]:
-    """The hour folders from the lookback to now (UTC), oldest first; a little past now, as clocks differ."""
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    hour = (now - timedelta(hours=lookback_hours)).replace(minute=0, second=0, microsecond=0)
-    last = now + timedelta(minutes=5)
-    found = []
-    while hour <= last:
-        found.append(f"{prefix}/{hour:%Y%m%d}/{hour:%H}/" if prefix else f"{hour:%Y%m%d}/{hour:%H}/")
-        hour += timedelta(hours=1)
-    return found
 
 
 @dataclass(slots=True)
@@ -502,12 +488,12 @@ class Pusher:
                 self.context.report("outbox_left", requests=len(await self.ledger.outbox()))
 
     async def _push_all(self, inbox: Channel[Batch], outbox: Channel[Receipt]) -> None:
+        await outbox.put(Receipt(await self.ledger.acknowledged()))  # files that it covers may still be in the bucket
         left = await self.ledger.outbox()
         if left:
             tick = max(tick for _, tick, _ in left)
             requests = [Request(number, at, samples, b"") for number, at, samples in left]
             await self._push(Batch(requests, tick), outbox, resent=True)
-        await outbox.put(Receipt(0))  # what was acknowledged before may still be in the bucket
         async for batch in inbox:
             await self._push(batch, outbox, resent=False)
 
@@ -616,13 +602,13 @@ class Deleter:
 
     async def run(self, inbox: Channel[Receipt]) -> None:
         """For every receipt, all that it lets go."""
-        async for _ in inbox:
-            while await self._delete_some():
+        async for receipt in inbox:
+            while await self._delete_some(receipt.through_tick):
                 pass
 
-    async def _delete_some(self) -> bool:
+    async def _delete_some(self, through: int) -> bool:
         """Delete a part; whether there may be more."""
-        counted = await self.ledger.deletable(_DELETE_AT_ONCE, self._skip)
+        counted = await self.ledger.deletable(through, _DELETE_AT_ONCE, self._skip)
         if not counted:
             self._skip = 0
             return False

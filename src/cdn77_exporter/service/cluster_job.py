@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from cdn77_exporter import __version__
 from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.errors import ConfigError, FileGone, Misconfigured, Transient, Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.edge.decoding import Job
 from cdn77_exporter.edge.s3 import S3Bucket

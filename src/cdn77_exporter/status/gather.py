@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from cdn77_exporter import __version__
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Shard, Watermark
 from cdn77_exporter.flow.pipeline import LOOKAHEAD, Pipeline

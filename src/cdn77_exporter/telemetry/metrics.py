@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.telemetry.messages import Level
 
 PREFIX = "cdn77_exporter_"

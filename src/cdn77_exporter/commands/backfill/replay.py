@@ -10,7 +10,7 @@ from pathlib import Path
 from cdn77_exporter.commands.log_folder import decode_path
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.series import PADDING_SECONDS
 from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.core.timeline import Locate, Rules, Timeline

@@ -9,12 +9,12 @@ from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.output import number, size, span
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.model import UNREADABLE_REASONS, LogFile
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
+from cdn77_exporter.core.reasons import UNREADABLE_REASONS
 from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.clock import TOLERANCE_MS
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.flow.lease import lease_prefix
-from cdn77_exporter.flow.stages import MAX_AGE_MS, hour_prefixes
 from cdn77_exporter.settings import Settings
 
 LIST, READ, DELETE, WRITE, LEASE = "bucket: list", "bucket: read", "bucket: delete", "bucket: write", "other exporters"

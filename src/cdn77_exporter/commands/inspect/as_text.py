@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cdn77_exporter.commands.inspect.inspection import Inspection, largest, shown
-from cdn77_exporter.core.model import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 
 _ROWS = 12  # of a table of statuses, countries and so on
 _PIPE_WIDTH = 120  # columns, where nobody says how wide the screen is

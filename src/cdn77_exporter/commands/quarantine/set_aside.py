@@ -13,12 +13,11 @@ from typing import Any
 
 from cdn77_exporter.commands.clients import bucket_of
 from cdn77_exporter.core.errors import Conflict, FileGone
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile, hour_prefixes
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state.look import Access, look_at_state
 from cdn77_exporter.flow.quarantine import REASON_SUFFIX, copy_verified, instant, look
-from cdn77_exporter.flow.stages import hour_prefixes
 from cdn77_exporter.settings import Settings
 
 _UNKNOWN = "unknown"

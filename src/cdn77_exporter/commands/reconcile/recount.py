@@ -14,11 +14,10 @@ from cdn77_exporter.core.catalogue import REQUESTS as REQUESTS_METRIC
 from cdn77_exporter.core.catalogue import TRANSFER_BYTES
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile, hour_prefixes
 from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
 from cdn77_exporter.edge.s3 import S3Bucket
-from cdn77_exporter.flow.stages import hour_prefixes
 
 METRICS = {REQUESTS: REQUESTS_METRIC.name, BYTES: TRANSFER_BYTES.name}
 

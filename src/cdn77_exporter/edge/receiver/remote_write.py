@@ -49,6 +49,8 @@ _REMEDIES = {
 _REDIRECTED = "set PROMETHEUS_URL to the address that it redirects to, if that is the receiver; it is not followed"
 _WEB_PAGE = "PROMETHEUS_URL leads to a web page (a login form or a proxy, perhaps), not to a remote-write receiver"
 _TRANSIENT = {408, 425, 429}
+#: A gateway answers so when what became of the request behind it is not known.
+_ANSWER_LOST = {502, 504}
 #: Web servers answer plain HTTP on a TLS port with 400, which would otherwise mean that the samples are bad.
 _PLAIN_TO_TLS = re.compile(r"HTTP request.{0,20} HTTPS (server|port)")
 
@@ -162,12 +164,15 @@ class RemoteWriter:
                 method, url, data=data, headers={**headers, **self._authorization()}, ssl=context, allow_redirects=False
             ) as response:
                 yield response
+        except aiohttp.ConnectionTimeoutError as error:
+            raise Transient("no connection in time") from error
         except TimeoutError as error:
-            raise Transient(f"no answer within {self._timeout_seconds:g} seconds") from error
+            raise Transient(f"no answer within {self._timeout_seconds:g} seconds", lost=True) from error
         except aiohttp.InvalidURL as error:
             raise Misconfigured("the address is none that HTTP can reach", "check PROMETHEUS_URL") from error
         except aiohttp.ServerDisconnectedError as error:
-            raise Transient(_CLOSED if self._tls is None or self._tls.shows_client else _CLOSED_TLS) from error
+            closed = _CLOSED if self._tls is None or self._tls.shows_client else _CLOSED_TLS
+            raise Transient(closed, lost=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _network_error(error) from error
         except ValueError:
@@ -265,7 +270,7 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
     if status in _REMEDIES:
         raise Misconfigured(said, _REMEDIES[status])
     if status in _TRANSIENT or status >= 500:
-        raise Transient(said, _retry_after(response.headers))
+        raise Transient(said, _retry_after(response.headers), lost=status in _ANSWER_LOST)
     raise Refused(status, words)
 
 
@@ -336,7 +341,7 @@ def _network_error(error: BaseException) -> Transient | Misconfigured:
     if isinstance(error, aiohttp.ClientConnectorError):
         why = "closed during the handshake" if error.os_error.args == (None,) else _first_line(error.os_error)
         return Transient(f"no connection to {error.host}:{error.port} ({why})")
-    return Transient(f"{type(error).__name__}: {_first_line(error)}")
+    return Transient(f"{type(error).__name__}: {_first_line(error)}", lost=True)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

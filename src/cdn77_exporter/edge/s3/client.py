@@ -32,7 +32,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import get_cert_path
 
 from cdn77_exporter.core.errors import Conflict, FileGone, Transient, Unreadable
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.s3.faults import CLIENT_ERRORS, cannot_delete_many, code_of, elsewhere, meaning, not_s3
 from cdn77_exporter.edge.s3.listing import ListingError, Page, read_page
 from cdn77_exporter.edge.s3.model import slim_loader

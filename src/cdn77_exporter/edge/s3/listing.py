@@ -8,7 +8,7 @@ from datetime import datetime
 from urllib.parse import unquote_plus
 from xml.parsers import expat  # nosec B407
 
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 
 _PIECE_BYTES = 32 * 1024
 _PIECE_ENTRIES = 200

@@ -20,7 +20,7 @@ import msgspec
 
 from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.errors import Conflict, LeaseLost, Misconfigured, StateError, Transient
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.state.database import Database
 from cdn77_exporter.edge.state.store import State
 

@@ -15,11 +15,12 @@ import msgspec
 
 from cdn77_exporter.core.changes import Changes, CountedFile, Snapshot
 from cdn77_exporter.core.errors import StateError, Transient
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewer_rows import merge_runs
 from cdn77_exporter.edge.state.file import RESTART, check, open_file, state_error
 from cdn77_exporter.edge.state.schema import ASIDE, COUNTED, DONE
 
+_UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
 _FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
 _LEVELS = 100  # more than there ever are; every part of the viewers has so many, and what has just come is 0
 
@@ -54,7 +55,7 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
-                raise Transient(f"the state file {self.path} cannot be written: {error}") from error
+                raise Transient(f"the state file {self.path} cannot be written: {error}", remedy=_UNWRITABLE) from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise state_error(self.path, error) from error
             raise
@@ -213,12 +214,17 @@ class Database:
             self._atomically(lambda: self._each("UPDATE files SET status = 0 WHERE key = ? AND etag = ?", back))
         return listed & {(key, etag) for key, etag, _ in rows}
 
-    def deletable(self, most: int, skip: int = 0) -> list[CountedFile]:
-        """Counted files of which every tick has been acknowledged, oldest first, without the first `skip`."""
+    def acknowledged(self) -> int:
+        """Return the last tick (Unix seconds) up to which the receiver has everything; 0 when there is none."""
+        row = self._execute("SELECT coalesce(max(value), 0) FROM meta WHERE name = 'acknowledged'").fetchone()
+        return int(row[0])
+
+    def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
+        """Return counted files that are due by the tick `through`, oldest first, without the first `skip`."""
         rows = self._execute(
-            "SELECT key, etag, due, size, modified_ms FROM files WHERE status = 0 AND due <= "
-            "(SELECT coalesce(max(value), 0) FROM meta WHERE name = 'acknowledged') ORDER BY due, key LIMIT ? OFFSET ?",
-            (most, skip),
+            "SELECT key, etag, due, size, modified_ms FROM files WHERE status = 0 AND due <= ? "
+            "ORDER BY due, key LIMIT ? OFFSET ?",
+            (through, most, skip),
         )
         return [CountedFile(*row) for row in rows]
 

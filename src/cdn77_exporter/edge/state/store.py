@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from cdn77_exporter.core.changes import Changes, CountedFile
-from cdn77_exporter.core.model import LogFile
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.state.database import Database
 
 T = TypeVar("T")
@@ -45,9 +45,13 @@ class State:
         """See `Database.known`."""
         return await self.run(self.database.known, files, again)
 
-    async def deletable(self, most: int, skip: int = 0) -> list[CountedFile]:
+    async def acknowledged(self) -> int:
+        """See `Database.acknowledged`."""
+        return await self.run(self.database.acknowledged)
+
+    async def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
         """See `Database.deletable`."""
-        return await self.run(self.database.deletable, most, skip)
+        return await self.run(self.database.deletable, through, most, skip)
 
     async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
         """See `Database.mark_deleted`."""
