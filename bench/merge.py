@@ -20,7 +20,7 @@ from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
-from cdn77_exporter.settings import FILES_A_CALL
+from cdn77_exporter.flow.sizes import FILES_A_CALL
 from tests.support.files import EXAMPLE_MS, traffic_file
 
 LINES = 16_000

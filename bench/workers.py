@@ -14,7 +14,7 @@ from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.edge.workers import Workers
-from cdn77_exporter.settings import FILES_A_CALL
+from cdn77_exporter.flow.sizes import FILES_A_CALL
 
 FILES, LINES, ROUNDS = 48, 16_000, 5
 BAR = 1.7

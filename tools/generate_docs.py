@@ -44,7 +44,7 @@ def configuration() -> str:
         "Durations are seconds, or have a unit: `500ms`, `90s`, `15m`, `2h`, `1d`. Sizes are bytes, or have a unit: "
         "`64KiB`, `256MiB`, `1GiB`. Flags are `true` or `false`.",
     ]
-    for title, variables in SECTIONS:
+    for title, variables in SECTIONS.items():
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
         lines += [_variable(variable) for variable in variables]
     return _page(lines)

@@ -17,7 +17,7 @@ from tests.deploy.tools import DEPLOY
 from tests.docs.pages import PAGES, ROOT, blocks, cells, inline, rows
 
 _PROGRAM = "cdn77_exporter"
-_JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspection_json.py"
+_JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspect" / "as_json.py"
 _COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
 _FOLDERS = "docs|deploy|tests|tools|bench|src|core|flow|edge|commands|service|settings|status|telemetry"
 _TASKS = {"CDN77_EXPORTER_PURE", "DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cdn77_exporter.commands.log_folder import AGE_MS, decode_path, log_paths
+from cdn77_exporter.commands.log_folder import decode_path, log_paths
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.files import MAX_AGE_MS
 from tests.support.files import event, log_file
 
 HOUR_MS = int(datetime(2026, 1, 10, 14, tzinfo=UTC).timestamp() * 1000)
@@ -65,7 +66,7 @@ def test_without_an_hour_folder_the_files_own_time_counts_if_it_can(tmp_path: Pa
 
 def test_the_seven_days_end_at_the_upload(tmp_path: Path) -> None:
     """However long ago a file was uploaded, what was more than seven days old then is rejected and the rest counts."""
-    times = (HOUR_MS - AGE_MS - 2 * 3_600_000, HOUR_MS)
+    times = (HOUR_MS - MAX_AGE_MS - 2 * 3_600_000, HOUR_MS)
     for name in ("20260110/14/x.gz", "x.gz"):
         tally = decode_path(Decoder(), written(tmp_path / name, *times), NOW_MS)
         assert (tally.events, tally.rejects) == (1, {"too_old": 1}), name

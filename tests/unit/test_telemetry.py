@@ -410,10 +410,10 @@ def test_a_crash_is_told_without_secrets_and_values(voice: Voice) -> None:
 def test_a_crash_names_where_it_happened(voice: Voice) -> None:
     """The stage is the innermost function of the package."""
     try:
-        settings.parse_http_addr("nonsense")
+        settings.http_address("nonsense")
     except ValueError as error:
         voice.telemetry.crashed(error)
-    assert voice.lines[0]["stage"] == "settings.load.parse_http_addr"
+    assert voice.lines[0]["stage"] == "settings.parse.http_address"
 
 
 def test_problems_have_a_beginning_and_an_end() -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, host_to_ask, parse_http_addr
+from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, host_to_ask, http_address
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """0 when the service says yes, 1 when it says no or nothing."""
     given = os.environ.get("HTTP_ADDR", "").strip() or DEFAULT_HTTP_ADDR
     try:
-        address = parse_http_addr(given)
+        address = http_address(given)
     except ValueError as error:
         raise ConfigError([f"HTTP_ADDR {error}."]) from error
     if address is None:

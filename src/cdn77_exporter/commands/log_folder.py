@@ -10,10 +10,8 @@ from pathlib import Path
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.files import MAX_AGE_MS
 from cdn77_exporter.core.tally import Tally
-
-#: The contract's age at which an event is no longer counted.
-AGE_MS = 7 * 24 * 3600 * 1000
 
 _READ_BYTES = 64 * 1024
 _HOUR_MS = 3_600_000
@@ -45,7 +43,7 @@ def decode_path(decoder: Decoder, path: Path, now_ms: int) -> Tally:
     """What a file counts, as if it were counted when it was uploaded. Raises Unreadable or OSError."""
     uploaded_ms = _uploaded_ms(path, now_ms)
     if uploaded_ms is not None:
-        return decoder.decode(_pieces(path), latest_ms=uploaded_ms, oldest_ms=uploaded_ms - AGE_MS)
+        return decoder.decode(_pieces(path), latest_ms=uploaded_ms, oldest_ms=uploaded_ms - MAX_AGE_MS)
     # Nothing tells the upload but perhaps the file's own time, which copying may have changed.
     latest_ms, oldest_ms = now_ms, 0
     tally = decoder.decode(_pieces(path), latest_ms=latest_ms, oldest_ms=oldest_ms)
@@ -53,7 +51,7 @@ def decode_path(decoder: Decoder, path: Path, now_ms: int) -> Tally:
     if tally.oldest_ms < modified_ms < tally.newest_ms:
         latest_ms = modified_ms
     newest_ms = min(tally.newest_ms, latest_ms)
-    oldest_ms = newest_ms - AGE_MS
+    oldest_ms = newest_ms - MAX_AGE_MS
     if tally.events and (tally.newest_ms > newest_ms or tally.oldest_ms < oldest_ms):
         tally = decoder.decode(_pieces(path), latest_ms=latest_ms, oldest_ms=oldest_ms)
     return tally

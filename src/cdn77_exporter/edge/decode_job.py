@@ -21,6 +21,16 @@ class DecoderRules:
     limits: Limits
     allow: Callable[[str], bool] | None = None
 
+    def decoder(self, *, examples: bool = False) -> Decoder:
+        """Return a new decoder; with `examples` it keeps some rejected lines."""
+        return Decoder(
+            tick_seconds=self.tick_seconds,
+            stream_pattern=self.stream_pattern,
+            limits=self.limits,
+            examples=examples,
+            allow=self.allow,
+        )
+
 
 def decode_files(
     rules: DecoderRules, bodies: Iterable[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
@@ -28,11 +38,5 @@ def decode_files(
     """Decode files with the decoder of this thread, which is kept; see `decode_together`."""
     if getattr(_own, "rules", None) != rules:
         _own.rules = rules
-        _own.decoder = Decoder(
-            tick_seconds=rules.tick_seconds,
-            stream_pattern=rules.stream_pattern,
-            limits=rules.limits,
-            examples=True,
-            allow=rules.allow,
-        )
+        _own.decoder = rules.decoder(examples=True)
     return decode_together(_own.decoder, bodies, latest_ms, oldest_ms)

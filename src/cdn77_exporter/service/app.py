@@ -8,8 +8,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,15 +16,14 @@ from hashlib import blake2b
 import uvloop
 
 from cdn77_exporter import __version__
+from cdn77_exporter.clients import open_bucket, open_receiver
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, StateError, StateLocked, Transient
-from cdn77_exporter.core.timeline import Rules, Timeline
+from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.clock import Clock
-from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
-from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState, Database, State
 from cdn77_exporter.edge.workers import Workers
@@ -35,11 +33,11 @@ from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.flow.ordering import Places
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.quarantine import Quarantine
+from cdn77_exporter.flow.sizes import decoding_sizes
 from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
 from cdn77_exporter.service.runtime import give_memory_back, no_search_for_cycles
 from cdn77_exporter.service.upkeep import Upkeep
-from cdn77_exporter.settings import FILES_A_CALL, Settings
-from cdn77_exporter.settings.secret import Secret
+from cdn77_exporter.settings import File, InBucket, Off, Settings
 from cdn77_exporter.status.gather import Overview
 from cdn77_exporter.status.page import Page
 from cdn77_exporter.status.server import StatusServer
@@ -95,7 +93,7 @@ class _Service:
             if settings.http_addr:
                 page = Page(self.overview.status, __version__)
                 await stack.enter_async_context(StatusServer(settings.http_addr, telemetry, page.routes()))
-            bucket = await stack.enter_async_context(self._bucket())
+            bucket = await stack.enter_async_context(open_bucket(settings))
             home = await self._home(stack, bucket)
             state = await self._open_state(stack, home, stop)
             if state is not None:
@@ -158,34 +156,6 @@ class _Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ask_to_stop, number.name)
 
-    # Clients
-
-    def _bucket(self, name: str = "") -> S3Bucket:
-        settings = self.settings
-        return S3Bucket(
-            endpoint=settings.s3_endpoint,
-            bucket=name or settings.s3_bucket,
-            access_key=settings.s3_access_key.reveal,
-            secret_key=settings.s3_secret_key.reveal,
-            region=settings.s3_region,
-            ca_bundle=settings.s3_ca_bundle,
-            concurrency=settings.download_concurrency,
-            most_bytes=settings.max_object_bytes,
-        )
-
-    def _writer(self) -> RemoteWriter:
-        settings = self.settings
-        return RemoteWriter(
-            settings.prometheus_url,
-            user=settings.prometheus_user,
-            password=_reveal(settings.prometheus_password),
-            bearer_token=_reveal(settings.prometheus_bearer_token),
-            headers=settings.prometheus_headers,
-            ca_bundle=settings.prometheus_ca_bundle,
-            client_cert=settings.prometheus_client_cert,
-            client_key=settings.prometheus_client_key,
-        )
-
     def _lease(self, bucket: S3Bucket, state: State, clock: Clock) -> Lease:
         """A state file is locked, so a lease that carries its name is one of a process that is gone."""
         lease = Lease(bucket, lease_prefix(self.settings.s3_prefix), clock, self.telemetry, self.telemetry.problems)
@@ -197,10 +167,10 @@ class _Service:
 
     async def _home(self, stack: AsyncExitStack, bucket: S3Bucket) -> S3Bucket:
         """The bucket that STATE_PATH names, which may be another than that of the logs."""
-        place, name = self.settings.state_path, self.settings.state_path.removeprefix("s3://").partition("/")[0]
-        if not place.startswith("s3://") or name == self.settings.s3_bucket:
+        place = self.settings.state_path
+        if not isinstance(place, InBucket) or place.bucket == self.settings.s3_bucket:
             return bucket
-        return await stack.enter_async_context(self._bucket(name))
+        return await stack.enter_async_context(open_bucket(self.settings, place.bucket))
 
     async def _open_state(
         self, stack: AsyncExitStack, bucket: S3Bucket, stop: asyncio.Event, *, take: bool = False
@@ -220,7 +190,7 @@ class _Service:
                     self.telemetry("standby_waiting", error=str(error))
                     self.telemetry.problems.found("standby", f"{error}; this one takes over when the other ends")
             except (Transient, Misconfigured) as error:
-                remedy = getattr(error, "remedy", "it is tried again")
+                remedy = error.remedy
                 self.telemetry("poll_failed", error=str(error), remedy=remedy)
                 self.telemetry.problems.found("bucket", f"{error}; {remedy}")
             with suppress(TimeoutError):
@@ -228,21 +198,17 @@ class _Service:
         return None
 
     async def _state(self, bucket: S3Bucket) -> State:
-        path = self.settings.state_path
-        if path.startswith("s3://"):
-            return await BucketState.open(bucket, path.removeprefix("s3://").partition("/")[2].rstrip("/"))
-        return State(await asyncio.to_thread(Database, ":memory:" if path == "off" else path))
+        match self.settings.state_path:
+            case InBucket(prefix=prefix):
+                return await BucketState.open(bucket, prefix)
+            case File(path=path):
+                return State(await asyncio.to_thread(Database, str(path)))
+            case Off():
+                return State(await asyncio.to_thread(Database, ":memory:"))
 
     async def _restore(self, state: State, watermark: Watermark, geoip: GeoIp, clock: Clock) -> Timeline:
         settings = self.settings
-        rules = Rules(
-            tick_seconds=settings.tick_seconds,
-            session_window_seconds=settings.session_window_seconds,
-            timestamp_offset_ms=settings.timestamp_offset_ms,
-            backfill_seconds=settings.backfill_window,
-            max_streams=settings.max_streams,
-            max_series=settings.max_series,
-        )
+        rules = settings.timeline_rules
 
         def restore() -> tuple[Timeline, bool]:
             locate = geoip.locate if settings.geoip_db_path else None
@@ -259,7 +225,7 @@ class _Service:
         counts = await state.counts()
         self.telemetry(
             "state_opened",
-            path=settings.state_path,
+            path=str(settings.state_path),
             fresh=fresh,
             last_tick=timeline.emitted,
             series=len(timeline.series),
@@ -282,36 +248,29 @@ class _Service:
 
     def _decoder(self) -> ExecutorDecoder:
         """One thread, worker processes, or a cluster; with their share of the places for files."""
-        settings = self.settings
-        rules = DecoderRules(
-            settings.tick_seconds,
-            settings.stream_pattern,
-            settings.limits,
-            settings.stream_allowlist,
+        settings, report = self.settings, self.telemetry
+        cluster = settings.dask_scheduler
+        most, width = decoding_sizes(
+            settings.download_concurrency, settings.decode_workers, cluster=cluster is not None
         )
-        places, report = settings.download_concurrency, self.telemetry
-        if settings.dask_scheduler:
-            from cdn77_exporter.edge.cluster import Cluster  # noqa: PLC0415
-            from cdn77_exporter.service.cluster_job import on_cluster  # noqa: PLC0415 - its library is an extra
+        job = fetched(settings.decoder_rules)
+        executor: Executor | None = None
+        if cluster:
+            from cdn77_exporter.edge.cluster import Cluster  # noqa: PLC0415 - its library is an extra
+            from cdn77_exporter.service.cluster_job import on_cluster  # noqa: PLC0415
 
-            most = max(1, min(FILES_A_CALL, places // 2))
-            width = max(2, places // most)
-            executor = Cluster(settings.dask_scheduler, width=width)
-            return ExecutorDecoder(
-                on_cluster(settings.s3_bucket, rules), executor, most=most, width=width, report=report
-            )
-        if not settings.decode_workers:
-            return ExecutorDecoder(fetched(rules), report=report)
-        width = settings.decode_workers + 1
-        most = max(1, min(FILES_A_CALL, places // width))
-        return ExecutorDecoder(fetched(rules), Workers(settings.decode_workers), most=most, width=width, report=report)
+            job = on_cluster(settings.s3_bucket, settings.decoder_rules)
+            executor = Cluster(cluster, width=width)
+        elif settings.decode_workers:
+            executor = Workers(settings.decode_workers)
+        return ExecutorDecoder(job, executor, most=most, width=width, report=report)
 
     async def _build(
         self, stack: AsyncExitStack, bucket: S3Bucket, state: State, clock: Clock, stop: asyncio.Event
     ) -> Upkeep:
         settings, telemetry = self.settings, self.telemetry
         telemetry.problems.solved("standby")
-        writer = await stack.enter_async_context(self._writer())
+        writer = await stack.enter_async_context(open_receiver(settings))
         geoip = GeoIp(settings.geoip_db_path)
         watermark = Watermark(idle_seconds=settings.shard_idle_seconds, lag_seconds=settings.idle_lag_seconds)
         timeline = await self._restore(state, watermark, geoip, clock)
@@ -329,7 +288,7 @@ class _Service:
             places=Places(settings.download_concurrency),
             arrivals=Arrivals(settings.tick_seconds, settings.shard_idle_seconds),
         )
-        keep = settings.keep_files
+        keep, keeps_state = settings.keep_files, not isinstance(settings.state_path, Off)
         quarantine = None
         if settings.quarantine_prefix and not keep:
             prefix = settings.quarantine_prefix
@@ -348,14 +307,10 @@ class _Service:
             ),
             fetcher=NotHere() if settings.dask_scheduler else Fetcher(bucket, state, context),
             decoder=FileDecoder(decoder, state, context),
-            aggregator=Aggregator(timeline, state, context, thread, keeps_state=settings.state_path != "off"),
-            pusher=Pusher(writer, state, context, settings.push_retry_seconds, leaves=settings.state_path != "off"),
+            aggregator=Aggregator(timeline, state, context, thread, keeps_state=keeps_state),
+            pusher=Pusher(writer, state, context, settings.push_retry_seconds, leaves=keeps_state),
             deleter=Deleter(bucket, state, context, keep),
             fetched=Channel(max(2, 2 * decoder.most), "fetched"),
         )
         self.overview.attach(pipeline, timeline)
         return Upkeep(settings, telemetry, pipeline, timeline, state, bucket, clock, geoip, self.overview)
-
-
-def _reveal(secret: Secret | None) -> Callable[[], str] | None:
-    return secret.reveal if secret else None

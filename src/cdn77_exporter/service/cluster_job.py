@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from cdn77_exporter import __version__
+from cdn77_exporter.clients import open_bucket
 from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.errors import ConfigError, FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
@@ -22,9 +23,6 @@ from cdn77_exporter.settings import Settings, load
 _own = threading.local()
 # Two decoding threads are slower than one; another one may fetch meanwhile.
 _decoding = threading.Lock()
-
-#: What a worker need not know of the settings, and what stands for it.
-_UNUSED = {"PROMETHEUS_URL": "http://127.0.0.1:9/api/v1/write", "S3_PREFIX": "/"}
 
 
 def on_cluster(bucket: str, rules: DecoderRules) -> Job:
@@ -65,16 +63,7 @@ def _bucket() -> tuple[Settings, asyncio.Runner]:
     """The settings of this worker, and this thread's event loop, on which its client of the bucket is open."""
     if getattr(_own, "runner", None) is None:
         settings = worker_settings(os.environ)
-        client = S3Bucket(
-            endpoint=settings.s3_endpoint,
-            bucket=settings.s3_bucket,
-            access_key=settings.s3_access_key.reveal,
-            secret_key=settings.s3_secret_key.reveal,
-            region=settings.s3_region,
-            ca_bundle=settings.s3_ca_bundle,
-            concurrency=settings.download_concurrency,
-            most_bytes=settings.max_object_bytes,
-        )
+        client = open_bucket(settings)
         runner = asyncio.Runner()
         runner.run(client.__aenter__())  # open for as long as the worker lives
         _own.settings, _own.client, _own.runner = settings, client, runner
@@ -83,7 +72,7 @@ def _bucket() -> tuple[Settings, asyncio.Runner]:
 
 def worker_settings(environ: Mapping[str, str]) -> Settings:
     """The settings of a worker, which needs those of the bucket alone; raises ConfigError."""
-    return load(_UNUSED | {name: text for name, text in environ.items() if text.strip()})
+    return load({"S3_PREFIX": "/"} | {name: text for name, text in environ.items() if text.strip()}, receiver=False)
 
 
 async def _fetch_all(bucket: S3Bucket, files: Sequence[LogFile]) -> list[bytes | Failure]:

@@ -1,29 +1,32 @@
 """Turns the environment into one frozen `Settings`, reports all its faults at once, and keeps secrets to itself."""
 
-from cdn77_exporter.settings.load import (
+from cdn77_exporter.settings.load import load, load_some
+from cdn77_exporter.settings.parse import (
     DEFAULT_HTTP_ADDR,
     DEFAULT_STREAM_PATTERN,
-    FILES_A_CALL,
-    SECTIONS,
-    VARIABLES,
-    Settings,
-    Variable,
-    field_names,
+    File,
+    InBucket,
+    Off,
+    StatePlace,
     host_to_ask,
-    load,
-    parse_http_addr,
+    http_address,
 )
+from cdn77_exporter.settings.values import Settings
+from cdn77_exporter.settings.variables import SECTIONS, VARIABLES, Variable
 
 __all__ = [
     "DEFAULT_HTTP_ADDR",
     "DEFAULT_STREAM_PATTERN",
-    "FILES_A_CALL",
     "SECTIONS",
     "VARIABLES",
+    "File",
+    "InBucket",
+    "Off",
     "Settings",
+    "StatePlace",
     "Variable",
-    "field_names",
     "host_to_ask",
+    "http_address",
     "load",
-    "parse_http_addr",
+    "load_some",
 ]

@@ -44,7 +44,7 @@ class Secret:
         self._asked = 0
 
     def reveal(self) -> str:
-        """The value now. While its file cannot be read or makes no sense, the last good value stays."""
+        """Return the value now: the last good one while its file cannot be read or makes no sense."""
         if self._path is None:
             return self._value
         try:
@@ -65,7 +65,7 @@ class Secret:
             self._changes += 1
 
     def changed(self) -> bool:
-        """Whether the value has changed since this was asked last; reads the file if it has."""
+        """Tell whether the value has changed since the last call; reads the file if it was replaced."""
         self.reveal()
         changed = self._changes != self._asked
         self._asked = self._changes
@@ -130,8 +130,19 @@ class Headers(Mapping[str, str]):
     __str__ = __repr__
 
 
+def as_secret(text: str, path: Path | None = None) -> Secret:
+    """Return a password or token that was given as text, or read from the file `path`; raises ValueError."""
+    return Secret(secret_text(text), path)
+
+
+def as_headers(text: str, path: Path | None = None) -> Headers:
+    """Return headers that were given as text, or read from the file `path`; none for "". Raises ValueError."""
+    parse_headers(text)
+    return Headers(Secret(text, path, parse_headers) if text else None)
+
+
 def read_secret(path: Path) -> str:
-    """The text of a secret's file; raises OSError, or ValueError("what is wrong; what would be right")."""
+    """Return the text of a secret's file; raises OSError, or ValueError("what is wrong; what would be right")."""
     with path.open("rb") as file:
         body = file.read(_SECRET_BYTES + 1)
     if len(body) > _SECRET_BYTES:
@@ -147,8 +158,8 @@ def read_secret(path: Path) -> str:
 
 
 def secret_text(text: str) -> str:
-    """The text, if it can be a password or token; raises ValueError without it."""
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+    """Return the text if it can be a password or token; raises ValueError without quoting it."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise ValueError("has control characters or several lines; the secret and nothing else")
     return text
 
@@ -167,7 +178,7 @@ _OWN_HEADERS = {
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """Headers from a JSON object, or from `Name: value` pairs, one a line or with semicolons between them."""
+    """Parse headers from a JSON object, or from `Name: value` pairs, one a line or with semicolons between them."""
     said = "`Name: value` pairs with semicolons or line breaks between them, or a JSON object"
     if text.lstrip().startswith("{"):
         try:
@@ -189,6 +200,8 @@ def parse_headers(text: str) -> dict[str, str]:
             raise ValueError(f"has a header whose name is not one; {said}")
         if name.lower() in _OWN_HEADERS:
             raise ValueError("has a header that the exporter sets itself (such as Content-Type); only others")
-        if not value or any(ord(sign) < 32 or ord(sign) > 255 or ord(sign) == 127 for sign in value):
+        if not value or any(
+            ord(character) < 32 or ord(character) > 255 or ord(character) == 127 for character in value
+        ):
             raise ValueError(f"has a header whose value is empty or not plain text; {said}")
     return cast(dict[str, str], pairs)

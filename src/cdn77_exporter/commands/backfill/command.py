@@ -75,13 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> Replay:
-    from cdn77_exporter.commands.backfill.replay import Replay  # noqa: PLC0415
-    from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
-    from cdn77_exporter.core.timeline import Rules  # noqa: PLC0415
-    from cdn77_exporter.edge.geoip import GeoIp  # noqa: PLC0415
+    from dataclasses import replace  # noqa: PLC0415 - --help is quick
 
-    settings = settings_for(bucket=False, receiver=False)
+    from cdn77_exporter.commands.backfill.replay import Replay  # noqa: PLC0415
+    from cdn77_exporter.edge.geoip import GeoIp  # noqa: PLC0415
+    from cdn77_exporter.settings import load  # noqa: PLC0415
+
+    settings = load(os.environ, bucket=False, receiver=False)
     tick = settings.tick_seconds
     locate = None
     if settings.geoip_db_path:
@@ -90,18 +90,8 @@ def _replay(arguments: argparse.Namespace) -> Replay:
             raise ConfigError([f"GEOIP_DB_PATH cannot be used ({geoip.fault}); put a MaxMind City database there."])
         locate = geoip.locate
     return Replay(
-        Rules(
-            tick_seconds=tick,
-            session_window_seconds=settings.session_window_seconds,
-            max_streams=settings.max_streams,
-            max_series=settings.max_series,
-        ),
-        Decoder(
-            tick_seconds=tick,
-            stream_pattern=settings.stream_pattern,
-            limits=settings.limits,
-            allow=settings.stream_allowlist,
-        ),
+        replace(settings.timeline_rules, timestamp_offset_ms=0, backfill_seconds=0),
+        settings.decoder_rules.decoder(),
         int(time.time() * 1000),
         locate,
         None if arguments.begin is None else int(arguments.begin // tick) * tick,

@@ -7,7 +7,6 @@ import time
 
 from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.output import number, size, span
-from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
 from cdn77_exporter.core.reasons import UNREADABLE_REASONS
@@ -117,14 +116,8 @@ async def _read(bucket: S3Bucket, settings: Settings, findings: Findings, newest
 
 
 def _decode(settings: Settings, body: bytes) -> Tally:
-    decoder = Decoder(
-        tick_seconds=settings.tick_seconds,
-        stream_pattern=settings.stream_pattern,
-        limits=settings.limits,
-        allow=settings.stream_allowlist,
-    )
     now_ms = int(time.time() * 1000)
-    return decoder.decode(body, latest_ms=now_ms, oldest_ms=now_ms - MAX_AGE_MS)
+    return settings.decoder_rules.decoder().decode(body, latest_ms=now_ms, oldest_ms=now_ms - MAX_AGE_MS)
 
 
 def _judge_content(findings: Findings, newest: LogFile, tally: Tally) -> None:

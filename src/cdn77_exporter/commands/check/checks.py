@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from cdn77_exporter.clients import open_bucket, open_receiver
 from cdn77_exporter.commands.check.bucket import check_bucket
 from cdn77_exporter.commands.check.findings import Finding, Findings
-from cdn77_exporter.commands.check.local import check_bucket_state, check_geoip, check_state_file
+from cdn77_exporter.commands.check.local import STATE, check_bucket_state, check_geoip, check_state_file
 from cdn77_exporter.commands.check.receiver import check_receiver
-from cdn77_exporter.commands.clients import bucket_of, writer_of
 from cdn77_exporter.core.errors import Misconfigured
-from cdn77_exporter.settings import VARIABLES, Settings
+from cdn77_exporter.settings import VARIABLES, File, Off, Settings
 
 
 async def check_all(settings: Settings, seconds: float) -> list[Finding]:
@@ -36,7 +36,7 @@ def _variables(settings: Settings, seconds: float) -> Findings:
 async def _bucket(settings: Settings, seconds: float) -> Findings:
     findings = Findings(seconds)
     try:
-        async with bucket_of(settings, seconds) as bucket:
+        async with open_bucket(settings, seconds=seconds) as bucket:
             await check_bucket(bucket, settings, findings)
     except Misconfigured as error:
         findings.fail("bucket", str(error), error.remedy)
@@ -45,7 +45,7 @@ async def _bucket(settings: Settings, seconds: float) -> Findings:
 
 async def _receiver(settings: Settings, seconds: float) -> Findings:
     findings = Findings(seconds)
-    async with writer_of(settings, seconds) as writer:
+    async with open_receiver(settings, seconds=seconds) as writer:
         await check_receiver(writer, settings, findings)
     return findings
 
@@ -58,13 +58,16 @@ def _geoip(settings: Settings, seconds: float) -> Findings:
 
 async def _state(settings: Settings, seconds: float) -> Findings:
     findings = Findings(seconds)
-    if not settings.state_path.startswith("s3://"):
-        await asyncio.to_thread(check_state_file, settings, findings)
+    place = settings.state_path
+    if isinstance(place, Off):
+        findings.warn(STATE, "off: a crash can count the end of a file twice", "set STATE_PATH to a file that is kept")
         return findings
-    name = settings.state_path.removeprefix("s3://").partition("/")[0]
+    if isinstance(place, File):
+        await asyncio.to_thread(check_state_file, settings, place.path, findings)
+        return findings
     try:
-        async with bucket_of(settings, seconds, name) as bucket:
-            await check_bucket_state(bucket, settings, findings)
+        async with open_bucket(settings, place.bucket, seconds=seconds) as bucket:
+            await check_bucket_state(bucket, place, findings)
     except Misconfigured as error:
-        findings.fail("state", str(error), error.remedy)
+        findings.fail(STATE, str(error), error.remedy)
     return findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 from cdn77_exporter import __version__
@@ -41,10 +42,10 @@ def _seconds(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything and print it; the exit code."""
-    from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.settings import load  # noqa: PLC0415 - --help is quick
 
     try:
-        settings = settings_for()
+        settings = load(os.environ)
     except ConfigError as error:
         findings = Findings(arguments.timeout)
         for fault in error.faults:

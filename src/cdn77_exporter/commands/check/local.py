@@ -13,7 +13,7 @@ from cdn77_exporter.commands.output import size, span
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state.look import LITTLE_ROOM_BYTES, Access, StateLook, look_at_state
-from cdn77_exporter.settings import Settings, host_to_ask
+from cdn77_exporter.settings import InBucket, Settings, host_to_ask
 
 GEOIP, STATE = "GeoIP database", "state"
 
@@ -42,12 +42,8 @@ def check_geoip(settings: Settings, findings: Findings) -> None:
         findings.ok(GEOIP, text)
 
 
-def check_state_file(settings: Settings, findings: Findings) -> None:
-    """Whether the state can be written, and its last tick; a running exporter is not disturbed."""
-    if settings.state_path == "off":
-        findings.warn(STATE, "off: a crash can count the end of a file twice", "set STATE_PATH to a file that is kept")
-        return
-    path = Path(settings.state_path)
+def check_state_file(settings: Settings, path: Path, findings: Findings) -> None:
+    """Find out whether the state can be written, and its last tick; a running exporter is not disturbed."""
     try:
         look = look_at_state(path)
     except OSError as error:
@@ -91,18 +87,17 @@ def _running(settings: Settings) -> str:
     return ""
 
 
-async def check_bucket_state(bucket: S3Bucket, settings: Settings, findings: Findings) -> None:
+async def check_bucket_state(bucket: S3Bucket, place: InBucket, findings: Findings) -> None:
     """Whether there is a state under its prefix of the bucket, and whether it can be written there."""
-    prefix = settings.state_path.removeprefix("s3://").partition("/")[2].rstrip("/")
     async with findings.contact(STATE):
-        key = f"{prefix}/.cdn77-exporter-check"
+        key = f"{place.prefix}/.cdn77-exporter-check"
         await bucket.abort_upload(key, await bucket.begin_upload(key))
         newest_ms, count = 0, 0
-        async for page in bucket.list_files(f"{prefix}/"):
+        async for page in bucket.list_files(f"{place.prefix}/"):
             count += len(page)
             newest_ms = max(newest_ms, *(file.modified_ms for file in page))
         if count:
             age = span(time.time() - newest_ms / 1000)
-            findings.ok(STATE, f"{settings.state_path}: writable, {count:,} objects, last written {age} ago")
+            findings.ok(STATE, f"{place}: writable, {count:,} objects, last written {age} ago")
         else:
-            findings.ok(STATE, f"{settings.state_path}: writable, empty; a fresh start")
+            findings.ok(STATE, f"{place}: writable, empty; a fresh start")

@@ -12,24 +12,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cdn77_exporter.commands.inspect.inspection import Inspection, Pieces, inspect_file, shown
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.edge.decode_job import DecoderRules
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 #: The settings that are honoured when they are set: those that decide what a line and a file are.
-HONOURED = (
-    "MAX_FILE_BYTES",
-    "MAX_LINE_BYTES",
-    "MAX_BAD_LINES",
-    "MAX_FILE_ENTRIES",
-    "STREAM_PATTERN",
-    "TICK_SECONDS",
-)
+LIMITS = ("MAX_FILE_BYTES", "MAX_LINE_BYTES", "MAX_BAD_LINES", "MAX_FILE_ENTRIES")
+HONOURED = (*LIMITS, "STREAM_PATTERN", "TICK_SECONDS")
 DEFAULT_TICK_SECONDS = 15
 STANDARD_INPUT = "-"
 
@@ -78,28 +73,16 @@ def _instant_ms(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the files and print what they hold; the exit code."""
-    settings = honoured_settings()
+    rules = honoured_rules()
     if STANDARD_INPUT in arguments.paths and sys.stdin.isatty():
         raise ConfigError(["The standard input is a terminal; name a file, or pipe one in."])
     now_ms = time.time_ns() // 1_000_000 if arguments.now is None else arguments.now
-    tick_seconds: int = settings.get("TICK_SECONDS", DEFAULT_TICK_SECONDS)
-    usual = Limits()
-    decoder = Decoder(
-        tick_seconds=tick_seconds,
-        stream_pattern=settings.get("STREAM_PATTERN", DEFAULT_STREAM_PATTERN),
-        limits=Limits(
-            file_bytes=settings.get("MAX_FILE_BYTES", usual.file_bytes),
-            line_bytes=settings.get("MAX_LINE_BYTES", usual.line_bytes),
-            bad_lines=settings.get("MAX_BAD_LINES", usual.bad_lines),
-            entries=settings.get("MAX_FILE_ENTRIES", usual.entries),
-        ),
-        examples=not arguments.json,
-    )
+    decoder = rules.decoder(examples=not arguments.json)
     inspection = Inspection()
     paths = list(_files(arguments.paths, inspection))
     with _no_collector(), _Bar(paths) as bar:
         for path in paths:
-            _inspect(inspection, decoder, path, now_ms, tick_seconds * 1000, bar.advance)
+            _inspect(inspection, decoder, path, now_ms, rules.tick_seconds * 1000, bar.advance)
     if arguments.json:
         from cdn77_exporter.commands.inspect.as_json import to_json  # noqa: PLC0415 - each form imports its own
 
@@ -121,24 +104,15 @@ def _no_collector() -> Iterator[None]:
         gc.enable()
 
 
-def honoured_settings() -> dict[str, Any]:
-    """Those of `HONOURED` that are set, by their names; raises ConfigError with every fault."""
-    given = {name: text.strip() for name in HONOURED if (text := os.environ.get(name, "")).strip()}
-    if not given:
-        return {}
-    from cdn77_exporter.settings import VARIABLES  # noqa: PLC0415 - a fifth of the start-up, and rarely needed
+def honoured_rules() -> DecoderRules:
+    """Return what a line and a file are, by those of `HONOURED` that are set; raises ConfigError with every fault."""
+    if not any(os.environ.get(name, "").strip() for name in HONOURED):
+        return DecoderRules(DEFAULT_TICK_SECONDS, DEFAULT_STREAM_PATTERN, Limits())
+    from cdn77_exporter.settings import load_some  # noqa: PLC0415 - a fifth of the start-up, and rarely needed
 
-    values: dict[str, Any] = {}
-    faults = []
-    for variable in VARIABLES:
-        if variable.name in given:
-            try:
-                values[variable.name] = variable.parse(given[variable.name])
-            except ValueError as error:
-                faults.append(f"{variable.name} {str(error).replace('; ', '; expected ', 1)}.")
-    if faults:
-        raise ConfigError(faults)
-    return values
+    values = load_some(HONOURED, os.environ)
+    limits = Limits(*(values[name.lower()] for name in LIMITS))
+    return DecoderRules(values["tick_seconds"], values["stream_pattern"], limits)
 
 
 # Files

@@ -11,10 +11,9 @@ from os import fsencode
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
+from cdn77_exporter.core.files import MAX_AGE_MS
 from cdn77_exporter.core.tally import Example, Sums, Tally, ViewerSeen
 
-#: The contract's age at which an event is no longer counted.
-AGE_MS = 7 * 24 * 3600 * 1000
 #: Rejected lines that are kept to be shown, of each reason and over all files.
 EXAMPLES = 5
 
@@ -142,7 +141,7 @@ def decode_file(decoder: Decoder, pieces: Pieces, now_ms: int, tick_ms: int) -> 
     latest_ms = (now_ms // tick_ms + 1) * tick_ms
     ahead_tick = (latest_ms + tick_ms) // 1000
     tally = decoder.decode(pieces(), latest_ms=latest_ms, oldest_ms=0)
-    oldest_ms = _newest_ms(tally, now_ms, ahead_tick) - AGE_MS
+    oldest_ms = _newest_ms(tally, now_ms, ahead_tick) - MAX_AGE_MS
     if tally.events and tally.oldest_ms < oldest_ms:
         # Only now it is known which lines are too old. That is rare, so they are read again rather than remembered.
         tally = decoder.decode(pieces(), latest_ms=latest_ms, oldest_ms=oldest_ms)
@@ -160,7 +159,7 @@ def _newest_ms(tally: Tally, now_ms: int, ahead_tick: int) -> int:
     if not past or 2 * requests_ahead > tally.events:
         return now_ms
     newest_ms = max(past) * 1000
-    return newest_ms if newest_ms < now_ms - AGE_MS else now_ms
+    return newest_ms if newest_ms < now_ms - MAX_AGE_MS else now_ms
 
 
 def inspect_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from cdn77_exporter.commands.output import Waiting, console, number, print_json, print_table, say, size
@@ -37,12 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List or release; the exit code."""
-    from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.commands.quarantine.set_aside import list_kept, release_keys  # noqa: PLC0415
+    from cdn77_exporter.commands.quarantine.set_aside import list_kept, release_keys  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.settings import load  # noqa: PLC0415
 
     if arguments.action == "release" and bool(arguments.keys) == arguments.all:
         raise ConfigError(["Name the keys to release, or use --all for every file; `quarantine list` prints them."])
-    settings = settings_for(receiver=False)
+    settings = load(os.environ, receiver=False)
     try:
         if arguments.action == "list":
             with Waiting("listing"):

@@ -8,17 +8,16 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from cdn77_exporter.commands.clients import bucket_of
+from cdn77_exporter.clients import open_bucket
 from cdn77_exporter.core.errors import Conflict, FileGone
 from cdn77_exporter.core.files import LogFile, hour_prefixes
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state.look import Access, look_at_state
 from cdn77_exporter.flow.quarantine import REASON_SUFFIX, copy_verified, instant, look
-from cdn77_exporter.settings import Settings
+from cdn77_exporter.settings import InBucket, Off, Settings
 
 _UNKNOWN = "unknown"
 _GONE = "it has changed or gone just now"
@@ -47,14 +46,14 @@ class Released:
 
 async def list_kept(settings: Settings, seconds: float) -> tuple[list[Kept], str]:
     """All files that are known to be set aside, and a remark about those that may not be known."""
-    async with bucket_of(settings, seconds) as bucket:
-        return await _kept(bucket, settings)
+    async with open_bucket(settings, seconds=seconds) as bucket:
+        return await _kept(bucket, settings, seconds)
 
 
 async def release_keys(settings: Settings, keys: Sequence[str], seconds: float) -> list[Released]:
     """Release files by the key that they had, or have; all without any key."""
-    async with bucket_of(settings, seconds) as bucket:
-        kept, note = await _kept(bucket, settings)
+    async with open_bucket(settings, seconds=seconds) as bucket:
+        kept, note = await _kept(bucket, settings, seconds)
         if not keys:
             return [await _release(bucket, settings, one) for one in kept]
         found = []
@@ -74,9 +73,9 @@ def _is_log(settings: Settings, key: str) -> bool:
     return key.startswith(f"{settings.s3_prefix}/" if settings.s3_prefix else "")
 
 
-async def _kept(bucket: S3Bucket, settings: Settings) -> tuple[list[Kept], str]:
+async def _kept(bucket: S3Bucket, settings: Settings, seconds: float) -> tuple[list[Kept], str]:
     moved = await _moved(bucket, settings) if settings.quarantine_prefix else []
-    in_place, note = await _in_place(bucket, settings)
+    in_place, note = await _in_place(settings, seconds)
     return moved + in_place, note
 
 
@@ -160,27 +159,27 @@ def _is_listed(settings: Settings, key: str) -> bool:
 # In their place
 
 
-async def _in_place(bucket: S3Bucket, settings: Settings) -> tuple[list[Kept], str]:
+async def _in_place(settings: Settings, seconds: float) -> tuple[list[Kept], str]:
     """What the state has set aside and left, and why that may not be all."""
-    if settings.state_path == "off":
+    place = settings.state_path
+    if isinstance(place, Off):
         return [], "With STATE_PATH=off nothing remembers files that were left in their place."
-    if settings.state_path.startswith("s3://"):
-        return await _in_bucket_state(settings), ""
-    look_at = await asyncio.to_thread(look_at_state, Path(settings.state_path))
+    if isinstance(place, InBucket):
+        return await _in_bucket_state(settings, place, seconds), ""
+    look_at = await asyncio.to_thread(look_at_state, place.path)
     if look_at.access is Access.IN_USE:
         return [], "A running exporter holds the state: files that it left in their place are on its status page."
     if look_at.access is Access.UNREADABLE:
-        return [], f"The state {settings.state_path} cannot be looked at ({look_at.words})."
+        return [], f"The state {place} cannot be looked at ({look_at.words})."
     return [Kept(key, key, reason, size, instant(at)) for key, reason, size, at in look_at.aside], ""
 
 
-async def _in_bucket_state(settings: Settings) -> list[Kept]:
-    name, _, prefix = settings.state_path.removeprefix("s3://").partition("/")
-    async with bucket_of(settings, 60.0, name) as bucket:
-        keys = [key async for page in bucket.list_keys(f"{prefix}/") for key in page]
+async def _in_bucket_state(settings: Settings, place: InBucket, seconds: float) -> list[Kept]:
+    async with open_bucket(settings, place.bucket, seconds=seconds) as bucket:
+        keys = [key async for page in bucket.list_keys(f"{place.prefix}/") for key in page]
         if not keys:  # opening it would make one
             return []
-        state = await BucketState.open(bucket, prefix)
+        state = await BucketState.open(bucket, place.prefix)
         try:
             return [Kept(key, key, reason, size, "") for key, _, reason, size in await state.aside()]
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -60,10 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Count, ask, compare and print; the exit code."""
-    from cdn77_exporter.commands.clients import settings_for  # noqa: PLC0415 - --help is quick
-    from cdn77_exporter.edge.receiver.query import TooMuch  # noqa: PLC0415
+    from cdn77_exporter.edge.receiver.query import TooMuch  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.settings import load  # noqa: PLC0415
 
-    settings = settings_for(bucket=not arguments.files, receiver=not arguments.query_url)
+    settings = load(os.environ, bucket=not arguments.files, receiver=not arguments.query_url)
     if not arguments.files and not settings.keep_files:
         raise ConfigError(
             [
@@ -97,22 +98,16 @@ def _span(arguments: argparse.Namespace, settings: Settings) -> tuple[int, int]:
 async def _reconcile(
     arguments: argparse.Namespace, settings: Settings, begin: int, end: int
 ) -> tuple[Recount, list[Difference], int]:
-    from cdn77_exporter.commands.clients import bucket_of, writer_of  # noqa: PLC0415
+    from cdn77_exporter.clients import open_bucket, open_receiver  # noqa: PLC0415 - --help is quick
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415
-    from cdn77_exporter.commands.reconcile import recount as counting  # noqa: PLC0415 - --help is quick
+    from cdn77_exporter.commands.reconcile import recount as counting  # noqa: PLC0415
     from cdn77_exporter.commands.reconcile.comparison import Increments, compare  # noqa: PLC0415
-    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
     from cdn77_exporter.edge.receiver.query import QueryApi, query_base  # noqa: PLC0415
 
     base = arguments.query_url or query_base(settings.prometheus_url)
     if base is None:
         raise ConfigError(["The query API's address cannot be told from PROMETHEUS_URL; name it with --query-url."])
-    decoder = Decoder(
-        tick_seconds=settings.tick_seconds,
-        stream_pattern=settings.stream_pattern,
-        limits=settings.limits,
-        allow=settings.stream_allowlist,
-    )
+    decoder = settings.decoder_rules.decoder()
     slack = -(-arguments.slack // settings.tick_seconds) * settings.tick_seconds
     outer = (begin - slack, min(end + slack, int(time.time())))
     recount = counting.Recount(Increments(*outer))
@@ -121,13 +116,13 @@ async def _reconcile(
         with Bar("counting files", len(paths)) as bar:
             counting.count_paths(recount, paths, decoder, bar.advance)
     else:
-        async with bucket_of(settings, _SECONDS) as bucket:
+        async with open_bucket(settings, seconds=_SECONDS) as bucket:
             files = await counting.list_span(bucket, settings.s3_prefix, *outer)
             with Bar("counting files", len(files)) as bar:
                 width = settings.download_concurrency
                 await counting.count_objects(recount, bucket, files, decoder, bar.advance, width)
     stored = Increments(*outer)
-    async with writer_of(settings, _SECONDS) as writer:
+    async with open_receiver(settings, seconds=_SECONDS) as writer:
         with Bar("asking the receiver", None) as bar:
             newest_ms = await counting.read_counters(QueryApi(writer, base), stored, settings.tick_seconds, bar.advance)
     return recount, list(compare(recount.increments, stored, begin, end)), newest_ms // 1000

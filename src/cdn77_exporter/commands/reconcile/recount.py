@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdn77_exporter.commands.log_folder import AGE_MS, decode_path
+from cdn77_exporter.commands.log_folder import decode_path
 from cdn77_exporter.commands.reconcile.comparison import BYTES, REQUESTS, Increments
 from cdn77_exporter.core.catalogue import REQUESTS as REQUESTS_METRIC
 from cdn77_exporter.core.catalogue import TRANSFER_BYTES
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
-from cdn77_exporter.core.files import LogFile, hour_prefixes
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
 from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
 from cdn77_exporter.edge.s3 import S3Bucket
@@ -94,7 +94,9 @@ async def count_objects(
                 if isinstance(body, BaseException):
                     raise body
                 latest_ms = file.modified_ms
-                tally = await asyncio.to_thread(decoder.decode, body, latest_ms=latest_ms, oldest_ms=latest_ms - AGE_MS)
+                tally = await asyncio.to_thread(
+                    decoder.decode, body, latest_ms=latest_ms, oldest_ms=latest_ms - MAX_AGE_MS
+                )
                 recount.add(tally)
             except Unreadable as error:
                 recount.unreadable.append((file.key, error.reason))

@@ -1,0 +1,284 @@
+"""Declares every environment variable once: its field, its type, its parser, its default and its help.
+
+The sections are those of the documentation; `Settings` (values.py) consists of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, overload
+
+from cdn77_exporter.settings import parse
+from cdn77_exporter.settings.parse import Allowlist, StatePlace
+from cdn77_exporter.settings.secret import Headers, Secret, as_headers, as_secret, secret_text
+from cdn77_exporter.telemetry.messages import Level
+
+T = TypeVar("T")
+
+
+class _Required(Enum):
+    REQUIRED = "required"
+
+
+#: Instead of a default: the variable must be set.
+REQUIRED: Final = _Required.REQUIRED
+_VARIABLE = "variable"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable. The field of `Settings` has its name in lower case.
+
+    `parse`: text to value, or ValueError. `default`: text as an operator would write it, or None for unset. `secret`:
+    no output may show it, and `parse` also takes the path of the file that the text was read from. `from_file`: the
+    variable with `_FILE` behind its name may name a file instead.
+    """
+
+    name: str
+    parse: Callable[..., Any]
+    default: str | None
+    help: str
+    example: str
+    required: bool
+    secret: bool
+    from_file: bool
+
+    @property
+    def field(self) -> str:
+        """The name in `Settings`."""
+        return self.name.lower()
+
+
+@overload
+def env(
+    parser: Callable[[str], T],
+    default: str | Literal[_Required.REQUIRED],
+    help_: str,
+    example: str = "",
+    *,
+    secret: bool = False,
+    from_file: bool = False,
+) -> T: ...
+@overload
+def env(
+    parser: Callable[[str], T],
+    default: None,
+    help_: str,
+    example: str = "",
+    *,
+    secret: bool = False,
+    from_file: bool = False,
+) -> T | None: ...
+def env(
+    parser: Callable[[str], Any],
+    default: str | Literal[_Required.REQUIRED] | None,
+    help_: str,
+    example: str = "",
+    *,
+    secret: bool = False,
+    from_file: bool = False,
+) -> Any:
+    """Declare the variable of a field; see `Variable`. A secret can always come from a file."""
+    required = default is REQUIRED
+    text = None if isinstance(default, _Required) else default
+    declared = Variable("", parser, text, help_, example, required, secret, from_file or secret)
+    return field(metadata={_VARIABLE: declared})
+
+
+def variables(section: type) -> tuple[Variable, ...]:
+    """Return what a section or the whole of `Settings` declares, in its order."""
+    found = [(one.name, one.metadata.get(_VARIABLE)) for one in fields(section)]
+    return tuple(replace(variable, name=name.upper()) for name, variable in found if variable)
+
+
+@dataclass(frozen=True, repr=False)
+class Bucket:
+    """Where log files come from."""
+
+    s3_endpoint: str = env(parse.endpoint, REQUIRED, "The S3 server.", "https://eu-1.cdn77-storage.com")
+    s3_bucket: str = env(parse.bucket_name, REQUIRED, "The bucket with the log files.", "my-logs")
+    s3_prefix: str = env(
+        parse.folder,
+        REQUIRED,
+        "The folder in which the hour folders `YYYYMMDD/HH/` lie; `/` when that is the bucket itself.",
+        "real-time-logs/all-logs",
+    )
+    s3_access_key: Secret = env(as_secret, REQUIRED, "The access key's id.", secret=True)
+    s3_secret_key: Secret = env(as_secret, REQUIRED, "Its secret.", secret=True)
+    s3_region: str = env(
+        parse.plain_text, "us-east-1", "The region that requests are signed for; most servers take any."
+    )
+    s3_ca_bundle: Path | None = env(
+        parse.readable_file, None, "A PEM file of authorities to trust for the S3 server.", "/etc/ssl/own.pem"
+    )
+    keep_files: bool = env(parse.flag, "false", "Count but do not delete; the ledger remembers what has been counted.")
+    quarantine_prefix: str | None = env(
+        parse.folder, None, "Where files that cannot be read are moved to.", "unreadable-logs"
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Receiver:
+    """Where samples go."""
+
+    prometheus_url: str = env(
+        parse.web_address, REQUIRED, "The remote-write endpoint.", "https://prometheus.example.com/api/v1/write"
+    )
+    prometheus_user: str | None = env(secret_text, None, "User for basic authentication.", "exporter", from_file=True)
+    prometheus_password: Secret | None = env(as_secret, None, "Its password.", secret=True)
+    prometheus_bearer_token: Secret | None = env(as_secret, None, "Token, instead of user and password.", secret=True)
+    prometheus_headers: Headers = env(
+        as_headers,
+        "",
+        "More headers, such as a tenant's: `Name: value` pairs with semicolons or line breaks between them, or a JSON "
+        "object (for values with a semicolon).",
+        "X-Scope-OrgID: video",
+        secret=True,
+    )
+    prometheus_ca_bundle: Path | None = env(
+        parse.readable_file, None, "A PEM file of authorities to trust.", "/etc/ssl/own.pem"
+    )
+    prometheus_client_cert: Path | None = env(
+        parse.readable_file, None, "A PEM file with a client certificate.", "/etc/ssl/client.pem"
+    )
+    prometheus_client_key: Path | None = env(
+        parse.readable_file, None, "A PEM file with its private key.", "/etc/ssl/client.key"
+    )
+    push_retry_seconds: float = env(
+        parse.duration(1, 7 * parse.DAY),
+        "3600",
+        "How long one request is tried before it is dropped, so that those behind it can go out.",
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Time:
+    """When things happen, and how far apart."""
+
+    poll_interval: float = env(
+        parse.duration(1, 3600),
+        "60",
+        "The longest time between two listings of the bucket; one poll in five may come early to find files fresh.",
+    )
+    lookback_hours: float = env(
+        parse.hours, "2", "How many hours back the folders are listed; also how long the exporter may be stopped."
+    )
+    tick_seconds: int = env(parse.tick, "15", "The distance between two samples of a series; divides 60.")
+    session_window_seconds: int = env(
+        parse.whole_seconds(1, 7 * 86_400),
+        "7200",
+        "The rolling window of active viewers, and after how long without a request a viewer counts again.",
+    )
+    timestamp_offset_ms: int = env(
+        parse.whole(0, 999, {"random": parse.random_offset}),
+        "0",
+        "Milliseconds that every sample is shifted by, for two exporters that must never write the same instant; "
+        "`random` draws it at the start.",
+    )
+    backfill_window: float = env(
+        parse.duration(0, 7 * parse.DAY),
+        "0",
+        "On the very first start, when no exporter has pushed before: how far back events keep their own time.",
+        "2h",
+    )
+    shard_idle_seconds: float = env(
+        parse.duration(1, parse.DAY), "120", "How long a shard that has gone silent holds time back."
+    )
+    idle_lag_seconds: float = env(
+        parse.duration(1, parse.DAY), "180", "How far behind the clock time goes on when nothing arrives at all."
+    )
+    drain_seconds: float = env(parse.duration(0, 3600), "25", "Grace period for in-flight work after SIGTERM.")
+
+
+@dataclass(frozen=True, repr=False)
+class Streams:
+    """What counts as what."""
+
+    stream_pattern: str = env(
+        parse.pattern,
+        parse.DEFAULT_STREAM_PATTERN,
+        "Where the request path has the stream's name: a regular expression with one group.",
+    )
+    stream_allowlist: Allowlist | None = env(
+        parse.allowlist,
+        None,
+        "The streams that count, when you know them: a regular expression that fits a whole name, or the path "
+        "(beginning with `/`, `./` or `../`) of a file with one name a line, read at the start. Lines of others are "
+        "rejected.",
+        "/etc/cdn77-exporter/streams.txt",
+    )
+    geoip_db_path: Path | None = env(
+        parse.readable_file, None, "A MaxMind City database, for regions.", "/data/GeoLite2-City.mmdb"
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Bounds:
+    """What files may ask for at most."""
+
+    max_streams: int = env(
+        parse.whole(1, 10_000_000),
+        "10000",
+        'Streams that count on their own; above, new ones count as `stream_name="other"`.',
+    )
+    max_series: int = env(parse.whole(100, 100_000_000), "1000000", "The same bound for series.")
+    max_object_bytes: int = env(
+        parse.size(1, 4 * parse.GIB), "64MiB", "The largest file that is downloaded; larger ones are set aside."
+    )
+    max_file_bytes: int = env(parse.size(1, 64 * parse.GIB), "256MiB", "The largest a file may be when it is inflated.")
+    max_line_bytes: int = env(parse.size(256, 64 * parse.MIB), "1MiB", "The longest line.")
+    max_bad_lines: int = env(parse.whole(0, 1_000_000_000), "100000", "Bad lines after which a file is given up.")
+    max_file_entries: int = env(
+        parse.whole(1, 1_000_000_000),
+        "250000",
+        "Different groups of labels and viewers that one file may have, at some 500 bytes of memory each.",
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Process:
+    """How this process runs."""
+
+    state_path: StatePlace = env(
+        parse.state_place,
+        "state/state.db",
+        "The file that makes crashes harmless; `s3://bucket/prefix` to keep it in a bucket (outside of `S3_PREFIX`); "
+        "`off` for none.",
+        "/var/lib/cdn77-exporter/state.db",
+    )
+    download_concurrency: int = env(
+        parse.whole(1, 256, {"auto": lambda: 0}),
+        "auto",
+        "How many files are downloaded at once, and at most in memory. `auto` is 8; with `DECODE_WORKERS` 4 for each "
+        "process and 4 that wait; with `DASK_SCHEDULER` 32.",
+    )
+    decode_workers: int = env(
+        parse.whole(0, 256, {"auto": parse.spare_cores}),
+        "0",
+        "Processes that decode; `0` for one thread in this process, `auto` for the cores less one.",
+    )
+    dask_scheduler: str | None = env(
+        parse.scheduler, None, "A Dask scheduler whose workers decode.", "tcp://scheduler:8786"
+    )
+    http_addr: tuple[str, int] | None = env(
+        parse.http_address,
+        parse.DEFAULT_HTTP_ADDR,
+        "Where the status server listens; `off` for none. It has no login: keep it to networks that you trust.",
+        "0.0.0.0:9177",
+    )
+    log_level: Level = env(parse.level, "info", "The least level of a log line: `debug`, `info`, `warning` or `error`.")
+
+
+#: Heading of the documentation -> the variables below it.
+SECTIONS: dict[str, tuple[Variable, ...]] = {
+    "The bucket": variables(Bucket),
+    "The receiver": variables(Receiver),
+    "Time": variables(Time),
+    "Streams and viewers": variables(Streams),
+    "Limits": variables(Bounds),
+    "The process": variables(Process),
+}
+VARIABLES: tuple[Variable, ...] = tuple(variable for section in SECTIONS.values() for variable in section)
