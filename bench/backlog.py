@@ -92,7 +92,7 @@ def work_off(exporter: Exporter, files: int, look: Callable[[], None]) -> float:
     """Start the exporter and wait until it has counted so many files; seconds. `look` is called all the while."""
     began = time.monotonic()
     exporter.start()
-    while len(exporter.events("file_counted")) < files:
+    while len(exporter.messages("file_counted")) < files:
         exporter.require_alive()
         if time.monotonic() - began > _LONGEST_SECONDS:
             raise SystemExit(f"the backlog is not worked off after {_LONGEST_SECONDS} seconds")

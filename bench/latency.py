@@ -122,7 +122,7 @@ class _Run:
 
     def count(self, event: str, field: str = "") -> int:
         """How often the daemon said something, or the sum of one of its fields."""
-        return sum(int(line[field]) if field else 1 for line in self.scene.exporter.events(event))
+        return sum(int(line[field]) if field else 1 for line in self.scene.exporter.messages(event))
 
 
 def _together(runs: list[_Run], tick: int, warm: float) -> Row:

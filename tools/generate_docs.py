@@ -1,4 +1,4 @@
-"""Writes what the code and the benchmark know into `docs/`: configuration, metrics, log events, figures on scaling.
+"""Writes what the code and the benchmark know into `docs/`: configuration, metrics, log messages, figures on scaling.
 
 `--check` writes nothing and says which pages are stale.
 """
@@ -16,7 +16,8 @@ from cdn77_exporter.core.catalogue import CATALOGUE
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import SECTIONS, Variable
 from cdn77_exporter.telemetry import messages
-from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
+from cdn77_exporter.telemetry.kinds import Kind
+from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results"
@@ -90,7 +91,7 @@ def metrics() -> str:
     ]
     for own in SELF_METRICS:
         labels = ", ".join(f"`{label}`" for label, _ in own.labels)
-        kind = "gauge" if own.kind == "probe" else own.kind
+        kind = "gauge" if own.kind is Kind.PROBE else own.kind
         lines.append(f"| `{own.name}` | {kind} | {labels} | {_cell(own.help)} |")
     for title, reasons in (("Reject reasons", REJECT_REASONS), ("Unreadable reasons", UNREADABLE_REASONS)):
         lines += ["", f"### {title}", "", "| reason | meaning |", "|---|---|"]
@@ -98,35 +99,35 @@ def metrics() -> str:
     return _page(lines)
 
 
-def log_events() -> str:
-    """The end of the operations page: what each log event means and what to do."""
+def log_messages() -> str:
+    """Write the end of the operations page: the meaning of each log message, and what to do."""
     lines = [
         MARKER,
         "",
-        "## Log events",
+        "## Log messages",
         "",
-        "The service writes one JSON object a line to stdout: `timestamp` (UTC), `level`, `event`, then the event's "
-        "fields. The events are a closed list. There is one line for each file and one for each batch, none for each "
-        "request, and no line holds a client's IP address or a secret: both are written as `***`. `LOG_LEVEL` decides "
-        "which lines are written; metrics move all the same.",
+        "The service writes one JSON object a line to stdout: `timestamp` (UTC), `level`, `message`, then the fields "
+        "of that message. The messages are a closed list. Each file and each batch gets one line, a request gets "
+        "none, and no line holds a client's IP address or a secret: both are written as `***`. `LOG_LEVEL` decides "
+        "which lines are written; metrics are updated in any case.",
     ]
     for title, section in messages.SECTIONS:
-        lines += ["", f"## Events: {title[:1].lower()}{title[1:]}"]
-        for event in section:
+        lines += ["", f"## Messages: {title[:1].lower()}{title[1:]}"]
+        for message in section:
             lines += [
                 "",
-                f"### `{event.name}`",
+                f"### `{message.name}`",
                 "",
-                f"*{event.level}.* {event.meaning}",
+                f"*{message.level}.* {message.meaning}",
                 "",
-                f"What to do: {event.action}",
+                f"What to do: {message.action}",
             ]
-            if event.fields:
+            if message.fields:
                 lines += ["", "| field | holds | meaning |", "|---|---|---|"]
-                lines += [f"| `{field.name}` | {field.holds} | {_cell(field.help)} |" for field in event.fields]
-            moved = sorted({f"`{PREFIX}{move.metric}`" for move in event.moves})
-            if moved:
-                lines += ["", f"Moves {', '.join(moved)}."]
+                lines += [f"| `{field.name}` | {field.holds} | {_cell(field.help)} |" for field in message.fields]
+            updated = sorted({f"`{PREFIX}{metric.name}`" for metric in updated_by(message)})
+            if updated:
+                lines += ["", f"Updates {', '.join(updated)}."]
     return _page(lines)
 
 
@@ -229,7 +230,7 @@ def _merging(found: dict[str, Any], one_process: float | None) -> list[str]:
 PAGES = {
     "configuration.md": configuration,
     "metrics.md": metrics,
-    "operations.md": log_events,
+    "operations.md": log_messages,
     "scaling.md": scaling,
 }
 

@@ -307,7 +307,7 @@ def python(words: Sequence[str]) -> int:
         for line in service.stdout:
             sys.stdout.buffer.write(line)
             if missing:
-                missing.discard(json.loads(line)["event"])
+                missing.discard(json.loads(line)["message"])
                 if not missing:  # once: a second signal would end it at once
                     service.send_signal(signal.SIGTERM)
         need(not missing, f"the service has not said {missing}")

@@ -113,8 +113,9 @@ def test_readmes_metrics_are_those_of_the_code() -> None:
 
 
 def test_changelog_begins_with_this_version() -> None:
-    """The newest entry is that of the package's version, with its date."""
-    newest = re.findall(r"(?m)^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"))[0]
+    """The newest entry of a release is that of the package's version, with its date."""
+    entries = re.findall(r"(?m)^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    newest = next(entry for entry in entries if not entry.startswith("Unreleased"))
     assert re.fullmatch(re.escape(__version__) + r" \(20\d\d-\d\d-\d\d\)", newest)
 
 

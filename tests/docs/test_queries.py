@@ -1,4 +1,4 @@
-"""Every query in the documentation is asked: PromQL of a real Prometheus, LogQL of the closed list of events."""
+"""Every query in the documentation is asked: PromQL of a real Prometheus, LogQL of the closed list of messages."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ def test_queries_do_not_ask_for_now() -> None:
 
 @pytest.mark.parametrize("block", LOGQL, ids=lambda block: block.place)
 def test_loki_queries_name_what_is_there(block: Block) -> None:
-    """Each is LogQL, selects by the labels that Alloy sets, and asks only for fields that its events have."""
+    """Each is LogQL, selects by the labels that Alloy sets, and asks only for fields that its messages have."""
     query = read(block.text)
     assert query.labels["service"] == ["cdn77-exporter"]
-    assert set(query.labels) <= {"service", "container", "level", "event"}
+    assert set(query.labels) <= {"service", "container", "level", "message"}
     assert set(query.labels.get("level", [])) <= {level.value for level in Level}
-    events = query.labels.get("event", [])
-    assert set(events) <= set(MESSAGES)
-    known = set.intersection(*(_fields(event) for event in events)) if events else set()
+    messages = query.labels.get("message", [])
+    assert set(messages) <= set(MESSAGES)
+    known = set.intersection(*(_fields(message) for message in messages)) if messages else set()
     assert query.fields <= known
-    assert query.grouped <= {"event", "level", *(known if query.parsed else ())}
+    assert query.grouped <= {"message", "level", *(known if query.parsed else ())}
 
 
-def _fields(event: str) -> set[str]:
-    """The fields of an event's lines as `| json` names them, in a table one for each name."""
+def _fields(message: str) -> set[str]:
+    """The fields of a message's lines as `| json` names them, in a table one for each name."""
     found = set()
-    for field in MESSAGES[event].fields:
+    for field in MESSAGES[message].fields:
         found |= {f"rejects_{name}" for name in REJECT_REASONS} if field.name == "rejects" else {field.name}
         assert field.holds is not Holds.TABLE or field.name in ("rejects", "settings")
     return found
@@ -91,18 +91,18 @@ def _fields(event: str) -> set[str]:
 
 def test_the_reader_of_logql_refuses_what_is_wrong() -> None:
     """A slip in the syntax is found; what is right is read with all its names."""
-    right = 'sum by (reason) (count_over_time({event="file_set_aside"} | json | seconds > 2 [1h]))'
-    assert read(right) == Query({"event": ["file_set_aside"]}, {"seconds"}, {"reason"}, parsed=True)
+    right = 'sum by (reason) (count_over_time({message="file_set_aside"} | json | seconds > 2 [1h]))'
+    assert read(right) == Query({"message": ["file_set_aside"]}, {"seconds"}, {"reason"}, parsed=True)
     for wrong in (
-        '{event="x"',
-        "{event=x}",
-        'count_over_time({event="x"})',
-        'sum({event="x"})',
-        'sum_over_time({event="x"} | json [1m])',
-        '{event="x"} | seconds > 2',
-        '{event="x"} | json | seconds >',
-        '{event="x"} ; rm',
-        'sum(count_over_time({event="x"}[1m])))',
+        '{message="x"',
+        "{message=x}",
+        'count_over_time({message="x"})',
+        'sum({message="x"})',
+        'sum_over_time({message="x"} | json [1m])',
+        '{message="x"} | seconds > 2',
+        '{message="x"} | json | seconds >',
+        '{message="x"} ; rm',
+        'sum(count_over_time({message="x"}[1m])))',
     ):
         with pytest.raises(NotLogQL):
             read(wrong)

@@ -158,8 +158,8 @@ class Campaign:
         self._start()
         self.scene.settle()
         assert self.early == [], f"deleted without an acknowledgement, of kills {self.kills}"
-        assert not self.scene.exporter.events("request_refused")
-        assert not self.scene.exporter.events("service_crashed")
+        assert not self.scene.exporter.messages("request_refused")
+        assert not self.scene.exporter.messages("service_crashed")
         # What was sent is sent again after a kill; the receiver may refuse what it has, which means that it has it.
         self.scene.check_numbers(self.scene.truth(self.writer.traffic))
         assert self.scene.exporter.stop() == 0

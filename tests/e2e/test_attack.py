@@ -64,7 +64,7 @@ def test_an_attack_moves_neither_memory_nor_totals(tmp_path: Path, bucket: Bucke
             exporter.require_alive()
             most = max(most, process.memory_info().rss)
             time.sleep(0.1)
-        (said,) = [line for line in exporter.events("limit_reached") if line["limit"] == "MAX_STREAMS"]
+        (said,) = [line for line in exporter.messages("limit_reached") if line["limit"] == "MAX_STREAMS"]
         assert said["value"] == _MAX_STREAMS
         own = exporter.own_metrics()
         assert own["cdn77_exporter_streams"] == _MAX_STREAMS / 2 + 1

@@ -106,7 +106,7 @@ def test_a_cluster_that_loses_a_worker_and_its_scheduler_costs_nothing(
             assert exporter.get("/readyz")[0] == 200
             assert exporter.stop() == 0
             scene.check_complete(scene.truth(writer.traffic))
-            assert {line["fetch_seconds"] for line in exporter.events("file_counted")} == {0}
+            assert {line["fetch_seconds"] for line in exporter.messages("file_counted")} == {0}
             said = b"".join(repr(line).encode() for line in exporter.lines)
             assert SECRET_KEY.encode() not in said + (folder / "cluster.log").read_bytes()
             assert not exporter.noise
@@ -125,9 +125,9 @@ def test_a_stop_does_not_wait_for_a_scheduler_that_says_nothing(
             peer, _ = silent.accept()
             with peer:
                 assert exporter.stop() == 0
-            (stopped,) = exporter.events("service_stopped")
+            (stopped,) = exporter.messages("service_stopped")
             assert not stopped["drained"]
-            assert not exporter.events("file_counted")
+            assert not exporter.messages("file_counted")
             exporter.start()
             exporter.wait_for("file_counted", count=5)
             writer.finish()

@@ -73,7 +73,7 @@ def test_everything_comes_out_as_it_went_in(tmp_path: Path, bucket: Bucket, prom
         scene.settle()
         truth = scene.truth(writer.traffic)
         scene.check_complete(truth)
-        counted = exporter.events("file_counted")
+        counted = exporter.messages("file_counted")
         assert sum(line["events"] for line in counted) == writer.traffic.totals.events
         rejects = sum(sum(line["rejects"].values()) for line in counted)
         assert rejects == sum(writer.traffic.totals.rejects.values()) > 0

@@ -45,12 +45,12 @@ def test_a_torn_state_is_refused_with_a_way_out(tmp_path: Path, bucket: Bucket, 
                 since, before = len(exporter.lines), set(bucket.keys())
                 exporter.start()
                 assert exporter.wait() == 1
-                (said,) = exporter.events("service_crashed", since)
+                (said,) = exporter.messages("service_crashed", since)
                 assert said["stage"] == "state"
                 assert "state.db" in said["error"]
                 assert "move it away" in said["error"]
                 assert "restore it from a backup" in said["error"]
-                assert not exporter.events("batch_pushed", since)
+                assert not exporter.messages("batch_pushed", since)
                 assert before <= set(bucket.keys())
             state.write_bytes(sound)
         exporter.start()

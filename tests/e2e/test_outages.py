@@ -99,7 +99,7 @@ def end(found: Campaign) -> None:
     truth = scene.truth(found.writer.traffic)
     scene.check_counters(truth)
     scene.check_last_windows(truth)
-    assert not exporter.events("service_crashed")
+    assert not exporter.messages("service_crashed")
     assert exporter.stop() == 0
 
 
@@ -118,7 +118,7 @@ def test_a_storm_of_faults_changes_no_number(tmp_path: Path, bucket: Bucket, pro
             exporter.wait_for("batch_pushed", 45, since)
         exporter.wait_until(lambda: all(map(found.s3.met, BUCKET_FAULTS)), 60, "all faults were met")
         end(found)
-        assert len(exporter.events("push_retried")) >= len(RECEIVER_FAULTS)
+        assert len(exporter.messages("push_retried")) >= len(RECEIVER_FAULTS)
         found.scene.check_increase(found.scene.truth(found.writer.traffic))
 
 
@@ -146,12 +146,12 @@ def test_an_operator_is_told_what_to_do(tmp_path: Path, bucket: Bucket, promethe
         found.receiver.inject(Answers(status=401, body=b"who are you", content_type="text/plain"))
         exporter.wait_for("receiver_misconfigured")
         wait_for_problem(exporter, "receiver", "401 who are you", "PROMETHEUS_BEARER_TOKEN")
-        (told,) = exporter.events("receiver_misconfigured")
+        (told,) = exporter.messages("receiver_misconfigured")
         assert "PROMETHEUS_USER" in told["remedy"]
         deleted, kept = found.s3.count(_DELETE), set(bucket.keys(PREFIX))
         found.s3.inject(*[Answers(on=_LIST, status=403, code="ExpiredToken")] * 50)
         wait_for_problem(exporter, "bucket", "ExpiredToken", "renew the credentials")
-        assert "renew the credentials" in exporter.events("poll_failed")[-1]["remedy"]
+        assert "renew the credentials" in exporter.messages("poll_failed")[-1]["remedy"]
         found.s3.faults.clear()
         exporter.wait_until(lambda: "bucket" not in problems(exporter), 20, "the bucket is well again")
         assert "receiver" in problems(exporter)

@@ -57,8 +57,8 @@ def test_a_full_disk_holds_everything_and_loses_nothing(tmp_path: Path, bucket: 
         wait_for_problem(exporter, "state", "free some space")
         since = len(exporter.lines)
         exporter.wait_for("state_commit_failed", since=since, count=2)
-        assert not exporter.events("batch_pushed", since)
-        assert not exporter.events("files_deleted", since)
+        assert not exporter.messages("batch_pushed", since)
+        assert not exporter.messages("files_deleted", since)
         make_room()
         exporter.wait_until(lambda: "state" not in problems(exporter), 30, "a state that is written")
         found.writer.finish()
@@ -77,7 +77,7 @@ def test_a_full_disk_does_not_hold_a_stop_up(tmp_path: Path, bucket: Bucket, pro
         fill_disk(exporter.pid)
         exporter.wait_for("state_commit_failed")
         assert exporter.stop() == 0
-        assert exporter.events("service_stopped")[-1]["drained"] is False
+        assert exporter.messages("service_stopped")[-1]["drained"] is False
         exporter.start()
         found.writer.finish()
         found.scene.settle()
@@ -99,7 +99,7 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
         exporter.wait_for("batch_pushed", count=2)
         shift.write_text("-3600")
         exporter.wait_until(
-            lambda: any(line["skew_seconds"] < 0 for line in exporter.events("clock_skewed")), 20, "the other skew"
+            lambda: any(line["skew_seconds"] < 0 for line in exporter.messages("clock_skewed")), 20, "the other skew"
         )
         exporter.wait_for("batch_pushed", since=len(exporter.lines), count=2)
         shift.write_text("0")
@@ -109,7 +109,7 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
         found.scene.check_complete(found.scene.truth(found.writer.traffic))
         values = itertools.chain.from_iterable(prometheus.samples("cdn77_requests_total").values())
         stamps = [stamp for stamp, _ in values]
-        assert {round(line["skew_seconds"] / 60) for line in exporter.events("clock_skewed")} == {60, -60}
+        assert {round(line["skew_seconds"] / 60) for line in exporter.messages("clock_skewed")} == {60, -60}
         assert began_ms - 1000 <= min(stamps)
         assert max(stamps) <= time.time() * 1000 + 1000
         assert exporter.stop() == 0
@@ -133,7 +133,7 @@ def test_files_that_come_back_or_change_are_counted_once_each(
             exporter.wait_for("files_deleted")
             bucket.put(again, bodies[0])
             scene.settle()
-            assert len(exporter.events("file_counted")) == 1
+            assert len(exporter.messages("file_counted")) == 1
             bucket.put(again, bodies[1])
             exporter.wait_for("file_counted", count=2)
             scene.settle()
@@ -144,7 +144,7 @@ def test_files_that_come_back_or_change_are_counted_once_each(
             receiver.down = False
             exporter.wait_for("file_counted", count=4, seconds=60)
             scene.settle()
-            (told,) = exporter.events("file_changed")
+            (told,) = exporter.messages("file_changed")
             assert told["key"] == changing
             scene.check_complete(Truth(itertools.chain.from_iterable(versions)))
             assert exporter.stop() == 0
@@ -163,7 +163,7 @@ def test_names_that_do_not_resolve_are_told(tmp_path: Path, bucket: Bucket, prom
         with scene.writing(PLAN):
             wait_for_problem(exporter, "receiver", "receiver.invalid", "cannot be resolved", seconds=60)
         assert bucket.keys(PREFIX)
-        assert not exporter.events("files_deleted")
+        assert not exporter.messages("files_deleted")
         assert exporter.stop() == 0
 
 
@@ -205,7 +205,7 @@ def test_only_right_certificates_are_accepted(tmp_path: Path, bucket: Bucket, pr
         second.wait_for("poll_finished")
         with scene.writing(PLAN) as writer:
             wait_for_problem(second, "receiver", "PROMETHEUS_CLIENT_CERT")
-            assert not second.events("files_deleted")
+            assert not second.messages("files_deleted")
             assert second.stop() == 0
             environ = {**by_name, "PROMETHEUS_CLIENT_CERT": client, "PROMETHEUS_CLIENT_KEY": key}
             second.start(**{name: environ[name] for name in ("PROMETHEUS_CLIENT_CERT", "PROMETHEUS_CLIENT_KEY")})

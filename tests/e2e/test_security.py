@@ -105,14 +105,14 @@ def test_nothing_secret_or_personal_leaves_the_process(tmp_path: Path, bucket: B
         found.writer.until(8)
         addresses = {fields["clientIP"] for fields in found.writer.traffic.events or ()} | {_STRANGER, _STRANGER_V6}
         assert len(addresses) > 30
-        retried = repr(exporter.events("push_retried") + exporter.events("request_refused"))
+        retried = repr(exporter.messages("push_retried") + exporter.messages("request_refused"))
         assert " of *** and [***]:443" in retried  # the words were there to be masked
         check_clean(texts_of(exporter), addresses)
         # A crash: somebody else takes the lease. What it says is a traceback.
         found.writer.finish()
         bucket.take_lease()
         assert exporter.wait() == 1
-        assert "Traceback" in exporter.events("service_crashed")[-1]["traceback"]
+        assert "Traceback" in exporter.messages("service_crashed")[-1]["traceback"]
         check_clean({"log": repr(exporter.lines), "stderr": exporter.stderr()}, addresses)
         check_state(tmp_path / "exporter" / "state.db", addresses)
         label_values = {value for key in prometheus.last("cdn77_viewers_by_region_total") for _, value in key}
@@ -171,7 +171,7 @@ def test_secrets_are_changed_while_it_runs(tmp_path: Path, bucket: Bucket, prome
         before, valid = len(refused), "new"
         write("new")
         exporter.wait_for("secret_reloaded", count=3)
-        assert {line["setting"] for line in exporter.events("secret_reloaded")} == set(files)
+        assert {line["setting"] for line in exporter.messages("secret_reloaded")} == set(files)
         found.writer.finish()
         found.scene.settle()
         found.scene.check_numbers(found.scene.truth(found.writer.traffic))
@@ -246,10 +246,12 @@ def test_the_least_policy_is_enough(tmp_path: Path, prometheus: Prometheus) -> N
             exporter.wait_for("lease_taken")
             exporter.wait_for("file_counted", count=len(uploads), seconds=40)
             exporter.wait_until(
-                lambda: sum(line["count"] for line in exporter.events("files_deleted")) == len(uploads), 40, "deletion"
+                lambda: sum(line["count"] for line in exporter.messages("files_deleted")) == len(uploads),
+                40,
+                "deletion",
             )
             assert exporter.stop() == 0
-            wrong = {line["event"] for line in exporter.lines if line["level"] in ("warning", "error")}
+            wrong = {line["message"] for line in exporter.lines if line["level"] in ("warning", "error")}
             assert not wrong, wrong
         with pytest.raises(ClientError, match=r"AccessDenied|InvalidAccessKeyId|Forbidden"):
             bucket.keys()  # the server does check: its owner's key has no rights any more

@@ -27,7 +27,7 @@ def check_waiting(exporter: Exporter) -> None:
     assert status == 503
     assert "takes over" in problems["standby"]
     assert exporter.get("/healthz")[0] == 200
-    assert not exporter.events("poll_finished")
+    assert not exporter.messages("poll_finished")
 
 
 def check_working(exporter: Exporter, since: int = 0) -> None:

@@ -938,7 +938,7 @@ def test_a_request_that_never_passes_is_given_up_after_its_time() -> None:
         batches = [Batch([_request(1, TICK)], TICK), Batch([_request(2, TICK + 15)], TICK + 15)]
         assert await _pushed(bench, receiver, *batches, seconds=600) == [0, TICK + 15]
         assert 600 <= loop.time() < 700
-        (aside,) = bench.said.of("request_set_aside")
+        (aside,) = bench.said.of("request_dropped")
         assert aside["error"] == "500 too old sample"
         assert aside["attempts"] == receiver.bodies.count(b"body-1")
         assert receiver.bodies[-1] == b"body-2"

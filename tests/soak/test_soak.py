@@ -136,7 +136,7 @@ def test_hours_of_kills_and_faults(tmp_path: Path, bucket: Bucket, prometheus: P
         found.writer.finish()
         found.scene.settle(120)
         quarters[1].check_flat(quarters[0])
-        assert not found.scene.exporter.events("service_crashed")
+        assert not found.scene.exporter.messages("service_crashed")
         assert len(found.kills) >= _WALL_SECONDS / 16
         found.scene.check_numbers(found.scene.truth(found.writer.traffic))
         assert found.scene.exporter.stop() == 0
@@ -150,7 +150,7 @@ def test_a_receiver_that_is_away_for_long(tmp_path: Path, bucket: Bucket, promet
         found.receiver.down = True
         deleted = found.s3.count(_DELETE)
         time.sleep(_OUTAGE_SECONDS / 2)
-        assert exporter.events("push_retried")
+        assert exporter.messages("push_retried")
         assert exporter.stop() == 0
         exporter.start()
         time.sleep(_OUTAGE_SECONDS / 2)

@@ -128,16 +128,19 @@ class Exporter:
 
     # What it says
 
-    def events(self, name: str, since: int = 0) -> list[dict[str, Any]]:
-        """The log lines of one event, from the line numbered `since` on."""
-        return [line for line in self.lines[since:] if line.get("event") == name]
+    def messages(self, name: str, since: int = 0) -> list[dict[str, Any]]:
+        """The log lines of one message, from the line numbered `since` on."""
+        return [line for line in self.lines[since:] if line.get("message") == name]
 
     def wait_for(self, name: str, seconds: float = 20, since: int = 0, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until an event was logged `count` times."""
+        """Wait until a message was logged `count` times."""
         wait_until(
-            lambda: len(self.events(name, since)) >= count, seconds, f"{count} x {name} in the log", self.require_alive
+            lambda: len(self.messages(name, since)) >= count,
+            seconds,
+            f"{count} x {name} in the log",
+            self.require_alive,
         )
-        return self.events(name, since)
+        return self.messages(name, since)
 
     def wait_until(self, condition: Callable[[], object], seconds: float, what: str) -> None:
         """Wait for anything else, as long as the process lives."""

@@ -36,15 +36,15 @@ def test_what_is_written_by_hand_stays(tmp_path: Path, monkeypatch: pytest.Monke
     page.write_text(f"# By hand\n\n{generate_docs.MARKER}\nold\n", "utf-8")
     assert "operations.md" in generate_docs.stale(tmp_path)
     assert generate_docs.main([]) == 0
-    assert page.read_text("utf-8") == f"# By hand\n\n{generate_docs.log_events()}"
+    assert page.read_text("utf-8") == f"# By hand\n\n{generate_docs.log_messages()}"
     assert generate_docs.stale(tmp_path) == []
 
 
-def test_every_variable_metric_and_event_has_its_place() -> None:
+def test_every_variable_metric_and_message_has_its_place() -> None:
     """Nothing that the code knows is missing from its page."""
     assert all(f"| `{variable.name}` |" in generate_docs.configuration() for variable in VARIABLES)
     assert all(f"### `{metric.name}`" in generate_docs.metrics() for metric in CATALOGUE)
-    assert all(f"### `{event}`" in generate_docs.log_events() for event in MESSAGES)
+    assert all(f"### `{message}`" in generate_docs.log_messages() for message in MESSAGES)
 
 
 def test_tables_have_as_many_cells_in_each_row() -> None:

@@ -92,7 +92,7 @@ async def test_the_api_is_what_its_description_says(client: aiohttp.ClientSessio
     jsonschema.validate(told, schema, cls=jsonschema.Draft202012Validator)
     assert "bucket" in [problem["what"] for problem in told["problems"]]
     assert (told["ready"], told["working"], told["version"]) == (False, False, __version__)
-    assert (told["warnings"][0]["event"], told["warnings"][0]["text"]) == (
+    assert (told["warnings"][0]["message"], told["warnings"][0]["text"]) == (
         "poll_failed",
         "error: no such bucket, remedy: look at S3_BUCKET",
     )

@@ -155,7 +155,7 @@ async def test_a_failing_answer_is_told_and_masked(
     async with client.get("/fail") as answer:
         assert await answer.json() == {"error": "internal error; see the log"}
     told = json.loads(log.getvalue().splitlines()[-1])
-    assert (told["event"], told["error"]) == ("status_answer_failed", "RuntimeError: *** at ***")
+    assert (told["message"], told["error"]) == ("status_answer_failed", "RuntimeError: *** at ***")
     async with client.get("/healthz") as answer:
         assert answer.status == 200
 

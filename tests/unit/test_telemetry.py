@@ -1,4 +1,4 @@
-"""The voice of the service: lines, masks, self-metrics, and what is wrong."""
+"""The log and the self-metrics: lines, masks, counters, and current problems."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
@@ -21,11 +22,12 @@ import cdn77_exporter
 from cdn77_exporter import settings
 from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.core.reasons import REJECT_REASONS
+from cdn77_exporter.telemetry.libraries import adopt_logging
 from cdn77_exporter.telemetry.logger import Telemetry
-from cdn77_exporter.telemetry.messages import MESSAGES, SECTIONS, Holds, Level
+from cdn77_exporter.telemetry.loop_lag import LoopLag
+from cdn77_exporter.telemetry.messages import MESSAGES, Holds, Level, MessageName
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from cdn77_exporter.telemetry.problems import Problems
-from cdn77_exporter.telemetry.registry import LoopLag
 
 PACKAGE = Path(cdn77_exporter.__file__).parent
 LEAST = {
@@ -67,63 +69,77 @@ def voice() -> Voice:
     return Voice()
 
 
-def test_an_event_is_one_json_line_that_begins_with_time_level_and_name(voice: Voice) -> None:
+def test_a_message_is_one_json_line_that_begins_with_time_level_and_name(voice: Voice) -> None:
     """The three keys come first, in their order, then the fields in that of the table."""
     voice.telemetry("poll_finished", new=2, seconds=0.1234567, listed=10)
     assert voice.stream.getvalue() == (
-        b'{"timestamp":"2026-01-01T00:00:00.500Z","level":"info","event":"poll_finished",'
+        b'{"timestamp":"2026-01-01T00:00:00.500Z","level":"info","message":"poll_finished",'
         b'"listed":10,"new":2,"seconds":0.123457}\n'
     )
 
 
 def test_what_the_table_does_not_know_is_refused(voice: Voice) -> None:
-    """The list of events and of their fields is closed."""
+    """The lists of messages and of their fields are closed."""
     with pytest.raises(LookupError):
-        voice.telemetry("something_happened")
+        voice.telemetry("something_happened")  # type: ignore[arg-type]
     with pytest.raises(LookupError):
         voice.telemetry("poll_finished", listed=1, colour="red")
     assert voice.lines == []
 
 
-def test_every_event_that_the_program_tells_is_in_the_table_with_its_fields() -> None:
-    """No call in the source can fail for a wrong name; they are found by their first argument."""
-    found = set()
+def logged() -> dict[str, set[str]]:
+    """Every message that a call in the source logs, with the fields that all its calls give together."""
+    found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
+            if not isinstance(call, ast.Call) or not call.args:
                 continue
             target = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-            if target.strip("_") not in {"report", "telemetry"}:
+            if target.strip("_") not in {"report", "telemetry"} and (target, path.stem) != ("self", "logger"):
                 continue
-            event = MESSAGES[str(call.args[0].value)]
-            given_ = {keyword.arg for keyword in call.keywords if keyword.arg}
-            assert given_ <= {field.name for field in event.fields}, (path.name, call.lineno)
-            found.add(event.name)
-    assert {"file_counted", "batch_pushed", "poll_finished", "status_server_started"} <= found
+            names = [call.args[0]]
+            if isinstance(names[0], ast.IfExp):
+                names = [names[0].body, names[0].orelse]
+            for name in names:
+                assert isinstance(name, ast.Constant), f"{path.name}:{call.lineno} logs what nobody can check"
+                assert all(keyword.arg for keyword in call.keywords), f"{path.name}:{call.lineno} hides its fields"
+                found.setdefault(str(name.value), set()).update(str(keyword.arg) for keyword in call.keywords)
+    return found
 
 
-def test_the_table_of_events_is_sound() -> None:
-    """Names are past tense and unique, fields are unique, and each move names a metric, a field and its labels."""
-    metrics = {metric.name: metric for metric in SELF_METRICS}
-    assert sum(len(section) for _, section in SECTIONS) == len(MESSAGES)
-    for event in MESSAGES.values():
-        fields = {field.name: field for field in event.fields}
-        assert len(fields) == len(event.fields)
-        assert not fields.keys() & {"timestamp", "level", "event"}
-        for text in (event.meaning, event.action):
+def test_the_table_is_what_the_source_logs() -> None:
+    """Every message and every field of the table is given somewhere in the source, and nothing else is."""
+    table = {name: {field.name for field in message.fields} for name, message in MESSAGES.items()}
+    assert logged() == table
+
+
+def test_the_closed_list_of_names_is_the_table() -> None:
+    """The names that the type checker allows are those of the table, in its order."""
+    assert get_args(MessageName) == tuple(MESSAGES)
+
+
+def test_the_table_of_messages_is_sound() -> None:
+    """Fields are unique, texts are sentences, and each metric can be updated by the row or field it stands in."""
+    counts = {Holds.NUMBER: {"counter", "gauge", "histogram"}, Holds.NAME: {"counter"}, Holds.TABLE: {"counter"}}
+    for message in MESSAGES.values():
+        assert len({field.name for field in message.fields}) == len(message.fields)
+        assert not {field.name for field in message.fields} & {"timestamp", "level", "message", "event"}
+        for text in (message.meaning, message.action):
             assert text[0].isupper() and text.endswith((".", ")."))
-        for move in event.moves:
-            assert metrics[move.metric].kind != "probe"
-            assert not move.by or move.by in fields
-            assert not move.only_if or move.only_if.lstrip("!") in fields
-            assert [name for name, _ in move.labels] == [name for name, _ in metrics[move.metric].labels]
-            for label, value in move.labels:
-                known = dict(metrics[move.metric].labels)[label]
-                assert value == "$*" or value.removeprefix("$") in fields if value.startswith("$") else value in known
+        if message.counts:
+            assert message.counts.kind == "counter"
+            assert not message.counts.labels or message.outcome in dict(message.counts.labels)["outcome"]
+            assert message.counts.labels or not message.outcome
+        assert not message.stamps or message.stamps.kind == "gauge"
+        for field in message.fields:
+            if field.metric:
+                assert field.metric.kind in counts[field.holds]
+                assert len(field.metric.labels) == (field.holds is not Holds.NUMBER)
 
 
 def test_self_metrics_follow_the_naming_rules() -> None:
-    """Counters end in `_total`, nothing else does, and units are base units."""
+    """Names are unique, counters end in `_total` and nothing else does, and units are base units."""
+    assert len({metric.name for metric in SELF_METRICS}) == len(SELF_METRICS)
     for metric in SELF_METRICS:
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert not metric.name.endswith(("_ms", "_milliseconds", "_kb", "_mb", "_minutes"))
@@ -135,16 +151,16 @@ def test_the_level_hides_lines_but_not_metrics() -> None:
     voice = Voice(LOG_LEVEL="error")
     voice.telemetry("poll_finished", listed=1, new=1, seconds=0.1)
     voice.telemetry("poll_failed", error="away", remedy="wait")
-    assert [line["event"] for line in voice.lines] == ["poll_failed"]
+    assert [line["message"] for line in voice.lines] == ["poll_failed"]
     assert voice.metric("polls_total", outcome="finished") == 1
-    assert voice.metric("log_events_total", level="info") == 1
+    assert voice.metric("log_messages_total", level="info") == 1
     quiet, loud = Voice(), Voice(LOG_LEVEL="debug")
     for each in (quiet, loud):
         each.telemetry("file_deleted", key="k")
     assert (len(quiet.lines), len(loud.lines)) == (0, 1)
 
 
-def test_a_counted_file_moves_its_metrics(voice: Voice) -> None:
+def test_a_counted_file_updates_its_metrics(voice: Voice) -> None:
     """Lines, events, rejects by reason, lateness and durations of a file are added to the totals."""
     for _ in range(2):
         voice.telemetry(
@@ -161,29 +177,30 @@ def test_a_counted_file_moves_its_metrics(voice: Voice) -> None:
             fetch_seconds=0.2,
             decode_seconds=0.01,
         )
-    voice.telemetry("file_counted", key="k", lines=1, events=1, rejects={}, late=0, late_seconds=0.0)
+    voice.telemetry("file_counted", key="k", lines=1, events=1, rejects={}, late=0, late_seconds=None)
+    assert "late_seconds" not in voice.lines[-1]
     assert voice.metric("files_total", outcome="counted") == 3
     assert (voice.metric("lines_total"), voice.metric("events_total")) == (21, 15)
     assert voice.metric("rejects_total", reason="not_json") == 4
     assert voice.metric("rejects_total", reason="bad_path") == 2
     assert (voice.metric("late_events_total"), voice.metric("late_seconds_count")) == (6, 2)
     assert (voice.metric("skipped_files_total"), voice.metric("file_bytes_total")) == (2, 200)
-    assert voice.metric("decode_seconds_count") == 2  # a field that is not given moves nothing
+    assert voice.metric("decode_seconds_count") == 2  # a field that is not given updates nothing
 
 
-def test_a_batch_moves_its_metrics_by_whether_it_was_accepted(voice: Voice) -> None:
-    """Only an accepted batch moves the time of the last success."""
-    voice.telemetry("batch_pushed", samples=5, size=50, seconds=0.1, lag_seconds=30.0, accepted=False)
+def test_a_batch_updates_its_metrics_by_whether_it_was_accepted(voice: Voice) -> None:
+    """Only an accepted batch sets the time of the last success."""
+    voice.telemetry("batch_incomplete", samples=5, size=50, seconds=0.1, lag_seconds=30.0)
     assert voice.metric("last_push_success_timestamp_seconds") == 0
-    voice.telemetry("batch_pushed", samples=5, size=50, seconds=0.1, lag_seconds=30.0, accepted=True)
+    voice.telemetry("batch_pushed", samples=5, size=50, seconds=0.1, lag_seconds=30.0)
     assert voice.metric("last_push_success_timestamp_seconds") == voice.now
     assert voice.metric("pushes_total", outcome="accepted") == 1
     assert voice.metric("pushes_total", outcome="incomplete") == 1
     assert voice.metric("samples_pushed_total") == 10
 
 
-def test_every_event_can_be_told_with_all_its_fields(voice: Voice) -> None:
-    """No binding of an event to a metric fails, whichever event it is."""
+def test_every_message_can_be_logged_with_all_its_fields(voice: Voice) -> None:
+    """No update of a metric fails, whichever message it is."""
     values: dict[Holds, object] = {
         Holds.NUMBER: 1,
         Holds.FLAG: True,
@@ -191,10 +208,10 @@ def test_every_event_can_be_told_with_all_its_fields(voice: Voice) -> None:
         Holds.TEXT: "text",
         Holds.TABLE: {"not_json": 1},
     }
-    for event in MESSAGES.values():
-        voice.telemetry(event.name, **{field.name: values[field.holds] for field in event.fields})
-    written = [line["event"] for line in voice.lines]
-    assert written == [event.name for event in MESSAGES.values() if event.level is not Level.DEBUG]
+    for message in MESSAGES.values():
+        voice.telemetry(message.name, **{field.name: values[field.holds] for field in message.fields})
+    written = [line["message"] for line in voice.lines]
+    assert written == [message.name for message in MESSAGES.values() if message.level is not Level.DEBUG]
 
 
 def test_every_series_is_there_from_the_start(voice: Voice) -> None:
@@ -367,7 +384,7 @@ def test_every_line_is_one_line_of_json(value: object) -> None:
     voice.telemetry("poll_failed", error=value, remedy="")
     body = voice.stream.getvalue()
     assert body.count(b"\n") == 1
-    assert orjson.loads(body)["event"] == "poll_failed"
+    assert orjson.loads(body)["message"] == "poll_failed"
 
 
 class Closed(io.BytesIO):
@@ -453,9 +470,9 @@ def root_logger() -> Iterator[logging.Logger]:
     logging.captureWarnings(False)
 
 
-def test_libraries_speak_through_events(voice: Voice, root_logger: logging.Logger) -> None:
+def test_libraries_speak_through_messages(voice: Voice, root_logger: logging.Logger) -> None:
     """Their warnings are lines like all others, masked; what is below a warning is not written."""
-    voice.telemetry.adopt_logging()
+    adopt_logging(voice.telemetry)
     logging.getLogger("botocore").warning("key %s from %s", "AKIAEXAMPLEKEY", "203.0.113.9")
     logging.getLogger("botocore").info("nothing to see")
     logging.getLogger("broken").warning("%d", "no number")

@@ -53,20 +53,20 @@ class Progress:
 
     def listen(self, line: Mapping[str, Any]) -> None:
         """Take in a log line of the daemon."""
-        event = line.get("event")
-        if event == "file_counted":
+        message = line.get("message")
+        if message == "file_counted":
             rejects = line.get("rejects", 0)
             self.files_counted += 1
             self.events_counted += line.get("events", 0)
             self.lines_rejected += sum(rejects.values()) if isinstance(rejects, dict) else rejects
             self.events_late += line.get("late", 0)
-        elif event == "batch_pushed":
+        elif message in ("batch_pushed", "batch_incomplete"):
             self.pushes += 1
             self.samples += line.get("samples", 0)
             self.lag_seconds = float(line.get("lag_seconds", 0.0))
-        elif event == "files_deleted":
+        elif message == "files_deleted":
             self.files_deleted += line.get("count", 0)
-        elif event in ("request_refused", "request_set_aside"):
+        elif message in ("request_refused", "request_dropped"):
             self.refused += 1
         if line.get("level") != "debug":
             self.log.append(dict(line))
@@ -181,9 +181,9 @@ def _log(progress: Progress) -> Group:
     for line in progress.log:
         style = _LEVEL_STYLES.get(str(line.get("level")), "dim")
         fields = " ".join(
-            f"{name}={value}" for name, value in line.items() if name not in ("timestamp", "level", "event", "key")
+            f"{name}={value}" for name, value in line.items() if name not in ("timestamp", "level", "message", "key")
         )
-        lines.append(Text(f"{line.get('event', '')}  {fields}", style=style, no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(f"{line.get('message', '')}  {fields}", style=style, no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
 
 

@@ -280,7 +280,7 @@ class _Demo:
 
         def listen(line: dict[str, object]) -> None:
             self._progress.listen(line)
-            if line.get("event") == "poll_finished":
+            if line.get("message") == "poll_finished":
                 polled.set()
 
         command = [sys.executable, "-m", "cdn77_exporter"]

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cdn77_exporter.core.bundle import Bundle, Failure
 from cdn77_exporter.core.files import RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
+
+if TYPE_CHECKING:
+    from cdn77_exporter.telemetry.messages import MessageName
 
 #: How often a file is decoded by itself after its decoder has died, before it is held to be the cause.
 _ALONE_ATTEMPTS = 2
 
 
 class Report(Protocol):
-    """Tell what happened."""
+    """Log a message of the table, with its fields."""
 
-    def __call__(self, event: str, /, **fields: object) -> None: ...
+    def __call__(self, message: MessageName, /, **fields: object) -> None: ...
 
 
 #: For some files the function to be called, which both ends can import, and its values before the bounds of time.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.changes import Changes, CountedFile
 from cdn77_exporter.core.files import LogFile, RawLog
 
+if TYPE_CHECKING:
+    from cdn77_exporter.telemetry.messages import MessageName
+
 
 class Report(Protocol):
-    """Tell what happened: one event of the closed list, with its fields."""
+    """Log a message of the table, with its fields."""
 
-    def __call__(self, event: str, /, **fields: object) -> None: ...
+    def __call__(self, message: MessageName, /, **fields: object) -> None: ...
 
 
 class Problems(Protocol):

@@ -396,7 +396,7 @@ class Aggregator:
                 events=share.events,
                 rejects=share.rejects,
                 late=absorbed.late,
-                late_seconds=absorbed.late_seconds,
+                late_seconds=absorbed.late_seconds or None,
                 skipped=max(0, skipped),
                 fetch_seconds=fetch_seconds,
                 decode_seconds=share.seconds,
@@ -519,7 +519,7 @@ class Pusher:
             return
         context.last_push_ms = context.clock.now_ms()
         context.report(
-            "batch_pushed",
+            "batch_pushed" if accepted else "batch_incomplete",
             first_tick=min(request.tick for request in batch.requests),
             last_tick=batch.tick,
             requests=len(numbers),
@@ -527,7 +527,6 @@ class Pusher:
             size=size,
             seconds=context.clock.monotonic() - began,
             lag_seconds=context.last_push_ms / 1000 - batch.tick,
-            accepted=accepted,
         )
 
     async def _mark(self, numbers: list[int], acknowledged: int | None) -> None:
@@ -568,7 +567,7 @@ class Pusher:
                 spent = context.clock.monotonic() - began
                 context.problems.found("receiver", f"{error}; nothing is lost, it is tried again")
                 if spent >= self.give_up_seconds:
-                    context.report("request_set_aside", attempts=attempt, seconds=spent, error=str(error))
+                    context.report("request_dropped", attempts=attempt, seconds=spent, error=str(error))
                     return False
                 wait = backoff.next(error.retry_after)
                 context.report("push_retried", attempt=attempt, error=str(error), wait_seconds=wait)

@@ -41,6 +41,7 @@ from cdn77_exporter.settings import File, InBucket, Off, Settings
 from cdn77_exporter.status.gather import Overview
 from cdn77_exporter.status.page import Page
 from cdn77_exporter.status.server import StatusServer
+from cdn77_exporter.telemetry.libraries import adopt_logging
 from cdn77_exporter.telemetry.logger import Telemetry
 
 _STANDBY_SECONDS = 2.0
@@ -80,7 +81,7 @@ class _Service:
     async def run(self) -> int:
         """Set up, work until a signal, and end; the exit code."""
         settings, telemetry = self.settings, self.telemetry
-        telemetry.adopt_logging()
+        adopt_logging(telemetry)
         for variable, doubt in settings.doubts:
             telemetry("setting_doubtful", setting=variable, doubt=doubt)
         stop = asyncio.Event()

@@ -131,7 +131,7 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
 
     timestamp: str
     level: str
-    event: str
+    message: str
     text: Annotated[str, Meta(description="Its fields, in a line.")]
 
 

@@ -41,7 +41,7 @@ _SHARDS = 100
 _WARNINGS = 20
 #: Files set aside that are shown.
 ASIDE_SHOWN = 50
-_TEXT_SIGNS = 400
+_TEXT_CHARACTERS = 400
 
 AsideRow = tuple[str, str, str, int]  # key, ETag, reason, bytes
 
@@ -290,8 +290,11 @@ def _shown(value: object) -> str:
 
 
 def _warned(line: Mapping[str, object]) -> Warned:
-    told = {name: value for name, value in line.items() if name not in {"timestamp", "level", "event", "traceback"}}
+    told = {name: value for name, value in line.items() if name not in {"timestamp", "level", "message", "traceback"}}
     text = ", ".join(f"{name}: {_shown(value)}" for name, value in told.items())
     return Warned(
-        timestamp=str(line["timestamp"]), level=str(line["level"]), event=str(line["event"]), text=text[:_TEXT_SIGNS]
+        timestamp=str(line["timestamp"]),
+        level=str(line["level"]),
+        message=str(line["message"]),
+        text=text[:_TEXT_CHARACTERS],
     )

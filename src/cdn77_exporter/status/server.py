@@ -14,6 +14,7 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.telemetry.messages import MessageName
 
 _CONNECTIONS = 64
 _SECONDS = 15.0
@@ -53,17 +54,17 @@ class Problems(Protocol):
 
 
 class StatusSource(Protocol):
-    """Where the server gets its answers."""
+    """What the status server reads, and where it logs."""
 
     @property
     def problems(self) -> Problems:
-        """What is wrong."""
+        """Return the current problems."""
 
     def exposition(self) -> bytes:
-        """The self-metrics in the Prometheus text format."""
+        """Return the self-metrics in the Prometheus text format."""
 
-    def __call__(self, event: str, /, **fields: object) -> None:
-        """Tell what happened."""
+    def __call__(self, message: MessageName, /, **fields: object) -> None:
+        """Log a message."""
 
 
 #: What a route calls, with its request, when its connection may stay as long as it wants (server-sent events).

@@ -1,4 +1,4 @@
-"""Everything the service can say: the closed list of events, their fields, and the self-metrics that each moves."""
+"""The table of messages: everything the service logs, with the fields of each and the self-metrics they update."""
 
 from __future__ import annotations
 
@@ -6,10 +6,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
+
+from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.telemetry.kinds import LONG_SECONDS, SHORT_SECONDS, SelfMetric, counter, gauge, histogram
+
+#: The closed list of names, for the type checker: a call with another name does not pass `make lint`.
+MessageName = Literal[
+    "service_started",
+    "service_stopping",
+    "service_stopped",
+    "service_crashed",
+    "setting_doubtful",
+    "secret_reloaded",
+    "library_warned",
+    "limit_reached",
+    "clock_skewed",
+    "worker_replaced",
+    "decoders_unavailable",
+    "state_opened",
+    "state_commit_failed",
+    "standby_waiting",
+    "lease_taken",
+    "lease_lost",
+    "poll_finished",
+    "poll_brought_forward",
+    "poll_failed",
+    "file_counted",
+    "file_fetch_failed",
+    "file_unreadable",
+    "file_set_aside",
+    "file_gone",
+    "file_changed",
+    "file_deleted",
+    "files_deleted",
+    "delete_failed",
+    "file_quarantined",
+    "quarantine_failed",
+    "file_released",
+    "batch_pushed",
+    "batch_incomplete",
+    "push_retried",
+    "request_refused",
+    "request_dropped",
+    "outbox_left",
+    "receiver_misconfigured",
+    "geoip_loaded",
+    "geoip_failed",
+    "status_server_started",
+    "status_answer_failed",
+]
 
 
 class Level(StrEnum):
-    """How much an event wants attention."""
+    """The severity of a message."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -18,178 +68,201 @@ class Level(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Higher is graver."""
+        """Return a number that is higher for a more severe level."""
         return list(Level).index(self)
 
 
 class Holds(StrEnum):
-    """What a field holds, which decides how it is masked."""
+    """The content of a field, which decides how it is masked and how it updates a metric."""
 
-    NUMBER = "number"
+    NUMBER = "number"  # a counter grows by it, a gauge is set to it, a histogram observes it
     FLAG = "true or false"
-    NAME = "name"  # an identifier such as a file's key: secrets are masked, a dotted number is not an address
+    NAME = "name"  # an identifier such as a file's key: secrets are masked, a dotted number is not taken for an address
     TEXT = "text"  # free text: secrets and IP addresses are masked
-    TABLE = "object"  # names with numbers or texts, masked like text
+    TABLE = "object"  # numbers or texts by name, masked like text; a counter grows by each number under its name
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of an event."""
+    """One field of a message, and the metric that it updates.
+
+    A `NAME` increments its counter under the label value that it holds.
+    """
 
     name: str
     holds: Holds
     help: str
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """How an event moves a self-metric.
-
-    `by`: the field that says by how much (or what to set or observe); without one a counter moves by one, and a
-    timestamp is set to now. A table moves the metric once for each of its names. `only_if`: the field that must be
-    true, or with a `!` false. Label values are constants, or with a `$` the value of a field (`$*`: a table's name).
-    """
-
-    metric: str
-    by: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-    only_if: str = ""
+    metric: SelfMetric | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing that can happen; past tense."""
+    """One thing that can happen; its name is in the past tense.
 
-    name: str
+    `counts`: a counter that grows by one, under `outcome` if it has that label. `stamps`: a gauge that is set to the
+    current time. Further metrics stand beside the fields that update them.
+    """
+
+    name: MessageName
     level: Level
     fields: tuple[Field, ...]
     meaning: str
     action: str
-    moves: tuple[Move, ...] = ()
+    counts: SelfMetric | None = None
+    outcome: str = ""
+    stamps: SelfMetric | None = None
 
 
 _NONE = "None."
-_N, _F, _K, _T, _O = Holds.NUMBER, Holds.FLAG, Holds.NAME, Holds.TEXT, Holds.TABLE
-
-_KEY = Field("key", _K, "the object's key in the bucket")
-_ERROR = Field("error", _T, "what went wrong, in a sentence")
-_REMEDY = Field("remedy", _T, "what to do about it")
-_SECONDS = Field("seconds", _N, "how long it took")
-_COUNT = Field("count", _N, "how many files")
-_REASON = Field("reason", _K, "why, from the closed list of reasons")
 
 
-def _one(metric: str, only_if: str = "", **labels: str) -> Move:
-    return Move(metric, labels=tuple(labels.items()), only_if=only_if)
+def _number(name: str, help: str, metric: SelfMetric | None = None) -> Field:
+    return Field(name, Holds.NUMBER, help, metric)
 
+
+def _flag(name: str, help: str) -> Field:
+    return Field(name, Holds.FLAG, help)
+
+
+def _name(name: str, help: str, metric: SelfMetric | None = None) -> Field:
+    return Field(name, Holds.NAME, help, metric)
+
+
+def _text(name: str, help: str) -> Field:
+    return Field(name, Holds.TEXT, help)
+
+
+def _table(name: str, help: str, metric: SelfMetric | None = None) -> Field:
+    return Field(name, Holds.TABLE, help, metric)
+
+
+_KEY = _name("key", "the object's key in the bucket")
+_ERROR = _text("error", "what went wrong, in a sentence")
+_REMEDY = _text("remedy", "what to do about it")
+_REASON = _name("reason", "why, from the closed list of reasons")
+
+_POLLS = counter("polls_total", "Listings of the bucket, by outcome.", outcome=("finished", "failed"))
+_FILES = counter(
+    "files_total",
+    "Files, by what became of them.",
+    outcome=("counted", "fetch_failed", "unreadable", "set_aside", "gone", "changed"),
+)
+_PUSHES = counter("pushes_total", "Finished batches, by outcome.", outcome=("accepted", "incomplete"))
 
 _SERVICE = (
     Message(
         "service_started",
         Level.INFO,
         (
-            Field("version", _K, "the exporter's version"),
-            Field("python", _K, "the interpreter's version"),
-            Field("timestamp_offset_ms", _N, "milliseconds that every sample is shifted by"),
-            Field(
-                "first_tick", _N, "the floor: the first tick that this state may hold, Unix seconds; a restart keeps it"
+            _name("version", "the exporter's version"),
+            _name("python", "the interpreter's version"),
+            _number("timestamp_offset_ms", "milliseconds added to the time of every sample"),
+            _number(
+                "first_tick", "the floor: the first tick that this state may hold, Unix seconds; a restart keeps it"
             ),
-            Field("settings", _O, "the configuration in force; secrets are masked"),
+            _table("settings", "the settings; secrets are masked"),
         ),
-        "The service is set up and begins to poll.",
+        "The service is set up and starts to poll.",
         _NONE,
     ),
     Message(
         "service_stopping",
         Level.INFO,
         (
-            Field("signal", _K, "the signal that asked for it"),
-            Field("drain_seconds", _N, "how long what is under way may take"),
+            _name("signal", "the signal that asked for it"),
+            _number("drain_seconds", "the grace period for in-flight work"),
         ),
-        "A signal asked the service to stop. It lists no more and finishes what is under way.",
+        "A signal asked the service to stop. It lists no more files and finishes the work in flight.",
         _NONE,
     ),
     Message(
         "service_stopped",
         Level.INFO,
         (
-            Field("drained", _F, "whether everything under way was finished within `DRAIN_SECONDS`"),
-            Field("seconds", _N, "how long the service ran"),
+            _flag("drained", "whether all work in flight was finished within `DRAIN_SECONDS`"),
+            _number("seconds", "how long the service ran"),
         ),
         "The service has ended after a signal.",
-        "None. What was not finished is still in the bucket and is counted after the next start; if `drained` is often "
-        "false, set `DRAIN_SECONDS` higher.",
+        "None. Unfinished files are still in the bucket and are counted after the next start; if `drained` is often "
+        "false, raise `DRAIN_SECONDS`.",
     ),
     Message(
         "service_crashed",
         Level.ERROR,
         (
-            Field("stage", _K, "where it happened"),
+            _name("stage", "where it happened"),
             _ERROR,
-            Field("traceback", _T, "the calls that led there, without the values of variables"),
+            _text("traceback", "the calls that led there, without the values of variables"),
         ),
-        "Something happened that the program does not know how to survive. It ends with exit code 1; nothing is lost.",
-        "Let the supervisor start it again. If it happens again at once, read `error`; a bug report needs the line.",
+        "An unexpected error ended the service with exit code 1. Nothing is lost.",
+        "Let the supervisor restart it. If it happens again at once, read `error`; a bug report needs the line.",
     ),
     Message(
         "setting_doubtful",
         Level.WARNING,
-        (Field("setting", _K, "the environment variable"), Field("doubt", _T, "what looks wrong")),
-        "The configuration is usable, but something in it looks like a mistake.",
-        "Correct the variable, or leave it when it is meant so.",
+        (_name("setting", "the environment variable"), _text("doubt", "what looks wrong")),
+        "The settings are usable, but one of them looks like a mistake.",
+        "Correct the variable, or ignore this if the value is intended.",
     ),
     Message(
         "secret_reloaded",
         Level.INFO,
-        (Field("setting", _K, "the variable that names the secret"),),
+        (_name("setting", "the variable that names the secret"),),
         "The file of a secret has changed; the new value is used from now on.",
         _NONE,
-        (_one("secret_reloads_total"),),
+        counts=counter("secret_reloads_total", "Secrets that were read again because their file changed."),
     ),
     Message(
         "library_warned",
         Level.WARNING,
-        (Field("library", _K, "who said it"), Field("text", _T, "what was said")),
-        "A library that the service uses wrote a warning.",
-        "Usually none; it helps to understand other events near it.",
-        (_one("library_warnings_total"),),
+        (_name("library", "the name of the library's logger"), _text("text", "the warning")),
+        "A library that the service uses logged a warning.",
+        "Usually none; it helps to understand other messages near it.",
+        counts=counter("library_warnings_total", "Warnings of libraries."),
     ),
     Message(
         "limit_reached",
         Level.WARNING,
         (
-            Field("limit", _K, "the setting that is the bound"),
-            Field("value", _N, "the bound"),
-            Field("refused", _N, "requests counted under `other` so far"),
+            _name(
+                "limit",
+                "the setting that is the limit",
+                counter(
+                    "limits_reached_total",
+                    "How often a limit on streams or series was reached.",
+                    limit=("MAX_STREAMS", "MAX_SERIES"),
+                ),
+            ),
+            _number("value", "the limit"),
+            _number("refused", "requests counted under `other` so far"),
         ),
-        "There are so many streams or series that new ones no longer count on their own: they are counted under "
+        "There are so many streams or series that new ones are no longer counted under their own names but under "
         '`stream_name="other"`, so that totals stay true.',
-        "Find out who requests so many streams. If they are real, set the limit higher; if not, name yours in "
+        "Find out who requests so many streams. If they are real, raise the limit; if not, name yours in "
         "`STREAM_ALLOWLIST`.",
-        (Move("limits_reached_total", labels=(("limit", "$limit"),)),),
     ),
     Message(
         "clock_skewed",
         Level.WARNING,
-        (Field("skew_seconds", _N, "this machine's clock less the bucket's"),),
+        (_number("skew_seconds", "this machine's clock minus the bucket's"),),
         "This machine's clock differs from the bucket's by more than a minute. The bucket's is used.",
         "Set the clock (NTP).",
     ),
     Message(
         "worker_replaced",
         Level.WARNING,
-        (Field("worker", _K, "which one"), _ERROR, Field("files", _N, "files that are decoded again")),
+        (_name("worker", "which one"), _ERROR, _number("files", "files that are decoded again")),
         "A decoding worker has died. A new one decodes its files again; nothing is lost or counted twice.",
         "If it repeats, look for the kernel's out-of-memory killer.",
-        (_one("workers_replaced_total"),),
+        counts=counter("workers_replaced_total", "Decoding workers that died and were replaced."),
     ),
     Message(
         "decoders_unavailable",
         Level.WARNING,
-        (_ERROR, Field("files", _N, "files that wait for it")),
+        (_ERROR, _number("files", "files that wait for the cluster")),
         "The cluster that decodes cannot be reached, or none of its workers answers. The files wait; nothing is lost.",
-        "Look at the scheduler that `DASK_SCHEDULER` names, and whether it has workers.",
-        (_one("decoders_unavailable_total"),),
+        "Check the scheduler that `DASK_SCHEDULER` names, and that it has workers.",
+        counts=counter("decoders_unavailable_total", "How often the cluster that decodes could not be reached."),
     ),
 )
 
@@ -198,33 +271,33 @@ _STATE = (
         "state_opened",
         Level.INFO,
         (
-            Field("path", _K, "where the state is"),
-            Field("fresh", _F, "whether it was made just now"),
-            Field("last_tick", _N, "the last tick that an earlier process wrote, Unix seconds"),
-            Field("series", _N, "series restored"),
-            Field("viewers", _N, "viewers restored"),
-            Field("files", _N, "files in the ledger"),
-            Field("outbox", _N, "requests that are still to be sent"),
-            _SECONDS,
+            _name("path", "where the state is"),
+            _flag("fresh", "whether it was created just now"),
+            _number("last_tick", "the last tick that an earlier process wrote, Unix seconds"),
+            _number("series", "series restored"),
+            _number("viewers", "viewers restored"),
+            _number("files", "files in the ledger"),
+            _number("outbox", "requests that are still to be sent"),
+            _number("seconds", "how long restoring took"),
         ),
-        "The state is open and this process holds its lock.",
-        "None; but `fresh` on a start that is not the first means that the state was not kept: look at the volume.",
+        "The state is open and locked by this process.",
+        "None; but `fresh` on any start after the first means that the state was not kept: check the volume.",
     ),
     Message(
         "state_commit_failed",
         Level.ERROR,
         (_ERROR, _REMEDY),
-        "The state could not be written. It is tried again; nothing is pushed, deleted or lost meanwhile.",
+        "The state could not be written. Writing is retried; nothing is pushed, deleted or lost meanwhile.",
         "Do what `remedy` says: usually the disk is full or read-only.",
-        (_one("commit_failures_total"),),
+        counts=counter("commit_failures_total", "Failed attempts to write the state."),
     ),
     Message(
         "standby_waiting",
         Level.INFO,
         (
             _ERROR,
-            Field("holder", _K, "who holds it"),
-            Field("expires_seconds", _N, "when its lease ends, unless renewed"),
+            _name("holder", "the process that holds the lease, if there is one"),
+            _number("expires_seconds", "when its lease ends unless renewed"),
         ),
         "Another process works on this state or bucket. This one waits and takes over when the other is gone.",
         "None if that is intended; otherwise stop one of the two.",
@@ -232,46 +305,42 @@ _STATE = (
     Message(
         "lease_taken",
         Level.INFO,
-        (Field("holder", _K, "this process"), Field("previous", _K, "who held it before")),
-        "This process has the lease of the bucket and works.",
+        (_name("holder", "this process"), _name("previous", "the process that held it before")),
+        "This process holds the lease of the bucket and works.",
         _NONE,
     ),
     Message(
         "lease_lost",
         Level.ERROR,
-        (_ERROR, Field("holder", _K, "who holds it now")),
-        "This process no longer has the lease of the bucket. It stops at once, so that nothing is counted twice.",
+        (_ERROR, _name("holder", "the process that holds it now")),
+        "This process no longer holds the lease of the bucket. It stops at once, so that nothing is counted twice.",
         "None: the other process goes on. If it repeats, two exporters have different state but the same bucket.",
     ),
 )
 
-_FILES = (
+_LISTING = (
     Message(
         "poll_finished",
         Level.INFO,
         (
-            Field("listed", _N, "objects listed"),
-            Field("new", _N, "those not claimed before"),
-            _SECONDS,
+            _number("listed", "objects listed", gauge("listed_files", "Objects in the hour folders at the last poll.")),
+            _number("new", "files not seen before", gauge("new_files", "Files that the last poll found new.")),
+            _number("seconds", "how long it took", histogram("poll_seconds", "Duration of a poll.", SHORT_SECONDS)),
         ),
         "The hour folders were listed.",
         _NONE,
-        (
-            _one("polls_total", outcome="finished"),
-            Move("listed_files", by="listed"),
-            Move("new_files", by="new"),
-            Move("poll_seconds", by="seconds"),
-            _one("last_poll_success_timestamp_seconds"),
-        ),
+        counts=_POLLS,
+        outcome="finished",
+        stamps=gauge("last_poll_success_timestamp_seconds", "When the bucket was last listed; 0 for never."),
     ),
     Message(
         "poll_brought_forward",
         Level.INFO,
         (
-            Field("seconds", _N, "how much sooner than `POLL_INTERVAL` after the last one the next poll comes"),
-            Field("gain_seconds", _N, "how much more recent samples are from then on, on average"),
+            _number("seconds", "how much sooner than `POLL_INTERVAL` after the last one the next poll starts"),
+            _number("gain_seconds", "how much fresher samples are from then on, on average"),
         ),
-        "The next poll comes early, so that it and those after it find files soon after they appeared.",
+        "The next poll comes early, so that it and those after it find files soon after they appear.",
         _NONE,
     ),
     Message(
@@ -280,58 +349,83 @@ _FILES = (
         (_ERROR, _REMEDY),
         "The bucket could not be listed. The next poll tries again; files wait in the bucket.",
         "Do what `remedy` says, if it repeats.",
-        (_one("polls_total", outcome="failed"),),
+        counts=_POLLS,
+        outcome="failed",
     ),
+)
+
+_FILE = (
     Message(
         "file_counted",
         Level.INFO,
         (
             _KEY,
-            Field("shard", _K, "the shard that wrote it"),
-            Field("size", _N, "compressed bytes"),
-            Field("lines", _N, "lines in it"),
-            Field("events", _N, "lines that count"),
-            Field("rejects", _O, "lines that do not, by reason"),
-            Field("late", _N, "events whose tick was already written; they count in the next one"),
-            Field("late_seconds", _N, "how late the latest of them was"),
-            Field("skipped", _N, "sequence numbers missing before this file"),
-            Field("fetch_seconds", _N, "download"),
-            Field("decode_seconds", _N, "inflating, decoding and adding up"),
+            _name("shard", "the shard that wrote it"),
+            _number("size", "compressed bytes", counter("file_bytes_total", "Compressed bytes of counted files.")),
+            _number("lines", "lines in it", counter("lines_total", "Lines in counted files.")),
+            _number("events", "lines that are counted", counter("events_total", "Lines that are counted.")),
+            _table(
+                "rejects",
+                "rejected lines, by reason",
+                counter("rejects_total", "Rejected lines, by reason.", reason=REJECT_REASONS),
+            ),
+            _number(
+                "late",
+                "events whose tick was already written; they count in the next one",
+                counter("late_events_total", "Events that came after their tick and count in the next one."),
+            ),
+            _number(
+                "late_seconds",
+                "how late the latest of them was; left out if there is none",
+                histogram("late_seconds", "How late the latest event of a file with late events was.", LONG_SECONDS),
+            ),
+            _number(
+                "skipped",
+                "sequence numbers missing before this file",
+                counter("skipped_files_total", "Sequence numbers that are missing between files of a shard."),
+            ),
+            _number("fetch_seconds", "download", histogram("fetch_seconds", "Duration of a download.", SHORT_SECONDS)),
+            _number(
+                "decode_seconds",
+                "inflating, decoding and adding up",
+                histogram("decode_seconds", "Time to decode a file.", SHORT_SECONDS),
+            ),
         ),
-        "A file was fetched, decoded and added to the counters; the one line that each file gets.",
-        "None. Many `rejects` of one reason: compare the log format at the CDN with what the exporter expects "
+        "A file was fetched, decoded and added to the counters; each file gets this one line.",
+        "None. If many `rejects` have one reason, compare the log format at the CDN with what the exporter expects "
         "(`inspect` shows examples).",
-        (
-            _one("files_total", outcome="counted"),
-            Move("file_bytes_total", by="size"),
-            Move("lines_total", by="lines"),
-            Move("events_total", by="events"),
-            Move("rejects_total", by="rejects", labels=(("reason", "$*"),)),
-            Move("late_events_total", by="late"),
-            Move("late_seconds", by="late_seconds", only_if="late"),
-            Move("skipped_files_total", by="skipped"),
-            Move("fetch_seconds", by="fetch_seconds"),
-            Move("decode_seconds", by="decode_seconds"),
-        ),
+        counts=_FILES,
+        outcome="counted",
     ),
     Message(
         "file_fetch_failed",
         Level.WARNING,
         (_KEY, _ERROR),
-        "A file could not be downloaded. A later poll takes it again.",
+        "A file could not be downloaded. A later poll tries it again.",
         "None unless it repeats; then the error says whether it is the network or the key's rights.",
-        (_one("files_total", outcome="fetch_failed"),),
+        counts=_FILES,
+        outcome="fetch_failed",
     ),
     Message(
         "file_unreadable",
         Level.WARNING,
-        (_KEY, _REASON, Field("attempt", _N, "how often it has been tried")),
-        "A file cannot be read whole. Nothing of it is counted, it is not deleted, and later polls try it again.",
-        "None yet: it may have been listed while it was written.",
         (
-            _one("files_total", outcome="unreadable"),
-            Move("unreadable_files_total", labels=(("reason", "$reason"),)),
+            _KEY,
+            _name(
+                "reason",
+                "why, from the closed list of reasons",
+                counter(
+                    "unreadable_files_total",
+                    "Failed attempts to read a file, by reason.",
+                    reason=UNREADABLE_REASONS,
+                ),
+            ),
+            _number("attempt", "how often it has been tried"),
         ),
+        "A file cannot be read whole. None of it is counted, it is not deleted, and later polls try it again.",
+        "None yet: it may have been listed while it was written.",
+        counts=_FILES,
+        outcome="unreadable",
     ),
     Message(
         "file_set_aside",
@@ -340,23 +434,26 @@ _FILES = (
         "A file could not be read at several polls and is not tried again. It stays in the bucket, or is moved to "
         "`QUARANTINE_PREFIX`.",
         "Download it and run `inspect` on it; tell the CDN if it is broken there.",
-        (_one("files_total", outcome="set_aside"),),
+        counts=_FILES,
+        outcome="set_aside",
     ),
     Message(
         "file_gone",
         Level.WARNING,
         (_KEY,),
-        "A file was listed but was no longer there to be downloaded; its requests are not counted by this process.",
-        "Look for somebody else who deletes in this bucket: a second exporter, or a lifecycle rule.",
-        (_one("files_total", outcome="gone"),),
+        "A file was listed but no longer existed when it was downloaded; this process does not count its requests.",
+        "Find out what else deletes files in this bucket: a second exporter, or a lifecycle rule.",
+        counts=_FILES,
+        outcome="gone",
     ),
     Message(
         "file_changed",
         Level.WARNING,
         (_KEY,),
         "A file that was counted has been overwritten. It is not deleted; the new content is a file of its own.",
-        "Find out who writes into the bucket beside the CDN.",
-        (_one("files_total", outcome="changed"),),
+        "Find out what else writes into the bucket besides the CDN.",
+        counts=_FILES,
+        outcome="changed",
     ),
     Message(
         "file_deleted",
@@ -368,34 +465,46 @@ _FILES = (
     Message(
         "files_deleted",
         Level.INFO,
-        (_COUNT,),
+        (
+            _number(
+                "count",
+                "how many files",
+                counter("deleted_files_total", "Files deleted after everything in them was acknowledged."),
+            ),
+        ),
         "Files were deleted after everything in them had been acknowledged.",
         _NONE,
-        (Move("deleted_files_total", by="count"),),
     ),
     Message(
         "delete_failed",
         Level.WARNING,
-        (_COUNT, _ERROR),
-        "Counted files could not be deleted. They are not counted again; the deletion is tried again.",
+        (
+            _number(
+                "count",
+                "how many files",
+                counter("delete_failures_total", "Failed deletions of a file; each is retried."),
+            ),
+            _ERROR,
+        ),
+        "Counted files could not be deleted. They are not counted again; the deletion is retried.",
         "Give the key the right to delete, or set `KEEP_FILES=true`.",
-        (Move("delete_failures_total", by="count"),),
     ),
     Message(
         "file_quarantined",
         Level.WARNING,
-        (_KEY, Field("target", _K, "where it is now"), _REASON),
+        (_KEY, _name("target", "where it is now"), _REASON),
         "A file that was set aside was moved to `QUARANTINE_PREFIX`, with its reason beside it.",
         "See `file_set_aside`.",
-        (_one("quarantined_files_total"),),
+        counts=counter("quarantined_files_total", "Files moved to QUARANTINE_PREFIX."),
     ),
     Message(
         "quarantine_failed",
         Level.WARNING,
         (_KEY, _ERROR),
-        "A file that was set aside could not be moved to `QUARANTINE_PREFIX`. It stays where it is and is tried again.",
+        "A file that was set aside could not be moved to `QUARANTINE_PREFIX`. It stays where it is; the move is "
+        "retried.",
         "Give the key the right to write under `QUARANTINE_PREFIX` and to delete under `S3_PREFIX`; `error` says which "
-        "it lacks.",
+        "is missing.",
     ),
     Message(
         "file_released",
@@ -406,83 +515,94 @@ _FILES = (
     ),
 )
 
+_BATCH = (
+    _number("first_tick", "Unix seconds"),
+    _number("last_tick", "Unix seconds"),
+    _number("requests", "write requests"),
+    _number("samples", "samples in them", counter("samples_pushed_total", "Samples in finished batches.")),
+    _number("size", "bytes sent", counter("pushed_bytes_total", "Bytes of the requests in finished batches.")),
+    _number(
+        "seconds",
+        "from the first attempt to the last answer",
+        histogram("push_seconds", "Duration of pushing a batch, retries included.", SHORT_SECONDS),
+    ),
+    _number(
+        "lag_seconds",
+        "the clock minus the last tick",
+        histogram("push_lag_seconds", "Age of a batch's last tick when the batch was finished.", LONG_SECONDS),
+    ),
+)
+
 _PUSH = (
     Message(
         "batch_pushed",
         Level.INFO,
-        (
-            Field("batch", _N, "its number"),
-            Field("first_tick", _N, "Unix seconds"),
-            Field("last_tick", _N, "Unix seconds"),
-            Field("requests", _N, "write requests"),
-            Field("samples", _N, "samples in them"),
-            Field("size", _N, "bytes sent"),
-            Field("seconds", _N, "from the first attempt to the last answer"),
-            Field("lag_seconds", _N, "the clock less the last tick"),
-            Field("accepted", _F, "whether the receiver took all of it"),
-        ),
-        "The requests of one or more ticks are done; the one line that each batch gets.",
-        "None if `accepted`; otherwise see `request_refused` or `request_set_aside` before it.",
-        (
-            _one("pushes_total", only_if="accepted", outcome="accepted"),
-            _one("pushes_total", only_if="!accepted", outcome="incomplete"),
-            Move("samples_pushed_total", by="samples"),
-            Move("pushed_bytes_total", by="size"),
-            Move("push_seconds", by="seconds"),
-            Move("push_lag_seconds", by="lag_seconds"),
-            _one("last_push_success_timestamp_seconds", only_if="accepted"),
-        ),
+        _BATCH,
+        "The receiver accepted all requests of one or more ticks; each accepted batch gets this one line.",
+        _NONE,
+        counts=_PUSHES,
+        outcome="accepted",
+        stamps=gauge("last_push_success_timestamp_seconds", "When a batch was last accepted; 0 for never."),
+    ),
+    Message(
+        "batch_incomplete",
+        Level.WARNING,
+        _BATCH,
+        "A batch is finished, but not all of its requests were accepted: at least one was refused or dropped.",
+        "See `request_refused` or `request_dropped` before it.",
+        counts=_PUSHES,
+        outcome="incomplete",
     ),
     Message(
         "push_retried",
         Level.WARNING,
         (
-            Field("attempt", _N, "which attempt failed"),
+            _number("attempt", "which attempt failed"),
             _ERROR,
-            Field("wait_seconds", _N, "until the next"),
+            _number("wait_seconds", "until the next"),
         ),
         "The receiver did not take a request. The same bytes are sent again; files wait in the bucket meanwhile.",
-        "Look at the receiver, if it repeats.",
-        (_one("push_retries_total"),),
+        "Check the receiver, if it repeats.",
+        counts=counter("push_retries_total", "Requests sent again after a transient failure."),
     ),
     Message(
         "request_refused",
         Level.ERROR,
-        (Field("status", _N, "the HTTP status"), Field("words", _T, "what the receiver said")),
-        "The receiver refused a request for good. It is not sent again; counters are right again at the next tick.",
+        (_number("status", "the HTTP status"), _text("words", "the receiver's answer")),
+        "The receiver refused a request permanently. It is not sent again; counters are right again at the next tick.",
         "Read `words`: out of order means that two exporters write the same series, or that events are older than the "
-        "receiver takes.",
-        (_one("requests_refused_total"),),
+        "receiver accepts.",
+        counts=counter("requests_refused_total", "Requests that the receiver refused permanently."),
     ),
     Message(
-        "request_set_aside",
+        "request_dropped",
         Level.ERROR,
         (
-            Field("attempts", _N, "how often it was sent"),
-            Field("seconds", _N, "for how long"),
+            _number("attempts", "how often it was sent"),
+            _number("seconds", "for how long"),
             _ERROR,
         ),
-        "The receiver failed on one request for longer than `PUSH_RETRY_SECONDS`. It is given up, so that those behind "
-        "it can go out; counters are right again at the next tick.",
-        "Look at the receiver's own log; some refuse single requests with a server error.",
-        (_one("requests_set_aside_total"),),
+        "The receiver failed on one request for longer than `PUSH_RETRY_SECONDS`. The request is dropped, so that "
+        "those behind it can be sent; counters are right again at the next tick.",
+        "Check the receiver's own log; some refuse single requests with a server error.",
+        counts=counter("requests_dropped_total", "Requests dropped after PUSH_RETRY_SECONDS."),
     ),
     Message(
         "outbox_left",
         Level.WARNING,
-        (Field("requests", _N, "committed requests that the receiver does not have yet"),),
-        "The stop came while the receiver did not answer. The state keeps the requests, and the next "
-        "start sends them first.",
-        "Start the service again on the same state, and see that the receiver is up.",
+        (_number("requests", "committed requests that the receiver does not have yet"),),
+        "The service stopped while the receiver did not answer. The state keeps the requests, and the next start sends "
+        "them first.",
+        "Start the service again with the same state, and make sure that the receiver is up.",
     ),
     Message(
         "receiver_misconfigured",
         Level.ERROR,
         (_ERROR, _REMEDY),
-        "The receiver cannot take anything as it is set up (credentials, address, switched off, certificate). The "
-        "request is kept and tried again slowly; nothing is deleted from the bucket.",
+        "The receiver rejects everything because of a wrong setting, here or there (credentials, address, certificate, "
+        "remote write switched off). The request is kept and retried slowly; nothing is deleted from the bucket.",
         "Do what `remedy` says.",
-        (_one("receiver_misconfigured_total"),),
+        counts=counter("receiver_misconfigured_total", "Attempts that failed because of a wrong setting."),
     ),
 )
 
@@ -491,49 +611,50 @@ _OTHER = (
         "geoip_loaded",
         Level.INFO,
         (
-            Field("path", _K, "the database file"),
-            Field("build_epoch", _N, "when it was built, Unix seconds"),
-            Field("kind", _K, "its type"),
+            _name("path", "the database file"),
+            _number(
+                "build_epoch",
+                "when it was built, Unix seconds",
+                gauge("geoip_database_build_timestamp_seconds", "When the GeoIP database was built; 0 for none."),
+            ),
+            _name("kind", "its type"),
         ),
         "A GeoIP database was opened, at the start or because the file was replaced.",
-        "None; one older than a month is worth renewing.",
-        (Move("geoip_database_build_timestamp_seconds", by="build_epoch"),),
+        "None; replace a database that is older than a month.",
     ),
     Message(
         "geoip_failed",
         Level.WARNING,
-        (Field("path", _K, "the database file"), _ERROR),
-        "The GeoIP database cannot be read. The one read before stays in use; without one regions are unknown.",
+        (_name("path", "the database file"), _ERROR),
+        "The GeoIP database cannot be read. The previous one stays in use; without one, regions are unknown.",
         "Put a MaxMind City database (`.mmdb`) there; it is opened without a restart.",
-        (_one("geoip_failures_total"),),
+        counts=counter("geoip_failures_total", "Failed attempts to open the GeoIP database."),
     ),
     Message(
         "status_server_started",
         Level.INFO,
-        (Field("address", _K, "where it listens"),),
+        (_name("address", "where it listens"),),
         "The status server answers `/metrics`, `/healthz` and `/readyz`.",
         _NONE,
     ),
     Message(
         "status_answer_failed",
         Level.ERROR,
-        (Field("path", _T, "what was asked for"), _ERROR),
+        (_text("path", "the path of the request"), _ERROR),
         "The status server could not answer a request because of an error of its own. Counting is not affected.",
         "Report it as a bug.",
-        (_one("status_failures_total"),),
+        counts=counter("status_failures_total", "Requests that the status server failed to answer."),
     ),
 )
 
-#: Every event, by name, in the order in which the documentation tells them.
-MESSAGES: Mapping[str, Message] = MappingProxyType(
-    {event.name: event for event in (*_SERVICE, *_STATE, *_FILES, *_PUSH, *_OTHER)}
-)
-
-#: The same with headings, for the documentation.
+#: The table with headings, in the order of the documentation.
 SECTIONS: tuple[tuple[str, tuple[Message, ...]], ...] = (
     ("The service", _SERVICE),
     ("State", _STATE),
-    ("Files", _FILES),
+    ("Files", (*_LISTING, *_FILE)),
     ("Pushing", _PUSH),
     ("Other", _OTHER),
 )
+
+#: The table by name.
+MESSAGES: Mapping[str, Message] = MappingProxyType({row.name: row for _, section in SECTIONS for row in section})

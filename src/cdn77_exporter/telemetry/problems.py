@@ -1,4 +1,4 @@
-"""What is wrong with the service at the moment, for readiness and the status page."""
+"""The current problems of the service, for readiness and the status page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdn77_exporter.telemetry.text import cut, iso
+from cdn77_exporter.telemetry.fields import cut, iso
 
 _REMEDY_CHARACTERS = 4_000
 
@@ -20,12 +20,12 @@ class Problem:
     remedy: str
 
     def as_json(self) -> dict[str, str]:
-        """For the status server."""
+        """Return the problem as the status server sends it."""
         return {"what": self.what, "since": self.since, "remedy": self.remedy}
 
 
 class Problems:
-    """What is wrong at the moment, one entry per subject; `since` stays when the same is found again."""
+    """The current problems, one for each subject; `since` stays when the same subject is found again."""
 
     def __init__(self, mask: Callable[[str], str] = str, now: Callable[[], float] = time.time) -> None:
         self._mask = mask
@@ -33,17 +33,17 @@ class Problems:
         self._current: dict[str, Problem] = {}
 
     def found(self, what: str, remedy: str) -> None:
-        """Something is wrong; `remedy` says what to do."""
+        """Add or renew the problem of a subject; `remedy` says what is wrong and what to do."""
         known = self._current.get(what)
         since = known.since if known else iso(self._now())
         self._current[what] = Problem(what, since, cut(self._mask(remedy), _REMEDY_CHARACTERS))
 
     def solved(self, what: str) -> None:
-        """It is no longer."""
+        """Remove the problem of a subject, if there is one."""
         self._current.pop(what, None)
 
     def current(self) -> list[Problem]:
-        """What is wrong now, the oldest first."""
+        """Return the current problems, the oldest first."""
         return sorted(self._current.values(), key=lambda problem: (problem.since, problem.what))
 
     def __len__(self) -> int:

@@ -1,24 +1,125 @@
-"""The self-metrics as Prometheus reads them: those that messages update, and those that are read at the scrape."""
+"""The self-metrics of one process: updates them by messages, reads probes at the scrape, and writes them out."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cdn77_exporter.telemetry.metrics import PREFIX, SelfMetric
+from cdn77_exporter import __version__
+from cdn77_exporter.telemetry.kinds import Kind, SelfMetric
+from cdn77_exporter.telemetry.messages import Message
+from cdn77_exporter.telemetry.metrics import LOG_LINES_LOST, LOG_MESSAGES, PREFIX, SELF_METRICS
 
 
-class Probes(Collector):
-    """Gauges that are asked for their value when somebody scrapes."""
+class Registry:
+    """Every self-metric of the table, with all its series from the start. Safe to use from every thread."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._registry = CollectorRegistry(auto_describe=False)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
+        stored = (metric for metric in SELF_METRICS if metric.kind is not Kind.PROBE)
+        self._metrics = {metric.name: _create(metric, self._registry) for metric in stored}
+        self._probes = _Probes(SELF_METRICS)
+        self._registry.register(self._probes)
+        info = Gauge(PREFIX + "build_info", "1, with the version.", ["version"], registry=self._registry)
+        info.labels(__version__).set(1)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def update(self, message: Message, values: Mapping[str, object]) -> None:
+        """Update the metrics of a message by its row and its values; a field without a value updates nothing."""
+        self._counter(LOG_MESSAGES).labels(message.level).inc()
+        if message.counts:
+            counter = self._counter(message.counts)
+            (counter.labels(message.outcome) if message.outcome else counter).inc()
+        if message.stamps:
+            self._gauge(message.stamps).set(self._now())
+        for field in message.fields:
+            value = values.get(field.name)
+            if field.metric is not None and value is not None:
+                self._update(field.metric, value)
+
+    def line_lost(self) -> None:
+        """Count a log line that could not be written."""
+        self._counter(LOG_LINES_LOST).inc()
+
+    def watch(self, name: str, ask: Callable[[], float | None], labels: Mapping[str, str]) -> None:
+        """Read a probe from `ask` at each scrape; None for no value. Raises LookupError for one not in the table."""
+        self._probes.watch(name, ask, labels)
+
+    def total(self, name: str, labels: Mapping[str, str]) -> float:
+        """Return a counter's value since the start: the sum over its series with these labels."""
+        families: Iterable[Metric] = self._metrics[name].collect()
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name.endswith("_total") and labels.items() <= sample.labels.items()
+        )
+
+    def exposition(self) -> bytes:
+        """Return all self-metrics in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def _update(self, metric: SelfMetric, value: object) -> None:
+        target = self._metrics[metric.name]
+        if isinstance(value, Mapping):
+            for name, part in value.items():
+                target.labels(name).inc(max(0.0, part or 0.0))
+        elif isinstance(value, str):
+            target.labels(value).inc()
+        elif isinstance(value, (int, float)):
+            match metric.kind:
+                case Kind.COUNTER:
+                    target.inc(max(0.0, value))
+                case Kind.GAUGE:
+                    target.set(value)
+                case _:
+                    target.observe(value)
+
+    def _counter(self, metric: SelfMetric) -> Counter:
+        counter: Counter = self._metrics[metric.name]
+        return counter
+
+    def _gauge(self, metric: SelfMetric) -> Gauge:
+        gauge: Gauge = self._metrics[metric.name]
+        return gauge
+
+
+def _create(metric: SelfMetric, registry: CollectorRegistry) -> Any:
+    names = [label for label, _ in metric.labels]
+    if metric.kind is Kind.HISTOGRAM:
+        return Histogram(PREFIX + metric.name, metric.help, names, buckets=metric.buckets, registry=registry)
+    create: Any = Counter if metric.kind is Kind.COUNTER else Gauge
+    created = create(PREFIX + metric.name, metric.help, names, registry=registry)
+    for _, values in metric.labels:
+        for value in values:
+            created.labels(value)
+    return created
+
+
+class _Probes(Collector):
+    """Gauges whose values are read at the scrape."""
 
     def __init__(self, table: Iterable[SelfMetric]) -> None:
-        self._table = {metric.name: metric for metric in table if metric.kind == "probe"}
+        self._table = {metric.name: metric for metric in table if metric.kind is Kind.PROBE}
         self._asked: dict[str, dict[tuple[str, ...], Callable[[], float | None]]] = {name: {} for name in self._table}
 
     def watch(self, name: str, ask: Callable[[], float | None], labels: Mapping[str, str]) -> None:
@@ -44,39 +145,3 @@ def _answer(ask: Callable[[], float | None]) -> float | None:
     except Exception:  # a part that is being closed has no answer; the others still have theirs
         return None
     return None if value is None else float(value)
-
-
-class LoopLag:
-    """How late the event loop came to what was due, over the last measurements."""
-
-    def __init__(self, most: int = 1200) -> None:
-        self._late: deque[float] = deque(maxlen=most)
-
-    def observe(self, seconds: float) -> None:
-        """One measurement."""
-        self._late.append(max(0.0, seconds))
-
-    def p99(self) -> float | None:
-        """The 99th percentile, or None without a measurement."""
-        if not self._late:
-            return None
-        ordered = sorted(self._late)
-        return ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99) - 1)]
-
-    def most(self) -> float | None:
-        """The maximum, or None without a measurement."""
-        return max(self._late, default=None)
-
-
-def make_metric(metric: SelfMetric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    names = [label for label, _ in metric.labels]
-    made: Counter | Gauge | Histogram
-    if metric.kind == "histogram":
-        made = Histogram(PREFIX + metric.name, metric.help, names, buckets=metric.buckets, registry=registry)
-    else:
-        make: Any = Counter if metric.kind == "counter" else Gauge
-        made = make(PREFIX + metric.name, metric.help, names, registry=registry)
-    for _, values in metric.labels:
-        for value in values:
-            made.labels(value)
-    return made

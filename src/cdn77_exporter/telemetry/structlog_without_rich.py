@@ -1,4 +1,8 @@
-"""structlog without its renderer for terminals, which imports rich and pygments: 3 MB in a service that writes JSON."""
+"""Imports structlog without its renderer for terminals, which imports rich and pygments: 3 MB that no JSON line needs.
+
+Every import of a part of structlog runs `structlog/__init__.py`, which imports that renderer; and the renderer imports
+rich if it is installed, as it is for the commands. So rich is hidden during this one import.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import sys
 
 _hidden = "rich" not in sys.modules
 if _hidden:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # how Python is told that a module is not to be had
+    sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it now raises ImportError
 try:
     import structlog
 finally:

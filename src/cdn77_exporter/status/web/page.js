@@ -293,7 +293,7 @@ function showFiles(status) {
 function showWarnings(status) {
   fill("log", status.warnings, (warnings) => (warnings.length ? warnings.map((line) => element("li", {},
     element("time", { datetime: line.timestamp }, line.timestamp.slice(5, 19).replace("T", " ")), " ",
-    element("span", { class: line.level }, line.event), " ", line.text)) : [element("li", { class: "nothing" }, "None.")]));
+    element("span", { class: line.level }, line.message), " ", line.text)) : [element("li", { class: "nothing" }, "None.")]));
 }
 
 function showSettings(status) {
