@@ -1,10 +1,16 @@
-"""How the tests are shared out between processes."""
+"""How the tests are shared out between processes, and how long hypothesis looks."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# `make test-fast` asks for the short one by `--hypothesis-profile=fast`; see `tests/support/examples.py`.
+settings.register_profile("full", max_examples=100, deadline=None)
+settings.register_profile("fast", max_examples=10, deadline=None)
+settings.load_profile("full")
 
 #: Tests that start servers and watch real time. They mostly wait, so files run beside each other, but one file's tests
 #: run one after the other in one process, where they share what they have started.
@@ -18,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_REAL_TIME))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file of the slow tests is one piece of work; of the others each test is."""
     from xdist.scheduler.loadscope import LoadScopeScheduling  # the plug-in may be off

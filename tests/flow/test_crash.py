@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdn77_exporter.edge.state import Database
+from tests.support.examples import sample
 from tests.support.virtual_time import simulate
 from tests.support.world import Moment, Receiver, Upload, World, backlog, traffic
 
@@ -89,6 +90,7 @@ def _witnessed(folder: Path, uploads: list[Upload], *, out_of_order: bool, seed:
     return witness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 6], ids=["no backlog", "a backlog"])
 @pytest.mark.parametrize("out_of_order", [False, True], ids=["in order only", "out of order too"])
 def test_a_kill_at_every_point_changes_no_number(folder: Path, out_of_order: bool, before: int) -> None:
@@ -117,7 +119,7 @@ def test_a_kill_at_every_point_changes_no_number(folder: Path, out_of_order: boo
         shutil.rmtree(world.folder)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", sample(range(6), fast=2))
 def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int) -> None:
     """A process that is killed again and again, at random points, ends with every number at the truth."""
     draw = random.Random(seed)
@@ -152,6 +154,7 @@ def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int
     assert not world.said.of("request_refused")
 
 
+@pytest.mark.slow
 def test_an_error_at_every_point_ends_the_run_and_the_next_one_makes_it_good(folder: Path) -> None:
     """An error at a statement or an await ends the whole run with it, and nothing undelivered is ever deleted."""
     uploads = traffic(3, files=1, shards=2, lines=6)

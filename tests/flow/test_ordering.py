@@ -8,11 +8,12 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.ordering import InOrder, Places
+from tests.support.examples import examples
 from tests.support.virtual_time import VirtualTimeLoop, simulate
 
 Item = tuple[str, int]  # key, number
@@ -71,7 +72,7 @@ class _Bench:
         return [await self.outbox.get() for _ in range(len(self.outbox))]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     items=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20), st.booleans()), max_size=40),
     most=st.integers(1, 6),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.arrivals import MAX_ARRIVALS, NO_LEAD, Arrivals
+from tests.support.examples import examples
 
 NOW = 1_700_000_040_000  # a whole minute
 VISIBLE = 2000  # after its LastModified a file is there for sure
@@ -47,7 +48,7 @@ PACES = st.builds(
 
 
 @given(PACES, st.sampled_from([60, 120, 180]), st.integers(0, 120_000))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_what_a_lead_promises_comes_true(pace: Pace, interval: int, later: int) -> None:
     """With files at a pace that the interval is a multiple of, samples are more recent by exactly the gain."""
     arrivals, poll_ms = Arrivals(), NOW + later
@@ -64,7 +65,7 @@ def test_what_a_lead_promises_comes_true(pace: Pace, interval: int, later: int) 
 
 
 @given(PACES, st.sampled_from([5, 15, 30, 60, 120]), st.integers(0, 120_000))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_the_polls_come_to_rest(pace: Pace, interval: int, later: int) -> None:
     """After a few leads there is nothing more to gain, where the interval and the pace of the files go together."""
     assume(interval % pace.distance == 0 or pace.distance % interval == 0)
@@ -112,7 +113,7 @@ def test_a_shard_that_ended_and_one_that_just_began_do_not_count() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(20, 130), st.integers(0, 9)), min_size=1, max_size=4), st.data())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_lead_is_the_best_by_a_plain_account_of_the_watermark(
     shards: list[tuple[int, int]], data: st.DataObject
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import decode as module
@@ -23,7 +23,6 @@ from tests.support.ways import way
 __all__ = ["way"]  # every test here is run with the compiled scan and without
 
 #: A busy machine is no fault of the code.
-UNHURRIED = settings(deadline=None)
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
 ORACLE = Oracle(LATEST_MS, OLDEST_MS)
@@ -45,7 +44,6 @@ def agree(tally: Tally, content: bytes, oracle: Oracle = ORACLE) -> None:
 # The oracle
 
 
-@UNHURRIED
 @given(log.files)
 def test_files_count_what_the_oracle_says(lines: list[bytes]) -> None:
     """Sums, viewers and their times, ticks and rejects of any mixture of good and wrong lines."""
@@ -53,7 +51,6 @@ def test_files_count_what_the_oracle_says(lines: list[bytes]) -> None:
     agree(decode(content), content)
 
 
-@UNHURRIED
 @given(st.lists(log.files, min_size=2, max_size=4))
 def test_a_decoder_that_has_met_other_files_counts_the_same(files: list[list[bytes]]) -> None:
     """What the decoder remembers of earlier files changes no answer."""
@@ -63,7 +60,6 @@ def test_a_decoder_that_has_met_other_files_counts_the_same(files: list[list[byt
         agree(decode(content, decoder), content)
 
 
-@UNHURRIED
 @given(log.files, st.sampled_from((1, 5, 20, 60)), st.integers(-60_000, 60_000), st.integers(-60_000, 0))
 def test_ticks_and_limits_of_time_are_the_oracle_s(lines: list[bytes], tick: int, ahead: int, behind: int) -> None:
     """Any length of a tick, and any instants before and after which events are not taken as they are."""
@@ -91,6 +87,7 @@ def test_streams_that_are_not_allowed_are_rejects() -> None:
     agree(tally, content, Oracle(LATEST_MS, OLDEST_MS, allow=lambda stream: stream == names[1]))
 
 
+@pytest.mark.slow
 def test_a_file_of_real_size_counts_what_the_oracle_says() -> None:
     """Many pieces, many viewers, and a wrong line in the midst of some of the pieces."""
     lines = [json_line(fields) for fields in traffic(4000, seed=7)]
@@ -105,7 +102,6 @@ def test_a_file_of_real_size_counts_what_the_oracle_says() -> None:
 # gzip
 
 
-@UNHURRIED
 @given(log.files, st.lists(st.integers(1, 4000), max_size=6), st.lists(st.integers(1, 500), max_size=20))
 def test_members_and_parts_do_not_matter(lines: list[bytes], members: list[int], parts: list[int]) -> None:
     """The same content in any number of gzip members, cut anywhere, read in parts cut anywhere."""
@@ -179,7 +175,6 @@ def test_every_shorter_file_is_unreadable() -> None:
     assert reasons == {"empty", "not_gzip", "truncated"}
 
 
-@UNHURRIED
 @given(
     st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda tail: b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + tail))
 )
@@ -194,7 +189,6 @@ def test_arbitrary_bytes_raise_nothing_but_unreadable(body: bytes) -> None:
         agree(tally, gzip.decompress(body))
 
 
-@UNHURRIED
 @given(st.binary(max_size=300))
 def test_arbitrary_lines_are_rejects(content: bytes) -> None:
     """Bytes that are no lines are counted by a reason of the closed list."""

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +12,7 @@ from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.tally import Tally
 from tests.support import lines as log
+from tests.support.examples import fuzz_examples
 from tests.support.files import EXAMPLE_MS, gzip_bytes, json_line
 from tests.support.mutations import mutated_lines
 from tests.support.oracle import Oracle
@@ -23,11 +22,7 @@ __all__ = ["way"]  # every test here is run with the compiled scan and without
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
-FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "250")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+FUZZ = settings(fuzz_examples(250), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 #: One decoder for all, which has met everything before: what it remembers must not change an answer.
 SEASONED = Decoder(examples=True)
 

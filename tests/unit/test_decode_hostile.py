@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cdn77_exporter.core.tally import Tally
 from tests.support import hostile
 from tests.support import lines as log
 from tests.support.bombs import bomb
+from tests.support.cases import Cases
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, stream_name
 from tests.support.oracle import Oracle
 from tests.support.ways import way
@@ -41,31 +43,36 @@ def decode(body: bytes, limits: Limits | None = None) -> Tally:
     return Decoder(limits=limits).decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
 
 
-@pytest.mark.parametrize(("line", "reason"), [pytest.param(line, why, id=name) for name, line, why in BAD])
-def test_a_bad_line_is_a_named_reject_and_its_neighbours_count(line: bytes, reason: str) -> None:
+def refusal(body: bytes | Iterable[bytes]) -> str | None:
+    """Return why a file is unreadable, or None where it is not."""
+    try:
+        Decoder().decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+    except Unreadable as error:
+        return error.reason
+    return None
+
+
+def test_every_bad_line_is_a_named_reject_and_its_neighbours_count() -> None:
     """Between two good lines, and as the first and the last of a file, without its newline too."""
-    for content in (WITNESS + line + WITNESS, line + WITNESS + WITNESS, WITNESS + WITNESS + line):
-        tally = decode(gzip_bytes(content, 1))
-        assert tally.rejects == {reason: 1}
-        assert (tally.lines, tally.events, tally.bytes) == (3, 2, 2000)
-    assert reason in REJECT_REASONS
+    with Cases() as cases:
+        for name, line, reason in BAD:
+            with cases.case(name):
+                assert reason in REJECT_REASONS
+                for content in (WITNESS + line + WITNESS, line + WITNESS + WITNESS, WITNESS + WITNESS + line):
+                    tally = decode(gzip_bytes(content, 1))
+                    assert tally.rejects == {reason: 1}
+                    assert (tally.lines, tally.events, tally.bytes) == (3, 2, 2000)
 
 
-@pytest.mark.parametrize(("line", "reason"), [pytest.param(line, why, id=name) for name, line, why in BAD])
-def test_the_oracle_knows_the_same_reason(line: bytes, reason: str) -> None:
-    """What the table says of a line is what the contract says, read plainly."""
-    answer = ORACLE.read_lines(line)
-    assert len(answer.faults) == 1
-    assert reason in answer.faults[0]
-
-
-@pytest.mark.parametrize("line", [pytest.param(line, id=name) for name, line in ODD])
-def test_an_odd_line_counts(line: bytes) -> None:
+def test_every_odd_line_counts() -> None:
     """It is an event with everything that the oracle sees in it, alone and between others."""
-    for content in (line, WITNESS + line + WITNESS, line * 2):
-        tally = decode(gzip_bytes(content, 1))
-        assert tally.rejects == {}
-        assert log.plain(tally) == log.plain_answer(ORACLE.read_lines(content))
+    with Cases() as cases:
+        for name, line in ODD:
+            with cases.case(name):
+                for content in (line, WITNESS + line + WITNESS, line * 2):
+                    tally = decode(gzip_bytes(content, 1))
+                    assert tally.rejects == {}
+                    assert log.plain(tally) == log.plain_answer(ORACLE.read_lines(content))
 
 
 def test_label_values_are_short_and_harmless() -> None:
@@ -91,25 +98,28 @@ def test_all_bad_lines_in_one_file() -> None:
     assert set(expected) == set(REJECT_REASONS) - {"stream_not_allowed"}
 
 
-@pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in READABLE])
-def test_an_odd_file_counts(body: bytes) -> None:
+def test_every_odd_file_counts() -> None:
     """Its lines count as in a usual file, whole and in parts of any length."""
-    for length in (len(body), 1, 11, 100):
-        parts = (body[at : at + length] for at in range(0, len(body), length))
-        tally = Decoder().decode(parts, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-        assert (tally.lines, tally.events, tally.bytes, tally.rejects) == (4, 3, 6143, {"not_json": 1})
-        assert log.plain(tally) == log.plain(decode(READABLE[0][1]))
+    usual = log.plain(decode(READABLE[0][1]))
+    with Cases() as cases:
+        for name, body in READABLE:
+            for length in (len(body), 1, 11, 100):
+                with cases.case(f"{name}, in parts of {length} bytes"):
+                    parts = (body[at : at + length] for at in range(0, len(body), length))
+                    tally = Decoder().decode(parts, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+                    assert (tally.lines, tally.events, tally.bytes, tally.rejects) == (4, 3, 6143, {"not_json": 1})
+                    assert log.plain(tally) == usual
 
 
-@pytest.mark.parametrize(("body", "reason"), [pytest.param(body, why, id=name) for name, body, why in UNREADABLE])
-def test_an_unreadable_file_says_why(body: bytes, reason: str) -> None:
-    """It raises its reason, whole and byte by byte; nothing of it is counted."""
-    assert reason in UNREADABLE_REASONS
-    parts = (body[at : at + 997] for at in range(0, len(body), 997))
-    for given in (body, parts):
-        with pytest.raises(Unreadable) as refused:
-            Decoder().decode(given, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-        assert refused.value.reason == reason
+def test_every_unreadable_file_says_why() -> None:
+    """It raises its reason, whole and in parts; nothing of it is counted."""
+    with Cases() as cases:
+        for name, body, reason in UNREADABLE:
+            parts = (body[at : at + 997] for at in range(0, len(body), 997))
+            for how, given in (("whole", body), ("in parts", parts)):
+                with cases.case(f"{name}, {how}"):
+                    assert reason in UNREADABLE_REASONS
+                    assert refusal(given) == reason
 
 
 def test_a_file_without_a_line_is_no_fault() -> None:
@@ -248,6 +258,7 @@ def measured(usual: Path, hostile_file: Path, way: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path, way: str) -> None:
@@ -261,6 +272,7 @@ def test_a_bomb_is_refused_without_memory(name: str, tmp_path: Path, way: str) -
     assert found["grown_kib"] < 40 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 def test_a_file_of_nothing_but_new_viewers_has_bounded_memory(tmp_path: Path, way: str) -> None:
     """Of 700,000 tiny lines, each with a stream and a viewer of its own, no more is remembered than the limit says."""

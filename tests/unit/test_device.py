@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.device import DEVICES, device_type
@@ -11,7 +11,6 @@ from tests.support import truth
 from tests.support.files import USER_AGENTS
 
 #: A busy machine is no fault of the code.
-UNHURRIED = settings(deadline=None)
 #: Everything that a rule looks for, and what comes near.
 WORDS = (
     "baron", "virtualrailfan", "VirtualRailfan/4.2", "iphone", "iPad", "ios", "iOS 17", "bios", "iphones", "android",
@@ -65,7 +64,6 @@ def test_every_device_type_is_met() -> None:
     assert {device_type(agent) for agent in USER_AGENTS} == set(DEVICES)
 
 
-@UNHURRIED
 @given(st.lists(st.sampled_from(WORDS), max_size=6), st.sampled_from(["", " ", ";", "_", "İ", "\n"]))
 def test_any_mixture_of_words_is_what_the_contract_says(words: list[str], between: str) -> None:
     """Equal to the table read literally, in any order of words and any case."""
@@ -74,7 +72,6 @@ def test_any_mixture_of_words_is_what_the_contract_says(words: list[str], betwee
     assert device_type(agent.swapcase()) == truth.device_type(agent.swapcase())
 
 
-@UNHURRIED
 @given(st.text())
 def test_any_text_has_a_device_type(agent: str) -> None:
     """There is no User-Agent without one of the closed list."""

@@ -9,9 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
-import jsonschema
 import pytest
-from openapi_spec_validator import validate
 
 from cdn77_exporter import __version__, settings
 from cdn77_exporter.status.gather import Overview
@@ -75,8 +73,12 @@ async def ask(client: aiohttp.ClientSession, path: str) -> Any:
         return await answer.json()
 
 
+@pytest.mark.slow
 async def test_the_api_is_what_its_description_says(client: aiohttp.ClientSession, telemetry: Telemetry) -> None:
     """The OpenAPI document is valid, names every path, and the status fits its schema, with trouble and without."""
+    import jsonschema  # these two take seconds to import, which no other test here needs
+    from openapi_spec_validator import validate
+
     description = await ask(client, "/api/openapi.json")
     validate(description)
     for path in description["paths"]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.decode import Decoder, Limits
@@ -19,6 +18,8 @@ from cdn77_exporter.core.scan import VIEWER
 from cdn77_exporter.core.tally import Tally
 from tests.support import hostile
 from tests.support import lines as log
+from tests.support.cases import Cases
+from tests.support.examples import fuzz_examples
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, ndjson, stream_name, traffic
 from tests.support.mutations import mutated_lines
 from tests.support.ways import need_compiled_scan
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
-UNHURRIED = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")))
+FUZZ = fuzz_examples(150)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -81,7 +82,7 @@ def both(content: bytes, **options: Any) -> tuple[Tally | str, Tally | str]:
 # Equality
 
 
-@UNHURRIED
+@FUZZ
 @given(st.lists(st.one_of(mutated_lines(), mutated_lines(), log.lines, log.events().map(json_line)), max_size=8))
 def test_nothing_is_different_with_the_scan(lines: list[bytes]) -> None:
     """Tallies are equal in all that they hold, the rejected lines' numbers and examples too."""
@@ -89,7 +90,7 @@ def test_nothing_is_different_with_the_scan(lines: list[bytes]) -> None:
     assert with_scan == without
 
 
-@UNHURRIED
+@FUZZ
 @given(
     st.lists(st.one_of(mutated_lines(), log.lines, log.events().map(json_line)), max_size=8),
     st.sampled_from(log.STREAMS),
@@ -134,13 +135,15 @@ def test_limits_beyond_all_numbers_are_none() -> None:
 # What is plain
 
 
-@pytest.mark.parametrize("line", [pytest.param(line, id=name) for name, line, _ in hostile.bad_lines()])
-def test_no_bad_line_is_taken(line: bytes) -> None:
+def test_no_bad_line_is_taken() -> None:
     """Whatever is a reject is left to Python, which knows the reason."""
-    assert left(line, oldest_ms=OLDEST_MS) == line
+    with Cases() as cases:
+        for name, line, _ in hostile.bad_lines():
+            with cases.case(name):
+                assert left(line, oldest_ms=OLDEST_MS) == line
 
 
-@UNHURRIED
+@FUZZ
 @given(
     st.one_of(
         st.ip_addresses().map(str),
@@ -170,7 +173,7 @@ def test_all_forms_of_addresses_that_python_writes_are_taken(version: Any) -> No
             assert takes(clientIP=text) or "." in text, text
 
 
-@UNHURRIED
+@FUZZ
 @given(
     st.tuples(*(st.integers(0, most) for most in (10_000, 13, 32, 24, 60, 60))),
     st.sampled_from(
@@ -250,6 +253,7 @@ def test_sums_do_not_overflow() -> None:
     assert left(content) != b""
 
 
+@pytest.mark.slow
 def test_full_tables_leave_the_rest_to_python() -> None:
     """With more viewers than the scan remembers, the rest is counted all the same."""
     line = json_line(event(clientIP="@")).replace(b'"@"', b'"10.%d.%d.%d"')

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import series as series_module
 from cdn77_exporter.core.catalogue import ACTIVE_VIEWERS, CODE, REQUESTS, TIME_TO_FIRST_BYTE, VIEWERS, Kind
 from cdn77_exporter.core.series import SeriesTable, series_key, split_key
+from tests.support.examples import examples
 from tests.support.plain_series import PlainSeries
 from tests.support.samples import Received, SeriesName, named
 
@@ -120,7 +121,7 @@ def drive(both: Both, steps: list[tuple[str, int, int]]) -> None:
 
 
 @given(st.sampled_from([5, 15, 60]), STEPS)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @pytest.mark.usefixtures("small_blocks")
 def test_every_history_is_written_as_the_contract_says(step: int, steps: list[tuple[str, int, int]]) -> None:
     """Random histories with quiet times, jumps, restarts and ticks written again give the oracle's samples."""

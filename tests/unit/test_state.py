@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
@@ -25,6 +25,7 @@ from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewer_rows import FACET, STATE, merge_runs
 from cdn77_exporter.edge.state import Database, State
+from tests.support.examples import examples
 
 
 def _rows(*rows: tuple[int, int, int]) -> bytes:
@@ -123,7 +124,7 @@ def test_a_commit_comes_back_as_it_was(tmp_path: Path) -> None:
     assert database.body(0) == changes.requests[0].body
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.data())
 def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) -> None:
     """Any sequence of commits loads as the model says: series by key, ticks added, pending whole, shards by name."""
@@ -273,7 +274,7 @@ def test_of_two_rows_of_a_viewer_the_later_run_holds() -> None:
     assert rows == [(1, 11, 200), (1, 7 | FACET, 190), (1, 9 | FACET, 200), (3, 10, 100)]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3), st.integers(0, 20)), min_size=1),

@@ -6,7 +6,7 @@ import copy
 from array import array
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.decode import Decoder
@@ -15,7 +15,6 @@ from tests.support import lines as log
 from tests.support.files import EXAMPLE_MS, gzip_bytes
 
 #: A busy machine is no fault of the code.
-UNHURRIED = settings(deadline=None)
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
 
@@ -38,28 +37,24 @@ def merged(tallies: list[Tally]) -> Tally:
 tallies = log.files.map(decode)
 
 
-@UNHURRIED
 @given(tallies, tallies)
 def test_merging_is_commutative(one: Tally, other: Tally) -> None:
     """Which of two files comes first does not matter."""
     assert whole(merged([one, other])) == whole(merged([other, one]))
 
 
-@UNHURRIED
 @given(tallies, tallies, tallies)
 def test_merging_is_associative(one: Tally, two: Tally, three: Tally) -> None:
     """Nor does it matter which of three are merged first."""
     assert whole(merged([merged([one, two]), three])) == whole(merged([one, merged([two, three])]))
 
 
-@UNHURRIED
 @given(tallies)
 def test_an_empty_tally_changes_nothing(one: Tally) -> None:
     """It is the neutral element, from both sides."""
     assert whole(merged([Tally(), one])) == whole(one) == whole(merged([one, Tally()]))
 
 
-@UNHURRIED
 @given(st.lists(log.lines, max_size=20), st.data())
 def test_any_split_of_the_lines_into_files_gives_the_same_totals(lines: list[bytes], data: st.DataObject) -> None:
     """Every line goes into any of four files, which are merged in any order: as if they were one."""
@@ -70,7 +65,6 @@ def test_any_split_of_the_lines_into_files_gives_the_same_totals(lines: list[byt
     assert whole(merged(parts)) == whole(decode(lines))
 
 
-@UNHURRIED
 @given(tallies, tallies)
 def test_merging_leaves_the_other_one_as_it_was(one: Tally, other: Tally) -> None:
     """A tally that was merged into another shares no sums with it: what is merged later does not reach it."""

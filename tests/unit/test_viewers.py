@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.profiles import Profile, Profiles
 from cdn77_exporter.core.viewer_rows import FACET, SEEN, STATE, merge_runs, split
 from cdn77_exporter.core.viewer_table import Table
 from cdn77_exporter.core.viewers import Movement, ViewerWindow
+from tests.support.examples import examples
 
 PLACE = ("XX", "Unknown")
 Seen = tuple[int, str, str, int]  # viewer, device, country of the log, Unix ms
@@ -143,7 +144,7 @@ EVENTS = st.lists(
 @example(60, 15, [(0, "web", "CZ", 0), (0, "web", "CZ", 60_000)], set(), False)
 @example(60, 15, [(0, "web", "CZ", 0), (0, "web", "CZ", 60_001)], set(), False)
 @example(15, 7, [(0, "web", "CZ", 7000), (0, "web", "US", 0)], {1}, False)  # found: the first facets were not kept
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_every_tick_is_what_brute_force_says(
     window: int, step: int, seen: list[Seen], restarts: set[int], merged: bool
 ) -> None:
@@ -183,7 +184,7 @@ LATE = st.lists(
 
 
 @given(st.sampled_from([20, 60, 165]), LATE, st.sets(st.integers(0, 40)))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_late_events_count_in_the_window_they_belong_to(
     window: int, seen: list[tuple[Seen, int]], restarts: set[int]
 ) -> None:

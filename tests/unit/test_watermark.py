@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import watermark as watermark_module
 from cdn77_exporter.core.watermark import Watermark
+from tests.support.examples import examples
 
 NOW = 1_700_000_000_000
 IDLE, LAG = 120_000, 180_000
@@ -41,7 +42,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_the_watermark_is_the_smallest_of_the_live_shards(steps: list[tuple[str, str, int, int]]) -> None:
     """After any history it is the minimum over live shards, or the clock less the lag, and never goes back."""
     watermark, shards = new_watermark(), {name: PlainShard() for name in "123"}

@@ -6,12 +6,13 @@ import struct
 
 import cramjam
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import wire
 from cdn77_exporter.core.catalogue import CATALOGUE, REQUESTS, VIEWERS, Metric
 from cdn77_exporter.core.remote_write_pb2 import MetricMetadata
+from tests.support.examples import examples
 from tests.support.samples import STALE_BITS, Received, bits, named, parsed
 
 VALUES = st.integers(0, 2**64 - 1).map(lambda number: struct.unpack("<d", struct.pack("<Q", number))[0])
@@ -28,7 +29,7 @@ def named_series(draw: st.DrawFn) -> tuple[Metric, list[str]]:
 
 
 @given(named_series(), st.lists(st.tuples(VALUES, STAMPS), min_size=1, max_size=5))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_an_entry_reads_back_as_it_was(series: tuple[Metric, list[str]], samples: list[tuple[float, int]]) -> None:
     """Labels, value bits and timestamps of an entry are those that went in, with the labels in order of their names."""
     metric, values = series
