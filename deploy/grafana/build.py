@@ -517,7 +517,7 @@ EXPORTER = Dashboard(
                     "timeseries",
                     "short",
                     ((lately("pushes_total", "outcome"), "{{outcome}}"),),
-                    "incomplete: a request of the batch was refused or given up.",
+                    "incomplete: a request of the batch was refused or dropped.",
                 ),
                 Panel(
                     "What went wrong",

@@ -28,7 +28,7 @@ from tests.support.moto_server import moto_server
 from tests.support.prometheus import Prometheus, free_port
 
 #: Programs of every Debian that are run as they are.
-SYSTEM = ("bash", "cat", "chmod", "cp", "grep", "install", "mkdir", "printf")
+SYSTEM = ("cat", "chmod", "cp", "grep", "install", "mkdir", "printf")
 #: What the documentation calls the file, the hour and the shard that examples are about.
 _FILE = "rtl.6f0c+3+1042.ndjson.gz"
 _UNREADABLE = "rtl.a+1+5.ndjson.gz"
@@ -164,7 +164,7 @@ def sandbox(folder: Path, made: World, *, configured: bool) -> Sandbox:
     programs, project, root = folder / "bin", folder / "project", folder / "root"
     for place in (programs, project, root / "etc" / "systemd" / "system", root / "opt", folder / "home"):
         place.mkdir(parents=True)
-    for name in SYSTEM:
+    for name in (*SYSTEM, "bash"):
         found = shutil.which(name)
         assert found is not None, name
         (programs / name).symlink_to(found)

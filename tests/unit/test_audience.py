@@ -11,7 +11,7 @@ from cdn77_exporter.core import catalogue
 from cdn77_exporter.core.catalogue import CODE
 from cdn77_exporter.core.series import SeriesTable, series_key
 from cdn77_exporter.status import audience as audience_module
-from cdn77_exporter.status.audience import RATE_SECONDS, Breakdown, Spectator
+from cdn77_exporter.status.audience import RATE_SECONDS, AudienceReader, Breakdown
 
 TICK = 1_768_056_570
 
@@ -36,7 +36,7 @@ def test_sums_are_those_of_a_plain_count() -> None:
         count(series, stream, pop, size)
         by_pop[pop] += size
     for slot, key in enumerate(series.keys()):
-        found.take(slot, key.split("\x1f")[1:])
+        found.add(slot, key.split("\x1f")[1:])
     sums = dict(zip(found.names, found.sums(series.value).tolist(), strict=True))
     assert sums == by_pop
     assert found.ranked(found.sums(series.value), 3) == [
@@ -46,7 +46,7 @@ def test_sums_are_those_of_a_plain_count() -> None:
 
 def test_the_audience_is_that_of_the_last_tick() -> None:
     """Viewers are the gauges' values; nothing is read twice for one tick, and names without an amount are left out."""
-    series, spectator = SeriesTable(15), Spectator()
+    series, spectator = SeriesTable(15), AudienceReader()
     watch(series, "a", 3)
     watch(series, "b", 5)
     watch(series, "c", 0)
@@ -62,7 +62,7 @@ def test_the_audience_is_that_of_the_last_tick() -> None:
 
 def test_bandwidth_is_the_growth_over_a_minute() -> None:
     """Bits per second over the last RATE_SECONDS of ticks, also of a stream that is new, by stream and by POP."""
-    series, spectator = SeriesTable(15), Spectator()
+    series, spectator = SeriesTable(15), AudienceReader()
     for step in range(12):
         tick = TICK + 15 * step
         count(series, "a", "x", 1_500)
@@ -78,7 +78,7 @@ def test_bandwidth_is_the_growth_over_a_minute() -> None:
 def test_many_series_are_taken_in_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restored table is looked at in parts; until all of it was, nothing wrong is shown."""
     monkeypatch.setattr(audience_module, "_NEW_AT_ONCE", 10)
-    series, spectator = SeriesTable(15), Spectator()
+    series, spectator = SeriesTable(15), AudienceReader()
     for number in range(25):
         watch(series, f"s{number}", 1)
     for _ in range(2):

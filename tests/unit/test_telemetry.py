@@ -27,7 +27,7 @@ from cdn77_exporter.telemetry.logger import Telemetry
 from cdn77_exporter.telemetry.loop_lag import LoopLag
 from cdn77_exporter.telemetry.messages import MESSAGES, Holds, Level, MessageName
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
-from cdn77_exporter.telemetry.problems import Problems
+from cdn77_exporter.telemetry.problems import Problem, Problems
 
 PACKAGE = Path(cdn77_exporter.__file__).parent
 LEAST = {
@@ -324,9 +324,7 @@ def test_no_address_passes_in_any_field_of_text(address: str, before: str, after
     voice.telemetry("request_refused", status=400, words=text)
     voice.telemetry("service_started", settings={"A": text, text: [text]})
     voice.telemetry.problems.found("receiver", text)
-    shown = voice.stream.getvalue().decode() + str(
-        [problem.as_json() for problem in voice.telemetry.problems.current()]
-    )
+    shown = voice.stream.getvalue().decode() + str(voice.telemetry.problems.current())
     assert address not in shown
     assert address not in str(voice.telemetry.recent)
 
@@ -434,16 +432,16 @@ def test_a_crash_names_where_it_happened(voice: Voice) -> None:
 
 
 def test_problems_have_a_beginning_and_an_end() -> None:
-    """`since` is when it was first found; what is solved is gone, and begins anew when it comes back."""
+    """`since` is when it was first found; a solved problem is gone, and begins again when it comes back."""
     now = [0.0]
     problems = Problems(now=lambda: now[0])
     problems.found("bucket", "wait")
     now[0] = 60.0
     problems.found("receiver", "look")
     problems.found("bucket", "wait longer")
-    assert [problem.as_json() for problem in problems.current()] == [
-        {"what": "bucket", "since": "1970-01-01T00:00:00.000Z", "remedy": "wait longer"},
-        {"what": "receiver", "since": "1970-01-01T00:01:00.000Z", "remedy": "look"},
+    assert problems.current() == [
+        Problem(what="bucket", since="1970-01-01T00:00:00.000Z", remedy="wait longer"),
+        Problem(what="receiver", since="1970-01-01T00:01:00.000Z", remedy="look"),
     ]
     problems.solved("bucket")
     problems.solved("nothing")

@@ -1,4 +1,4 @@
-"""The configuration in force, and everything that follows from it."""
+"""The settings, and everything that follows from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
-    """The configuration in force. Its texts show no secret."""
+    """The settings. Their texts show no secret."""
 
     doubts: tuple[tuple[str, str], ...] = ()  # variable, what looks wrong
 

@@ -230,7 +230,7 @@ class Bounds:
     )
     max_file_bytes: int = env(parse.size(1, 64 * parse.GIB), "256MiB", "The largest a file may be when it is inflated.")
     max_line_bytes: int = env(parse.size(256, 64 * parse.MIB), "1MiB", "The longest line.")
-    max_bad_lines: int = env(parse.whole(0, 1_000_000_000), "100000", "Bad lines after which a file is given up.")
+    max_bad_lines: int = env(parse.whole(0, 1_000_000_000), "100000", "Bad lines after which a file is abandoned.")
     max_file_entries: int = env(
         parse.whole(1, 1_000_000_000),
         "250000",

@@ -1,6 +1,6 @@
-"""Who is watching and what they take, summed from the series by one label each, for people to look at.
+"""Viewers and bandwidth by stream, device, country and POP, summed from the series for people to look at.
 
-Costs time for the series that are new and one vectorised sum per breakdown, however many series there are.
+The cost is that of the new series and one vectorised sum per breakdown, however many series there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cdn77_exporter.core.series import SeriesTable, split_key
 
 #: Bandwidth is a mean over at least so many seconds of settled ticks.
 RATE_SECONDS = 60
-_NEW_AT_ONCE = 50_000  # series that are looked at in one reading; a restored million must not hold up a tick
+_NEW_AT_ONCE = 50_000  # series sorted in one reading, so that a restored million does not delay a tick
 _TOP = 10
 
 Ranking = list[tuple[str, float]]
@@ -29,16 +29,16 @@ class Breakdown:
 
     def __init__(self, metric: Metric, label: str) -> None:
         self.code = CODE[metric]
-        self._place = metric.labels.index(label)
+        self._label = metric.labels.index(label)
         self.names: list[str] = []
         self._numbers: dict[str, int] = {}
         self._size = 0
         self._slots = np.zeros(64, np.int64)
         self._groups = np.zeros(64, np.int32)
 
-    def take(self, slot: int, values: list[str]) -> None:
-        """Note a series of the metric: its slot and its label values."""
-        name = values[self._place]
+    def add(self, slot: int, values: list[str]) -> None:
+        """Add a series of the metric: its slot and its label values."""
+        name = values[self._label]
         number = self._numbers.get(name)
         if number is None:
             number = self._numbers[name] = len(self.names)
@@ -50,19 +50,19 @@ class Breakdown:
         self._size += 1
 
     def sums(self, value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The sum of each name, in the order of `names`; `value` is that of every slot."""
+        """Return the sum of each name, in the order of `names`; `value` has one entry for each slot."""
         slots, groups = self._slots[: self._size], self._groups[: self._size]
         return np.bincount(groups, value[slots], len(self.names)).astype(np.float64, copy=False)
 
     def ranked(self, sums: npt.NDArray[np.float64], most: int = _TOP) -> Ranking:
-        """The names with the largest sums above zero, the largest first."""
+        """Return the names with the largest sums above zero, the largest first, with their sums."""
         order = np.argsort(-sums, kind="stable")[:most]
-        return [(self.names[place], float(sums[place])) for place in order if sums[place] > 0]
+        return [(self.names[number], float(sums[number])) for number in order if sums[number] > 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """What a reading found, as of `tick` (Unix seconds). Rankings hold viewers, or bits per second."""
+    """The result of a reading at `tick` (Unix seconds). Rankings hold viewers, or bits per second."""
 
     tick: int = 0
     viewers: float = 0.0
@@ -75,13 +75,13 @@ class Audience:
 
 
 class _Rate:
-    """How fast the sums of a breakdown grow."""
+    """The growth of the sums of a breakdown."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, npt.NDArray[np.float64]]] = deque()
 
     def per_second(self, tick: int, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The growth a second, over the ticks since the last reading that is `RATE_SECONDS` old."""
+        """Return the growth a second, over the ticks since the last reading that is `RATE_SECONDS` old."""
         seen = self._seen
         seen.append((tick, sums))
         while len(seen) > 2 and tick - seen[1][0] >= RATE_SECONDS:
@@ -94,8 +94,8 @@ class _Rate:
         return grown / (tick - since)
 
 
-class Spectator:
-    """Reads the series now and then. Not thread-safe: only where nothing else works with the series."""
+class AudienceReader:
+    """Reads the series now and then. Not thread-safe: call it only while nothing else works with the series."""
 
     def __init__(self) -> None:
         self._viewers = Breakdown(catalogue.ACTIVE_VIEWERS, "stream_name")
@@ -107,14 +107,14 @@ class Spectator:
         for breakdown in (self._viewers, self._devices, self._countries, self._streams, self._pops):
             self._by_code.setdefault(breakdown.code, []).append(breakdown)
         self._stream_rate, self._pop_rate = _Rate(), _Rate()
-        self._looked = 0
+        self._sorted = 0
         self.audience = Audience()
 
     def read(self, series: SeriesTable, tick: int) -> None:
-        """Renew `audience` when ticks were settled since the last time; `tick` is the last of them."""
-        if self._looked < len(series):
-            self._look(series)
-        if tick <= self.audience.tick or self._looked < len(series):
+        """Renew `audience` if ticks were settled since the last reading; `tick` is the last of them."""
+        if self._sorted < len(series):
+            self._sort(series)
+        if tick <= self.audience.tick or self._sorted < len(series):
             return
         value = series.value
         viewers = self._viewers.sums(value)
@@ -131,10 +131,10 @@ class Spectator:
             pops=self._pops.ranked(pops),
         )
 
-    def _look(self, series: SeriesTable) -> None:
-        """Sort series that are new into the breakdowns they belong to."""
-        for key in islice(series.keys(), self._looked, self._looked + _NEW_AT_ONCE):
+    def _sort(self, series: SeriesTable) -> None:
+        """Sort new series into the breakdowns they belong to."""
+        for key in islice(series.keys(), self._sorted, self._sorted + _NEW_AT_ONCE):
             code, values = split_key(key)
             for breakdown in self._by_code.get(code, ()):
-                breakdown.take(self._looked, values)
-            self._looked += 1
+                breakdown.add(self._sorted, values)
+            self._sorted += 1

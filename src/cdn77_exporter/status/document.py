@@ -1,4 +1,4 @@
-"""What `/api/status` answers: one type per part, from which its OpenAPI description is made, too."""
+"""The answer of `/api/status`, one type for each part; its OpenAPI description is made from the same types."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from cdn77_exporter.telemetry.problems import Problem
+
 Seconds = Annotated[float, Meta(description="Seconds.")]
 Instant = Annotated[float, Meta(description="Unix time in seconds.")]
 Count = Annotated[int, Meta(ge=0)]
-
-
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is wrong at the moment."""
-
-    what: Annotated[str, Meta(description="The subject: bucket, receiver, state, deletion, clock, ...")]
-    since: Annotated[str, Meta(description="ISO 8601, UTC.")]
-    remedy: Annotated[str, Meta(description="What is wrong and what to do.")]
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of the pipeline and the queue behind it."""
 
     name: Annotated[str, Meta(description="list, fetch, decode, count, push or delete, in this order.")]
-    holds: Annotated[Count, Meta(description="What is in the stage now, in `unit`.")]
-    unit: Annotated[str, Meta(description="What is counted, in the plural.")]
-    most: Annotated[int | None, Meta(description="The bound of `holds`; null when the bucket or the disk is it.")]
+    holds: Annotated[Count, Meta(description="The content of the stage now, in `unit`.")]
+    unit: Annotated[str, Meta(description="The unit of `holds`, in the plural.")]
+    limit: Annotated[
+        int | None, Meta(description="The limit of `holds`; null when only the bucket or the disk limits it.")
+    ]
     queue: Annotated[int | None, Meta(description="Items in the queue behind the stage; null behind the last.")]
-    room: Annotated[int | None, Meta(description="How many that queue takes.")]
-    note: Annotated[str, Meta(description="What else there is to say of the stage, in a few words.")]
+    capacity: Annotated[int | None, Meta(description="The capacity of that queue.")]
+    note: Annotated[str, Meta(description="A remark on the stage, in a few words.")]
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +33,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     newest: Annotated[float | None, Meta(description="Its newest event, Unix seconds; null for none yet.")]
-    live: Annotated[bool, Meta(description="Whether time waits for it.")]
+    live: Annotated[bool, Meta(description="Whether the watermark waits for it.")]
     waiting: Annotated[Count, Meta(description="Its files that are listed and not counted yet.")]
     highest: Annotated[int | None, Meta(description="The highest sequence number that was counted since the start.")]
     missing: Annotated[Count, Meta(description="Sequence numbers that were passed over.")]
@@ -45,25 +41,25 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Completeness(msgspec.Struct, frozen=True, kw_only=True):
-    """How far time is complete."""
+    """The progress of counting."""
 
     watermark: Annotated[float | None, Meta(description="Everything before it is counted; Unix seconds.")]
     lag_seconds: Annotated[float | None, Meta(description="The clock less the watermark.")]
     written: Annotated[float | None, Meta(description="The last tick that was committed for the receiver.")]
     shards: Annotated[list[Shard], Meta(description="Live ones and those with gaps first; at most 100.")]
-    shards_known: Annotated[Count, Meta(description="How many there are.")]
+    shards_known: Annotated[Count, Meta(description="The number of all shards.")]
 
 
 class Push(msgspec.Struct, frozen=True, kw_only=True):
-    """What the receiver has made of it since the start."""
+    """The progress at the receiver since the start."""
 
     last_poll: Annotated[float | None, Meta(description="When the bucket was last listed, Unix seconds.")]
-    last_push: Annotated[float | None, Meta(description="When a batch was last done, Unix seconds.")]
-    accepted: Annotated[Count, Meta(description="Batches that the receiver has taken.")]
-    incomplete: Annotated[Count, Meta(description="Batches of which a request was refused or given up.")]
+    last_push: Annotated[float | None, Meta(description="When a batch was last finished, Unix seconds.")]
+    accepted: Annotated[Count, Meta(description="Batches that the receiver accepted.")]
+    incomplete: Annotated[Count, Meta(description="Batches of which a request was refused or dropped.")]
     samples: Count
     retries: Annotated[Count, Meta(description="Requests that were sent again.")]
-    refused: Annotated[Count, Meta(description="Requests that were refused for good.")]
+    refused: Annotated[Count, Meta(description="Requests that were refused permanently.")]
     outbox_requests: Annotated[Count, Meta(description="Requests that are committed and not yet acknowledged.")]
     outbox_bytes: Count
 
@@ -87,12 +83,12 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audience(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is watching and what they take, at the last settled tick."""
+    """Viewers and bandwidth at the last settled tick."""
 
     tick: Annotated[float | None, Meta(description="Unix seconds.")]
     viewers: Annotated[float, Meta(description="Active viewers of all streams.")]
     bits_per_second: Annotated[float, Meta(description="Of all streams, over the last minute of settled ticks.")]
-    streams: Annotated[Count, Meta(description="Streams that count on their own.")]
+    streams: Annotated[Count, Meta(description="Streams that are counted under their own names.")]
     streams_by_viewers: list[Ranked]
     streams_by_bandwidth: Annotated[list[Ranked], Meta(description="Bits per second.")]
     devices: Annotated[list[Ranked], Meta(description="Active viewers.")]
@@ -105,11 +101,11 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
     key: Annotated[str, Meta(description="The file's key.")]
     line: Annotated[int, Meta(description="The line's number in the file, from 1.")]
-    excerpt: Annotated[str, Meta(description="The line's begin; addresses and secrets are masked.")]
+    excerpt: Annotated[str, Meta(description="The beginning of the line; addresses and secrets are masked.")]
 
 
 class Reject(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines that do not count, of one reason."""
+    """Rejected lines of one reason."""
 
     reason: str
     meaning: str
@@ -118,7 +114,7 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Aside(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that cannot be read and is not tried any more."""
+    """A file that cannot be read and is not tried again."""
 
     key: str
     reason: str
@@ -136,7 +132,7 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How the exporter is."""
+    """The state of the exporter."""
 
     version: str
     now: Instant
@@ -144,7 +140,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ready: Annotated[bool, Meta(description="Whether nothing is wrong.")]
     working: Annotated[bool, Meta(description="False while it starts or stands by.")]
     stopping: bool
-    problems: list[Trouble]
+    problems: list[Problem]
     pipeline: list[Stage]
     completeness: Completeness
     push: Push
@@ -152,9 +148,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     audience: Audience
     rejects: list[Reject]
     aside: Annotated[list[Aside], Meta(description="At most 50.")]
-    aside_files: Annotated[Count, Meta(description="How many there are.")]
+    aside_files: Annotated[Count, Meta(description="The number of all files set aside.")]
     warnings: Annotated[list[Warned], Meta(description="The newest first; at most 20.")]
-    settings: Annotated[dict[str, str], Meta(description="The configuration in force; secrets are masked.")]
+    settings: Annotated[dict[str, str], Meta(description="The settings; secrets are masked.")]
 
 
 _TEXT = {"type": "string"}
@@ -162,14 +158,14 @@ _OBJECT = {"type": "object"}
 
 
 def description(version: str) -> dict[str, Any]:
-    """The OpenAPI document of the status server."""
+    """Return the OpenAPI document of the status server."""
     (status,), parts = msgspec.json.schema_components([Status], ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "cdn77_exporter",
             "version": version,
-            "summary": "How the exporter is. It answers questions and changes nothing.",
+            "summary": "The state of the exporter. It answers questions and changes nothing.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
@@ -179,7 +175,7 @@ def description(version: str) -> dict[str, Any]:
             "/readyz": _get(
                 "readyz", "Whether nothing is wrong; if something is, what to do.", "application/json", _OBJECT, "503"
             ),
-            "/api/status": _get("status", "All that the status page shows.", "application/json", status),
+            "/api/status": _get("status", "Everything that the status page shows.", "application/json", status),
             "/api/events": _get(
                 "events", "The same as server-sent events, one every two seconds.", "text/event-stream", _TEXT, "503"
             ),

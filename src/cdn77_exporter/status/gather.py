@@ -1,4 +1,4 @@
-"""The whole service at a glance: gathers what the status page shows, and keeps its last hour."""
+"""Gathers the content of the status page from all parts of the service, and keeps the history of the last hour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdn77_exporter.core.watermark import Shard, Watermark
 from cdn77_exporter.flow.pipeline import LOOKAHEAD, Pipeline
 from cdn77_exporter.flow.stages import Context
 from cdn77_exporter.settings import Settings
-from cdn77_exporter.status.audience import Ranking, Spectator
+from cdn77_exporter.status.audience import AudienceReader, Ranking
 from cdn77_exporter.status.document import (
     Aside,
     Audience,
@@ -29,7 +29,6 @@ from cdn77_exporter.status.document import (
     Reject,
     Stage,
     Status,
-    Trouble,
     Warned,
 )
 from cdn77_exporter.status.document import Shard as ShownShard
@@ -48,7 +47,7 @@ AsideRow = tuple[str, str, str, int]  # key, ETag, reason, bytes
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """Counters at one moment, or what they have grown by (events and samples by the second) in one step."""
+    """Counters at one moment, or their growth in one step (events and samples: by the second)."""
 
     at: float
     events: float
@@ -58,40 +57,40 @@ class _Point:
 
 
 class Overview:
-    """Tells how the service is at any time: before its pipeline is there, while it works, and while it stops."""
+    """Answers for the service at any time: before its pipeline exists, while it works, and while it stops."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry, now: Callable[[], float]) -> None:
         self._telemetry = telemetry
         self._now = now
         self._started = now()
         self._settings = {name: _shown(value) for name, value in settings.public().items()}
-        self._room = settings.download_concurrency
+        self._files_in_memory = settings.download_concurrency
         self._history: deque[_Point] = deque(maxlen=_POINTS)
         self._before: _Point | None = None
         self._pipeline: Pipeline | None = None
         self._timeline: Timeline | None = None
-        self._spectator = Spectator()
+        self._reader = AudienceReader()
         self.aside: list[AsideRow] = []
 
     def attach(self, pipeline: Pipeline, timeline: Timeline) -> None:
-        """The pipeline is there."""
+        """Include the pipeline from now on."""
         self._pipeline, self._timeline = pipeline, timeline
 
     # Measuring
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Note a point of the history and look at the series, until the stop."""
+        """Add a point to the history and read the series, every `STEP_SECONDS` until the stop."""
         while not stop.is_set():
             try:
                 await self.measure()
-            except Exception as error:  # what only looks on must not be the service's end
+            except Exception as error:  # an observer must not end the service
                 self._telemetry("status_answer_failed", path="/", error=f"{type(error).__name__}: {error}")
             with suppress(TimeoutError):
                 async with asyncio.timeout(STEP_SECONDS):
                     await stop.wait()
 
     async def measure(self) -> None:
-        """Take one step."""
+        """Add one point to the history and read the series."""
         totals = self._totals()
         if self._before is not None and totals.at > self._before.at:
             self._history.append(_difference(self._before, totals))
@@ -101,7 +100,7 @@ class Overview:
 
     def _look(self) -> None:
         if self._timeline is not None:
-            self._spectator.read(self._timeline.series, self._timeline.settled)
+            self._reader.read(self._timeline.series, self._timeline.settled)
 
     def _totals(self) -> _Point:
         total = self._telemetry.total
@@ -121,8 +120,8 @@ class Overview:
     # StatusSource
 
     def status(self) -> Status:
-        """All of it, as it is now."""
-        problems = [Trouble(**problem.as_json()) for problem in self._telemetry.problems.current()]
+        """Return the whole status as it is now."""
+        problems = self._telemetry.problems.current()
         context = self._pipeline.context if self._pipeline else None
         return Status(
             version=__version__,
@@ -132,7 +131,7 @@ class Overview:
             working=context is not None,
             stopping=context is not None and context.stop.is_set(),
             problems=problems,
-            pipeline=_stages(self._pipeline, self._timeline, self._room),
+            pipeline=_stages(self._pipeline, self._timeline, self._files_in_memory),
             completeness=self._completeness(context),
             push=self._push(context),
             history=self._shown_history(),
@@ -183,7 +182,7 @@ class Overview:
         )
 
     def _audience(self) -> Audience:
-        found = self._spectator.audience
+        found = self._reader.audience
         return Audience(
             tick=float(found.tick) or None,
             viewers=found.viewers,
@@ -222,7 +221,7 @@ def _difference(before: _Point, after: _Point) -> _Point:
     )
 
 
-def _stages(pipeline: Pipeline | None, timeline: Timeline | None, room: int) -> list[Stage]:
+def _stages(pipeline: Pipeline | None, timeline: Timeline | None, files_in_memory: int) -> list[Stage]:
     if pipeline is None or timeline is None:
         return []
     context, extra = pipeline.context, pipeline.context.extra
@@ -230,17 +229,23 @@ def _stages(pipeline: Pipeline | None, timeline: Timeline | None, room: int) -> 
     waiting = max(0, len(context.claims) - context.places.taken - pipeline.aggregator.uncommitted)
     outbox = int(extra.get("outbox_requests", 0))
     rows: Iterable[tuple[str, int, str, int | None, str]] = (
-        ("list", waiting, "files waiting", LOOKAHEAD, f"{context.listed} in the folders"),
-        ("fetch", fetching, "downloads", room, f"{context.places.taken} of {room} files in memory"),
+        ("list", waiting, "files waiting", LOOKAHEAD, f"{context.listed} listed"),
+        (
+            "fetch",
+            fetching,
+            "downloads",
+            files_in_memory,
+            f"{context.places.taken} of {files_in_memory} files in memory",
+        ),
         ("decode", decoding, "files", None, f"{int(extra.get('ledger_files', 0))} in the ledger"),
         ("count", timeline.held_ticks, "open ticks", None, f"{len(timeline.series)} series"),
         ("push", outbox, "requests", None, _bytes(int(extra.get("outbox_bytes", 0)))),
-        ("delete", int(extra.get("files_counted", 0)), "files to go", None, ""),
+        ("delete", int(extra.get("files_counted", 0)), "files to delete", None, ""),
     )
     queues = [(len(channel), channel.capacity) for channel in pipeline.channels]
     return [
-        Stage(name=name, holds=holds, unit=unit, most=most, queue=queue, room=size, note=note)
-        for (name, holds, unit, most, note), (queue, size) in zip(rows, [*queues, (None, None)], strict=True)
+        Stage(name=name, holds=holds, unit=unit, limit=limit, queue=queue, capacity=capacity, note=note)
+        for (name, holds, unit, limit, note), (queue, capacity) in zip(rows, [*queues, (None, None)], strict=True)
     ]
 
 
@@ -290,8 +295,8 @@ def _shown(value: object) -> str:
 
 
 def _warned(line: Mapping[str, object]) -> Warned:
-    told = {name: value for name, value in line.items() if name not in {"timestamp", "level", "message", "traceback"}}
-    text = ", ".join(f"{name}: {_shown(value)}" for name, value in told.items())
+    shown = {name: value for name, value in line.items() if name not in {"timestamp", "level", "message", "traceback"}}
+    text = ", ".join(f"{name}: {_shown(value)}" for name, value in shown.items())
     return Warned(
         timestamp=str(line["timestamp"]),
         level=str(line["level"]),

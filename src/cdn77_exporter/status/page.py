@@ -1,4 +1,4 @@
-"""The status page: its files, the status as JSON, once or as server-sent events, and the description of both."""
+"""The status page: its files, the status as JSON (once or as server-sent events), and the description of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LISTENERS = 16
 _SECONDS = 2.0
 _WRITE_SECONDS = 10.0
 
-# Nothing from elsewhere, nothing inline.
+# No content from other hosts, and none inline.
 _OWN = " ".join(f"{kind}-src 'self';" for kind in ("script", "style", "img", "connect"))
 _POLICY = f"{_OWN} {SECURITY_HEADERS['Content-Security-Policy']}"
 _FILES = {
@@ -28,9 +28,9 @@ _FILES = {
 
 
 class Page:
-    """Routes for the status server. `status` is asked at most once in half an interval, however many listen.
+    """Routes for the status server. `status` is called at most once in half an interval, however many listen.
 
-    At most `listeners` take events at once; one that does not read for ten seconds is let go.
+    At most `listeners` receive events at once; one that does not read for ten seconds is disconnected.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Page:
         self._files = {path: (_read(name), media) for path, (name, media) in _FILES.items()}
 
     def routes(self) -> list[web.RouteDef]:
-        """What to serve."""
+        """Return the routes to serve."""
         return [
             *(web.get(path, self._file) for path in self._files),
             web.get("/api/status", self._answer),

@@ -1,4 +1,4 @@
-"""The status server: how the service is, for Prometheus, for a supervisor and for people; it changes nothing."""
+"""The status server: answers Prometheus, supervisors and people about the state of the service; changes nothing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import orjson
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.telemetry.messages import MessageName
+from cdn77_exporter.telemetry.logger import Telemetry
 
 _CONNECTIONS = 64
 _SECONDS = 15.0
@@ -33,41 +33,13 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-# What aiohttp would log holds the client's address; what goes wrong here is told as an event instead.
+# What aiohttp would log holds the client's address; a failed answer is logged as a message instead.
 _silent = logging.getLogger("cdn77_exporter.status")
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 
 
-class Problem(Protocol):
-    """Something that is wrong at the moment."""
-
-    def as_json(self) -> dict[str, str]:
-        """What, since when, and what to do."""
-
-
-class Problems(Protocol):
-    """All that is wrong at the moment."""
-
-    def current(self) -> Iterable[Problem]:
-        """The oldest first."""
-
-
-class StatusSource(Protocol):
-    """What the status server reads, and where it logs."""
-
-    @property
-    def problems(self) -> Problems:
-        """Return the current problems."""
-
-    def exposition(self) -> bytes:
-        """Return the self-metrics in the Prometheus text format."""
-
-    def __call__(self, message: MessageName, /, **fields: object) -> None:
-        """Log a message."""
-
-
-#: What a route calls, with its request, when its connection may stay as long as it wants (server-sent events).
+#: Called by a route with its request, so that its connection may stay open as long as it wants (server-sent events).
 KEEP: web.AppKey[Callable[[web.Request], None]] = web.AppKey("keep", Callable)  # type: ignore[arg-type]
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,13 +49,13 @@ class StatusServer:
     """Serves `/metrics`, `/healthz` and `/readyz`, and the routes that it is given.
 
     Every connection carries one request and ends within `seconds`, unless its route calls `KEEP`; at most `connections`
-    are open at once. So nobody who can reach the port can hold the service up.
+    are open at once. So nobody who can reach the port can block the service.
     """
 
     def __init__(
         self,
         address: tuple[str, int],
-        telemetry: StatusSource,
+        telemetry: Telemetry,
         routes: Iterable[web.AbstractRouteDef] = (),
         *,
         connections: int = _CONNECTIONS,
@@ -100,12 +72,12 @@ class StatusServer:
 
     @property
     def port(self) -> int:
-        """The port in use, which the system chose when 0 was asked for."""
+        """The port in use; the system chooses one when the address has port 0."""
         return int(self._server.sockets[0].getsockname()[1]) if self._server else 0
 
     @property
     def open_connections(self) -> int:
-        """How many there are now."""
+        """The number of connections that are open now."""
         return len(self._runner.server.connections) if self._runner and self._runner.server else 0
 
     async def __aenter__(self) -> Self:
@@ -195,7 +167,7 @@ class StatusServer:
                 response.headers["Allow"] = refusal.headers["Allow"]
         except (ConnectionError, asyncio.CancelledError):
             raise
-        except Exception as error:  # one answer that fails must not be the service's end
+        except Exception as error:  # a failed answer must not end the service
             self._telemetry("status_answer_failed", path=request.path, error=f"{type(error).__name__}: {error}")
             response = _json({"error": "internal error; see the log"}, 500)
         response.force_close()
@@ -206,15 +178,15 @@ class StatusServer:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _health(self, request: web.Request) -> web.Response:
-        return _json({"alive": True})  # that the loop came to answer is the proof
+        return _json({"alive": True})  # the answer itself proves that the event loop runs
 
     async def _readiness(self, request: web.Request) -> web.Response:
-        problems = [problem.as_json() for problem in self._telemetry.problems.current()]
+        problems = self._telemetry.problems.current()
         return _json({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
 
 class _Connection(web.RequestHandler):
-    """A connection that says when it is lost, and answers what is not HTTP with the same headers as everything else."""
+    """A connection that reports its end, and answers what is not HTTP with the same headers as everything else."""
 
     __slots__ = ("lost",)
     lost: Callable[[asyncio.BaseProtocol], None]
@@ -239,7 +211,7 @@ class _Connection(web.RequestHandler):
 
 
 class _TurnedAway(asyncio.Protocol):
-    """One connection too many: closed at once."""
+    """A connection beyond the limit: closed at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()

@@ -12,7 +12,7 @@ LONG_SECONDS = (1.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 900.0, 36
 
 
 class Kind(StrEnum):
-    """How a self-metric gets its value."""
+    """The way in which a self-metric gets its value."""
 
     COUNTER = "counter"
     GAUGE = "gauge"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from cdn77_exporter.telemetry.fields import cut, iso
 
@@ -15,13 +18,9 @@ _REMEDY_CHARACTERS = 4_000
 class Problem:
     """Something that is wrong at the moment."""
 
-    what: str
-    since: str  # ISO 8601 UTC
-    remedy: str
-
-    def as_json(self) -> dict[str, str]:
-        """Return the problem as the status server sends it."""
-        return {"what": self.what, "since": self.since, "remedy": self.remedy}
+    what: Annotated[str, Meta(description="The subject: bucket, receiver, state, deletion, clock, ...")]
+    since: Annotated[str, Meta(description="ISO 8601, UTC.")]
+    remedy: Annotated[str, Meta(description="What is wrong and what to do.")]
 
 
 class Problems:

@@ -79,7 +79,7 @@ function verdict(status) {
     ? "Nothing has been counted yet."
     : `Complete up to ${clock(watermark)} UTC, ${duration(lag)} behind the clock.`;
   if (status.stopping) return ["waiting", "Stopping", complete];
-  if (!status.working) return ["waiting", status.problems.length ? "Waiting" : "Starting", "Nothing is counted by this process yet."];
+  if (!status.working) return ["waiting", status.problems.length ? "Waiting" : "Starting", "This process does not count yet."];
   if (!status.ready) {
     const start = status.problems.every((problem) => problem.what === "start");
     if (start) return ["waiting", "Starting", complete];
@@ -115,16 +115,16 @@ function showFigures(status) {
 
 const TITLES = { list: "List", fetch: "Fetch", decode: "Decode", count: "Count", push: "Push", delete: "Delete" };
 
-function queuePicture(queue, room) {
-  const width = 40 * Math.min(1, room ? queue / room : 0);
+function queuePicture(queue, capacity) {
+  const width = 40 * Math.min(1, capacity ? queue / capacity : 0);
   return drawn("svg", { viewBox: "0 0 46 18", "aria-hidden": "true" },
-    drawn("rect", { class: "room", x: 0.5, y: 4.5, width: 40, height: 9 }),
+    drawn("rect", { class: "frame", x: 0.5, y: 4.5, width: 40, height: 9 }),
     drawn("rect", { class: "fill", x: 0.5, y: 4.5, width, height: 9 }),
     drawn("path", { class: "arrow", d: "M41 4l4.5 5-4.5 5" }));
 }
 
 function stage(row) {
-  const bound = row.most === null ? "" : `, room for ${row.most}`;
+  const bound = row.limit === null ? "" : `, at most ${row.limit}`;
   const box = element("div", { class: row.holds ? "stage busy" : "stage" },
     element("b", {}, TITLES[row.name] ?? row.name),
     element("span", { class: "amount" }, amount(row.holds)),
@@ -132,8 +132,8 @@ function stage(row) {
     element("small", {}, row.note || "\u00a0"));
   const item = element("li", {}, box);
   if (row.queue !== null) {
-    item.append(element("div", { class: "queue" }, queuePicture(row.queue, row.room),
-      element("span", {}, element("span", { class: "label" }, `${row.queue}/${row.room}`))));
+    item.append(element("div", { class: "queue" }, queuePicture(row.queue, row.capacity),
+      element("span", {}, element("span", { class: "label" }, `${row.queue}/${row.capacity}`))));
   }
   return item;
 }
@@ -173,7 +173,7 @@ function shardRow(shard, now) {
 function showTime(status) {
   const { completeness, now } = status;
   if (completeness.watermark !== null) {
-    const written = completeness.written === null ? "no tick is written yet" : `the last tick that is written is ${clock(completeness.written)}`;
+    const written = completeness.written === null ? "no sample yet" : `last sample: ${clock(completeness.written)}`;
     const more = completeness.shards_known > completeness.shards.length
       ? ` ${completeness.shards_known - completeness.shards.length} more shards are not shown.` : "";
     place("watermark").textContent =
@@ -238,7 +238,7 @@ function showHour({ history, push }) {
   const step = history.step_seconds;
   fill("plots", history, () => [
     plot("Lines counted", history.events_per_second, step, (value) => `${amount(value)}/s`),
-    plot("Behind the clock", history.lag_seconds, step, duration),
+    plot("Delay", history.lag_seconds, step, duration),
     plot("Samples accepted", history.samples_per_second, step, (value) => `${amount(value)}/s`),
     plot("Failed push attempts", history.failed_attempts, step, amount, true),
   ]);
@@ -257,7 +257,7 @@ function bars(title, rows, format) {
     bar.style.width = `${(100 * row.amount) / most}%`;
     return element("li", {}, element("span", { class: "name", title: row.name }, row.name), element("span", {}, format(row.amount)), bar);
   }));
-  return element("div", {}, element("h3", {}, title), rows.length ? list : element("p", { class: "nothing" }, "Nobody yet."));
+  return element("div", {}, element("h3", {}, title), rows.length ? list : element("p", { class: "nothing" }, "No data yet."));
 }
 
 function showAudience({ audience }) {
@@ -310,7 +310,7 @@ function show(status) {
   connected(true);
   showVerdict(status);
   showFigures(status);
-  fill("stages", status.pipeline, (stages) => (stages.length ? stages.map(stage) : [element("li", {}, "Not there yet.")]));
+  fill("stages", status.pipeline, (stages) => (stages.length ? stages.map(stage) : [element("li", {}, "Not started yet.")]));
   showTime(status);
   showHour(status);
   showAudience(status);
@@ -326,15 +326,15 @@ function connected(live) {
   place("verdict").className = "verdict waiting";
   say("headline", heard ? "No connection to the exporter" : "Waiting for the exporter");
   place("subline").textContent = heard
-    ? "It does not answer any more; what is shown here is old. The page tries again by itself."
-    : "It does not answer. The page tries again by itself.";
+    ? "It no longer answers; this is its last status. The page keeps trying."
+    : "It does not answer. The page keeps trying.";
 }
 
 function listen() {
   const events = new EventSource("api/events");
   events.addEventListener("status", (event) => show(JSON.parse(event.data)));
   events.addEventListener("error", () => {
-    // A closed source does not try again by itself: too many listen already, or the exporter is starting.
+    // A closed source does not reconnect: too many listen already, or the exporter is starting.
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
   });
 }
