@@ -1,7 +1,7 @@
-"""Asks for known vulnerabilities of what the service ships with; a finding fails, an unreachable service does not.
+"""Looks up known vulnerabilities of the shipped packages; a finding fails, an unreachable service does not.
 
 pip-audit asks the package index's own JSON interface. Behind a mirror that has none, every package is "not found":
-then this says loudly that nothing was audited, since a check that cannot be made is not a check that was passed.
+then this prints loudly that nothing was audited, since a check that cannot run is not a check that passed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SECONDS = 300
 
 
 def shipped() -> dict[str, str]:
-    """What a production installation consists of, besides the project itself: name -> version."""
+    """Return the packages of a production installation besides the project itself: name -> version."""
     found: dict[str, str] = {}
     left = [(_PROJECT, extra) for extra in ("", "cluster")]
     while left:
@@ -47,22 +47,22 @@ def _needs(name: str, extra: str) -> Iterator[Requirement]:
 
 
 def audited(packages: dict[str, str]) -> list[dict[str, object]]:
-    """pip-audit's answers, one for each package; raises OSError when it gave none."""
+    """Run pip-audit and return its answers, one for each package; raises OSError when it gave none."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "shipped.txt"
         listed.write_text("".join(f"{name}=={number}\n" for name, number in sorted(packages.items())), "utf-8")
         command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--progress-spinner=off"]
         command += ["--format=json", f"--requirement={listed}"]
-        told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_SECONDS)  # noqa: S603
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_SECONDS)  # noqa: S603
     try:
-        answers = json.loads(told.stdout)["dependencies"]
+        answers = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        raise OSError((told.stderr.strip().splitlines() or ["it said nothing"])[-1]) from None
+        raise OSError((done.stderr.strip().splitlines() or ["it said nothing"])[-1]) from None
     return [dict(answer) for answer in answers]
 
 
 def main() -> int:
-    """The command line; exit code 1 when a vulnerability is known."""
+    """Run the audit; return exit code 1 when a vulnerability is known."""
     packages = shipped()
     # One package first: when the service is not there, the others need not be asked for.
     first = dict(sorted(packages.items())[:1])

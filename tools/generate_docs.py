@@ -1,6 +1,6 @@
-"""Writes what the code and the benchmark know into `docs/`: configuration, metrics, log messages, figures on scaling.
+"""Writes the parts of `docs/` that follow from the code and the benchmark: settings, metrics, log messages, scaling.
 
-`--check` writes nothing and says which pages are stale.
+`--check` writes nothing and prints which pages are stale.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MARKER = "<!-- From here on made by tools/generate_docs.py from the code; change
 
 
 def configuration() -> str:
-    """The page of environment variables."""
+    """Return the page of environment variables."""
     lines = [
         _MADE,
         "# Configuration",
@@ -35,7 +35,7 @@ def configuration() -> str:
         "Everything is set by environment variables. An empty variable is an unset one. All faults are reported "
         "together on stderr before anything is contacted, each with its variable and what would be right, and the exit "
         "code is 2. "
-        "A variable that looks like a misspelt one is told in a `setting_doubtful` line.",
+        "A variable that looks misspelt is logged as `setting_doubtful`.",
         "",
         "A variable marked *file* can also be given by a file: `S3_SECRET_KEY_FILE=/run/secrets/s3_secret_key` instead "
         "of `S3_SECRET_KEY`. Line breaks at the file's end do not count. A *secret* is never shown in a log line, an "
@@ -63,7 +63,7 @@ def _variable(variable: Variable) -> str:
 
 
 def metrics() -> str:
-    """The page of the metrics that are pushed, and of those about the exporter itself."""
+    """Return the page of the pushed metrics and of the self-metrics."""
     lines = [
         _MADE,
         "# Metrics",
@@ -100,7 +100,7 @@ def metrics() -> str:
 
 
 def log_messages() -> str:
-    """Write the end of the operations page: the meaning of each log message, and what to do."""
+    """Return the end of the operations page: the meaning of each log message, and what to do."""
     lines = [
         MARKER,
         "",
@@ -132,7 +132,7 @@ def log_messages() -> str:
 
 
 def scaling() -> str:
-    """The end of the page on scaling: what the benchmark has measured of it."""
+    """Return the end of the page on scaling: the figures of the benchmark."""
     lines = [
         MARKER,
         "",
@@ -160,7 +160,7 @@ def _files_a_second(found: dict[str, Any], way: str) -> float:
 
 
 def _decoding(found: dict[str, Any]) -> list[str]:
-    """What threads and processes decode, with nothing behind them."""
+    """Return the table of threads and processes that only decode."""
     names = {
         "thread": "one thread (`DECODE_WORKERS=0`)",
         "one_process": "one process (`1`)",
@@ -189,7 +189,7 @@ def _ratio(found: dict[str, float]) -> str:
 
 
 def _service(found: dict[str, Any]) -> list[str]:
-    """What the real process works off, with a server and a receiver on the same two cores."""
+    """Return the table of the real process, with a server and a receiver on the same two cores."""
     lines = [
         f"The real process works off a backlog of {found['files']} files of {found['lines']:,} lines, with an S3 "
         "server and a receiver on the same machine. The last column says how many writers with such a file every 30 "
@@ -207,7 +207,7 @@ def _service(found: dict[str, Any]) -> list[str]:
 
 
 def _merging(found: dict[str, Any], one_process: float | None) -> list[str]:
-    """What one exporter takes in, whoever decodes."""
+    """Return the table of merging in one exporter, whatever decodes."""
     lines = [
         f"Tallies of up to {found['files_a_call']} files of {found['lines']:,} lines are taken in, merged, settled, "
         "encoded and committed. With more writers more files share a tick, so that a file costs less. The last column "
@@ -236,7 +236,7 @@ PAGES = {
 
 
 def written(page: Path, write: Callable[[], str]) -> str:
-    """The whole page as it should be: what is written by hand, if the page has such a part, and what is made."""
+    """Return the whole page as it should be: the part written by hand, if there is one, and the generated part."""
     made = write()
     if not made.startswith(MARKER):
         return made
@@ -245,7 +245,7 @@ def written(page: Path, write: Callable[[], str]) -> str:
 
 
 def stale(folder: Path = DOCS) -> list[str]:
-    """The pages that do not say what the code says."""
+    """Return the pages that differ from what the code gives now."""
     return [
         name
         for name, write in PAGES.items()
@@ -254,7 +254,7 @@ def stale(folder: Path = DOCS) -> list[str]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Write the pages, or with `--check` say which are stale; the exit code."""
+    """Write the pages, or with `--check` print which are stale; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is stale")
     if parser.parse_args(words).check:

@@ -1,4 +1,4 @@
-"""Generates the Python module of proto/remote_write.proto; with `--check` it only says whether the module is stale.
+"""Generates the Python module of proto/remote_write.proto; with `--check` it only reports whether the module is stale.
 
 The schema is compiled under the path that the module has in the package, so that its name in protobuf's process-wide
 register is as unlikely to collide as its package name.
@@ -35,7 +35,7 @@ def generate(target: Path) -> None:
 
 
 def stale(source: Path = ROOT / "src") -> list[str]:
-    """The generated files below `source` that are not what the schema gives now."""
+    """Return the generated files below `source` that differ from what the schema gives now."""
     with tempfile.TemporaryDirectory() as name:
         generate(Path(name))
         return [
@@ -46,7 +46,7 @@ def stale(source: Path = ROOT / "src") -> list[str]:
 
 
 def main() -> int:
-    """The command line; exit code 1 when `--check` finds something stale."""
+    """Run the command line; return exit code 1 when `--check` finds a stale file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 when a file is stale")
     if not parser.parse_args().check:

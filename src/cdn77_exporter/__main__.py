@@ -21,17 +21,17 @@ _BUILD = " (with the compiled scan)" if COMPILED else ""
 
 
 class Command(Protocol):
-    """What a module in `commands` offers."""
+    """The interface of a module in `commands`."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Describe the command's arguments."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it; the exit code."""
+        """Run the command and return the exit code."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if words is None else words)
     try:
         if given and given[0] in COMMANDS:
@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: ConfigError | ModuleNotFoundError | OSError) -> int:
-    """Say in sentences what an operator can change; the exit code. Anything else is a bug, and raised again."""
+    """Print what an operator can change and return the exit code; raise anything else again, since it is a bug."""
     if isinstance(error, ConfigError):
         for fault in error.faults:
             _say(fault)

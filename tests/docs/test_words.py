@@ -36,7 +36,7 @@ BETTER = {
 RIDDLES = {"What", "Whether", "How", "Where", "Until", "Who", "Whose", "When", "Why", "Which"}
 #: First words of functions' docstrings: imperative verbs. A new verb is added here, another word is not.
 _VERBS = """
-    Abandon Accept Acknowledge Add Admit Advance Answer Apply Ask Assert Attach Begin Bind Build Call Cancel Check
+    Abandon Accept Acknowledge Add Admit Adopt Advance Answer Apply Ask Assert Attach Begin Bind Build Call Cancel Check
     Choose Clean Clear Close Collect Combine Commit Compare Compress Connect Convert Copy Count Create Cut Declare
     Decode Delete Describe Detect Disable Discard Do Download Draw Drive Drop Emit Empty Enable Encode End Ensure
     Enter Estimate Evict Exit Expire Export Extend Fetch Fill Find Finish Flush Fold Forget Format Free Generate
@@ -54,15 +54,12 @@ NOT_YET = (
     "bench/",
     "deploy/",
     "docs/performance.md",
-    "src/cdn77_exporter/__main__.py",
     "src/cdn77_exporter/commands/",
     "src/cdn77_exporter/core/",
-    "src/cdn77_exporter/demo/",
     "src/cdn77_exporter/edge/",
     "src/cdn77_exporter/flow/",
     "src/cdn77_exporter/service/",
     "src/cdn77_exporter/settings/",
-    "tools/",
 )
 _GENERATED = ("_pb2.py", "_pb2.pyi")
 

@@ -501,4 +501,3 @@ def test_a_flood_of_streams_is_bounded() -> None:
     assert STREAMS[0] in streams
     assert world.last("cdn77_requests_total") == 10_001
     assert world.last("cdn77_requests_total", stream_name="other") == 10_000 - 50
-    assert world.timeline.streams.limited

@@ -1,19 +1,19 @@
-"""Which streams count on their own: the bound on what invented stream names can make the program keep."""
+"""Admits streams to be counted under their own names: the limit on memory that invented stream names can take."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
 
-#: The stream name under which everything is counted that is over a bound.
+#: The stream name under which everything beyond a limit is counted.
 OTHER = "other"
 
 
 class Admission:
-    """Streams that count under their own name.
+    """The streams that are counted under their own names.
 
-    Up to half of a bound every stream does. From there on a new one does so from its first successful response (2xx or
-    3xx); at the bound no new one does. `series`: how many series there are now.
+    Up to half of a limit every stream is. From there on a new one is admitted with its first successful response (2xx
+    or 3xx); at the limit no new one is. `series`: returns the number of series now.
     """
 
     def __init__(self, *, max_streams: int, max_series: int, series: Callable[[], int]) -> None:
@@ -21,40 +21,35 @@ class Admission:
         self._max_series = max_series
         self._series = series
         self._admitted: dict[str, str] = {OTHER: OTHER}
-        self.refused = 0  # requests counted under OTHER because of a bound
+        self.refused = 0  # requests counted under OTHER because of a limit
 
     def __len__(self) -> int:
         return len(self._admitted) - 1
 
     def admit(self, seen: Iterable[tuple[str, str]]) -> None:
-        """Admit what may be admitted of streams seen with a response status; the order does not matter."""
+        """Admit streams seen with a response status, as far as the limits allow; their order does not matter."""
         succeeded: set[str] = set()
         others: set[str] = set()
         for stream, status in seen:
             if stream not in self._admitted:
                 good = status[:1] in "23" and len(status) == 3
                 (succeeded if good else others).add(stream)
-        # The successful ones first, so that a flood of invented names in the same file cannot take their place.
+        # The successful ones first, so that a flood of invented names in the same file cannot displace them.
         self._admit(succeeded, 1.0)
         self._admit(others - succeeded, 0.5)
 
     def _admit(self, streams: set[str], share: float) -> None:
-        """Admit in the order of names, up to this share of the bounds."""
+        """Admit streams in the order of their names, up to this share of the limits."""
         room = int(self._max_streams * share + 0.5) - len(self)
         if room > 0 and self._series() < self._max_series * share:
             for stream in nsmallest(room, streams):
                 self._admitted[stream] = stream
 
     def name(self, stream: str) -> str:
-        """The name under which the stream counts; always the same object for the same name."""
+        """Return the name under which the stream is counted; always the same object for the same name."""
         return self._admitted.get(stream, OTHER)
 
-    @property
-    def limited(self) -> bool:
-        """Whether new streams are no longer admitted as they come."""
-        return len(self) >= self._max_streams * 0.5 or self._series() >= self._max_series * 0.5
-
     def restore(self, streams: Iterable[str]) -> None:
-        """Take up streams that an earlier process had admitted."""
+        """Admit the streams that an earlier process had admitted."""
         for stream in streams:
             self._admitted.setdefault(stream, stream)

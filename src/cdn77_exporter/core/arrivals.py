@@ -1,7 +1,7 @@
-"""When log files appear in the bucket, and by how much the next poll should come early to find them fresh.
+"""Arrival times of log files in the bucket, and how early the next poll should start to find them fresh.
 
-Files appear at a steady pace and polls go at another. How long files wait for a poll is decided by where in that pace
-the polls fall, and with an unlucky start it would stay bad for as long as the process runs.
+Files appear at a steady pace and polls run at another. Where in that pace the polls fall decides how long files wait
+for a poll; after an unlucky start the wait would stay long for as long as the process runs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-#: Files that are remembered at most; of more, those counted first are forgotten.
+#: Files that are remembered; of more, those counted first are forgotten.
 MAX_ARRIVALS = 1000
 #: A poll comes early by at most this share of the interval.
 MOST_LEAD = 0.75
-_VISIBLE_MS = 2000  # a file is there for sure so long after its LastModified, which may be cut to whole seconds
-_HISTORY_MS = 300_000  # what is looked back on
-_LEAST_MS = 60_000  # what there must be to look back on
+_VISIBLE_MS = 2000  # after its LastModified, which may be cut to whole seconds, a file is surely listed
+_HISTORY_MS = 300_000  # the span of past polls that are compared
+_LEAST_MS = 60_000  # the shortest span that is enough
 _MOST_STEPS = 60  # leads that are compared, at least a second apart
 _WORTH_MS = 2000  # a smaller gain than this,
 _WORTH_SHARE = 1 / 20  # or than this share of the interval, is not worth an early poll
@@ -25,7 +25,7 @@ _WORTH_SHARE = 1 / 20  # or than this share of the interval, is not worth an ear
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """Seconds by which a poll should come early, and seconds by which samples then are more recent on average."""
+    """Seconds by which a poll should come early, and seconds by which samples are then fresher on average."""
 
     seconds: float
     gain: float
@@ -35,10 +35,10 @@ NO_LEAD = Lead(0.0, 0.0)
 
 
 class Arrivals:
-    """The files counted last: when each could be found, and its shard's progress with it.
+    """The files counted last: when each could be listed, and how far its shard had come with it.
 
-    From them follows, for any instant of the last minutes, the last tick that was complete for a poll at that instant;
-    as for the watermark, a shard counts for `idle_seconds` after a file of it.
+    For any instant of the last minutes they tell the last tick that was complete for a poll at that instant; as for the
+    watermark, a shard is live for `idle_seconds` after each of its files.
     """
 
     def __init__(self, tick_seconds: int = 15, idle_seconds: float = 120) -> None:
@@ -50,15 +50,15 @@ class Arrivals:
         return len(self._files)
 
     def counted(self, shard: str, modified_ms: int, newest_ms: int) -> None:
-        """A file is counted; `newest_ms` is its newest event, 0 when it had none (Unix ms, as is LastModified)."""
+        """Add a counted file; `newest_ms` is its newest event, 0 when it had none (Unix ms, as is LastModified)."""
         if newest_ms:
             self._files.append((modified_ms + _VISIBLE_MS, shard, newest_ms))
 
     def lead(self, poll_ms: int, interval: float) -> Lead:
-        """By how much the poll `interval` seconds after the one at `poll_ms` (Unix ms, the bucket's clock) comes early.
+        """Return how early the poll `interval` seconds after the one at `poll_ms` (Unix ms, bucket's clock) should be.
 
-        Asks what polls of the last five minutes, an interval apart, would have found had all of them been earlier by
-        that much. Nothing is gained by a lead where files appear at a pace that has nothing to do with the interval.
+        Compares what polls of the last five minutes, an interval apart, would have found had all of them been earlier
+        by that much. A lead gains nothing where the pace of the files is unrelated to the interval.
         """
         interval_ms = round(interval * 1000)
         files, since = self._of_steady_shards(poll_ms - _HISTORY_MS - 2 * interval_ms, poll_ms)
@@ -78,11 +78,10 @@ class Arrivals:
         return Lead(best / 1000, gain / 1000)
 
     def _of_steady_shards(self, after_ms: int, poll_ms: int) -> tuple[list[tuple[int, str, int]], int]:
-        """The files that polls could look back on, in the order in which they appeared, of shards that go on.
+        """Return the files of shards that go on, in the order of their appearance, and the first time (Unix ms).
 
-        With them since when there is one of each of these shards (Unix ms).
-
-        A shard that has ended holds the watermark for a while, whenever the bucket is listed: it says nothing here.
+        From that time on there is a file of each of these shards. A shard that has ended holds the watermark for a
+        while whenever the bucket is listed, so it is left out.
         """
         files = sorted(file for file in self._files if after_ms < file[0] <= poll_ms)
         times: dict[str, list[int]] = {}
@@ -100,9 +99,9 @@ class Arrivals:
     def _complete_at(
         self, polls: Iterable[tuple[int, int]], files: list[tuple[int, str, int]]
     ) -> Iterable[tuple[int, int, int]]:
-        """Each poll (its time and lead, by time) with the last tick that was complete then (Unix ms)."""
+        """Yield each poll (its time and lead, by time) with the last tick that was complete then (Unix ms)."""
         shards: dict[str, tuple[int, int]] = {}  # the last file of each: newest event, visible since
-        reached: dict[int, int] = {}  # lead -> as far as polls with it have come: no tick is taken back
+        reached: dict[int, int] = {}  # lead -> the latest complete tick of polls with it; it never goes back
         coming = iter(files)
         file = next(coming, None)
         for at_ms, lead in polls:

@@ -1,4 +1,4 @@
-"""User-Agent to device type: a table of rules, of which the first that fits decides."""
+"""User-Agent to device type: a table of rules, the first that matches decides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEVICES = (*dict.fromkeys(device for device, _ in _RULES), OTHER_DEVICE)
 
 
 def device_type(user_agent: str) -> str:
-    """The device type of a User-Agent, one of `DEVICES`; all parts of a rule must be found, in any order."""
+    """Return the device type of a User-Agent, one of `DEVICES`: all parts of a rule must match, in any order."""
     text = user_agent.lower()
     for device, searches in _COMPILED:
         if all(search(text) for search in searches):

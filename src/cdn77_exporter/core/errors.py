@@ -1,4 +1,4 @@
-"""The errors that cross a border between layers, each classified once where it arises."""
+"""The errors that cross a border between layers, each classified once, where it arises."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class ConfigError(Exception):
 
 
 class Transient(Exception):
-    """The same call may work later; `retry_after` is the wait in seconds that the other side asked for.
+    """The same call may work later; `retry_after` is the wait in seconds that the server asked for.
 
-    `lost`: the other side may have done what it was asked, as the connection broke or the time ran out before its
-    answer came. `remedy` says in a sentence what to do.
+    `lost`: the server may have done what it was asked, since the connection broke or the time ran out before its answer
+    arrived. `remedy` says in a sentence what to do.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Transient(Exception):
 
 
 class Misconfigured(Exception):
-    """The other side refuses until an operator acts; `remedy` says in a sentence what to do."""
+    """The server refuses until an operator acts; `remedy` says in a sentence what to do."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class Misconfigured(Exception):
 
 
 class Refused(Exception):
-    """The receiver refused this request for good (`status`, `words`: what it answered, cut to 500 characters)."""
+    """The receiver refused this request permanently. `status`, `words`: its answer, cut to 500 characters."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"{status}: {words}")
@@ -52,7 +52,7 @@ class Refused(Exception):
 
 
 class FileGone(Exception):
-    """The object is no longer in the bucket, or is no longer the one that was listed."""
+    """The object is no longer in the bucket, or has been replaced since it was listed."""
 
 
 class Unreadable(Exception):
@@ -65,7 +65,7 @@ class Unreadable(Exception):
 
 
 class Conflict(Exception):
-    """A conditional write lost: the object is not in the state that the condition named."""
+    """A conditional write failed: the object is not in the state that the condition named."""
 
 
 class StateError(Exception):
@@ -78,8 +78,8 @@ class StateError(Exception):
 
 
 class StateLocked(Exception):
-    """Another process holds the state; it may be waited for."""
+    """Another process holds the state; waiting for it may help."""
 
 
 class LeaseLost(Exception):
-    """Another process has taken over; this one must end."""
+    """Another process has taken the lease; this one must end."""

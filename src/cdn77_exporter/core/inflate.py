@@ -1,4 +1,4 @@
-"""gzip members to inflated pieces of bounded size, whatever the file claims to be."""
+"""Inflates gzip members into pieces of bounded size, whatever the file claims to be."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from isal import isal_zlib
 
 from cdn77_exporter.core.errors import Unreadable
 
-#: Inflated bytes at a time: smaller costs speed, larger costs memory and stalls.
+#: Inflated bytes in one piece: smaller costs speed, larger costs memory and stalls.
 PIECE_BYTES = 128 * 1024
-# What is given to the inflater at a time, for it copies what it has not used yet.
+# Bytes given to the inflater at a time, since it copies what it has not used yet.
 _INPUT_BYTES = 24 * 1024
 _MARK = b"\x1f\x8b"
 _KNOWN_FLAGS = b"\x1f"
@@ -18,9 +18,10 @@ _GZIP = 31  # window bits that ask for a gzip header and trailer
 
 
 def inflate(body: bytes | Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """The inflated bytes of all members of a gzip file, whole or in parts, in pieces of at most `PIECE_BYTES`.
+    """Yield the inflated bytes of all members of a gzip file in pieces of at most `PIECE_BYTES`.
 
-    Zeros behind a member are padding (RFC 1952 leaves that open; gzip itself ignores them). Raises Unreadable:
+    `body` is the file, whole or in parts. Zeros behind a member are padding (RFC 1952 leaves that open; gzip itself
+    ignores them). Raises Unreadable:
     `empty`, `not_gzip`, `truncated`, `corrupt`, or `too_large` when more than `most_bytes` come out.
     """
     parts = _slices(body)
@@ -71,7 +72,7 @@ def _members(data: bytes, parts: Iterator[bytes], most_bytes: int) -> Iterator[b
 
 
 def _with_header(data: bytes, parts: Iterator[bytes]) -> bytes:
-    """A member's begin, with its whole header: of several parts isal gets names, comments and checksums wrong."""
+    """Return the beginning of a member with its whole header: isal misreads names and checksums that are split."""
     data = _at_least(4, data, parts)
     if data[3:4] > _KNOWN_FLAGS:  # which isal does not look at
         raise Unreadable("corrupt", "its header has flags that mean nothing")

@@ -1,4 +1,7 @@
-"""Takes secrets and IP addresses out of text before anybody can read it."""
+"""Masks secrets and IP addresses in text before anybody can read it.
+
+Pure, and used by every layer: the decoder for excerpts of rejected lines, settings for faults, telemetry for each line.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,35 @@ from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
 
 MASK = "***"
-#: A secret shorter than this is only masked where it stands as a word of its own; "a" would else spoil every line.
+#: A secret shorter than this is masked only where it is a word of its own; "a" would otherwise spoil every line.
 _SHORT = 8
 
 _V4 = re.compile(r"(?<!\d)(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?!\d)(?!\.\d)")
-# Signs of which an IPv6 address consists; whether one is among them is decided by `_find_v6`.
-_V6_SIGNS = re.compile(r"[0-9A-Fa-f:.]{2,}")
+# Characters of which an IPv6 address consists; `_find_v6` decides whether one is among them.
+_V6_CHARACTERS = re.compile(r"[0-9A-Fa-f:.]{2,}")
 _LONGEST_V6 = 45
-_LONGEST_RUN = 256  # a longer run of such signs with colons is masked as a whole rather than searched
+_LONGEST_RUN = 256  # a longer run of such characters with colons is masked as a whole rather than searched
 
 Address = IPv4Address | IPv6Address
 
 
 def written_forms(secret: str) -> set[str]:
-    """The secret as it may stand in a text: plain, percent-encoded, and as Python and JSON escape it."""
+    """Return the secret as it may appear in a text: plain, percent-encoded, and as Python and JSON escape it."""
     forms = {secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1]}
     forms.add(secret.replace("\\", "\\\\").replace('"', '\\"'))
     return forms
 
 
 def basic_credentials(user: str, password: str) -> str:
-    """What HTTP basic authentication makes of a user and a password: as readable as the password itself."""
+    """Encode a user and a password for HTTP basic authentication; the result is as secret as the password."""
     return b64encode(f"{user}:{password}".encode()).decode()
 
 
 class Masker:
     """Replaces secrets and IP addresses by `***`.
 
-    `secrets` is asked at every text, since a secret may change. Loopback, unspecified and `spared` addresses stay:
-    those of the operator's own servers are what an error is about.
+    `secrets` is called for every text, since a secret may change. Loopback, unspecified and `spared` addresses stay:
+    an error is about the operator's own servers.
     """
 
     def __init__(self, secrets: Callable[[], Collection[str]] = tuple, spared: Iterable[Address] = ()) -> None:
@@ -47,15 +50,15 @@ class Masker:
         self._pattern: re.Pattern[str] | None = None
 
     def secrets(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text without secrets."""
         pattern = self._current()
         return pattern.sub(MASK, text) if pattern else text
 
     def __call__(self, text: str) -> str:
-        """The text without secrets and without addresses."""
+        """Return the text without secrets and without addresses."""
         text = self.secrets(text)
         if ":" in text:
-            text = _V6_SIGNS.sub(self._run, text)
+            text = _V6_CHARACTERS.sub(self._run, text)
         if "." in text:
             text = _V4.sub(self._v4, text)
         return text
@@ -93,9 +96,9 @@ class Masker:
 
 
 def _find_v6(text: str) -> tuple[int, int, Address] | None:
-    """The longest IPv6 address in the text: where it begins and ends, and which it is.
+    """Find the longest IPv6 address in the text; return where it begins and ends, and the address.
 
-    It may touch other signs of the same kind: a colon of the sentence, or the letter of an escaped line break. The
+    It may touch other characters of the same kind: a colon of the sentence, or the letter of an escaped line break. The
     longest, not the first: in `:::ffff:7` the first would be `::`, which may stay and would leave the rest unread.
     """
     for length in range(min(len(text), _LONGEST_V6), 1, -1):

@@ -1,1 +1,1 @@
-"""The demonstration: traffic as the CDN would write it, and a look at what comes out."""
+"""The demo: traffic as the CDN would write it, and a comparison with what the exporter counts."""

@@ -1,4 +1,4 @@
-"""The programs that the demo starts: each in a session of its own, surely ended, with its last words kept."""
+"""The programs that the demo starts: each in its own session, reliably ended, with the end of its output kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ChildError(Exception):
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Return a loopback port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -86,21 +86,21 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the program is no longer there."""
+        """True when the program has ended."""
         return self._program is None or self._program.returncode is not None
 
     def require(self) -> None:
-        """Raise ChildError when it has ended by itself."""
+        """Raise ChildError when the program has ended by itself."""
         if self.ended:
             code = self._program.returncode if self._program else None
             raise ChildError(f"{self.name} ended by itself with exit code {code}. Its last lines:\n{self.last_words()}")
 
     def last_words(self, size_bytes: int = 3000) -> str:
-        """The end of its output."""
+        """Return the end of the program's output."""
         return self._log.read_bytes()[-size_bytes:].decode(errors="replace") if self._log.exists() else ""
 
     async def ready(self, url: str, seconds: float = 30.0) -> None:
-        """Wait until it answers at `url` with 200."""
+        """Wait until the program answers at `url` with 200."""
         deadline = asyncio.get_running_loop().time() + seconds
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
             while True:
@@ -114,7 +114,7 @@ class Child:
                 await asyncio.sleep(0.1)
 
     async def end(self) -> int | None:
-        """SIGTERM, after a while SIGKILL; the exit code."""
+        """Send SIGTERM, after a while SIGKILL; return the exit code."""
         program = self._program
         if program is None:
             return None

@@ -1,4 +1,4 @@
-"""What the demo shows: the state of things while it runs, and the comparison at its end."""
+"""The output of the demo: the progress while it runs, and the comparison at its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEVEL_STYLES = {"error": "red", "critical": "red", "warning": "yellow"}
 
 @dataclass(slots=True)
 class Progress:
-    """What has happened so far: the writer's side, and the daemon's side as its log tells it."""
+    """The progress so far: the writer's side, and the daemon's side according to its log."""
 
     seconds: float  # how long traffic is written
     phase: str = "starting"
@@ -43,16 +43,16 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """The seconds since the beginning."""
         return time.monotonic() - self.began
 
     @property
     def queue(self) -> int:
-        """Files in the bucket."""
+        """The number of files in the bucket."""
         return max(0, self.files_written - self.files_deleted)
 
     def listen(self, line: Mapping[str, Any]) -> None:
-        """Take in a log line of the daemon."""
+        """Read a log line of the daemon."""
         message = line.get("message")
         if message == "file_counted":
             rejects = line.get("rejects", 0)
@@ -95,7 +95,7 @@ class LiveView:
         self._live.__exit__(None, None, None)
 
     def show(self, progress: Progress) -> None:
-        """Draw everything anew."""
+        """Draw everything again."""
         self._live.update(picture(progress), refresh=True)
 
 
@@ -113,7 +113,7 @@ class PlainView:
         pass
 
     def show(self, progress: Progress) -> None:
-        """Say a line when it is time, or when a new phase has begun."""
+        """Print a line when it is time, or when a new phase has begun."""
         phase, said = self._said
         if progress.phase == phase and progress.elapsed - said < _PLAIN_SECONDS:
             return
@@ -128,7 +128,7 @@ class PlainView:
 
 
 def picture(progress: Progress) -> Group:
-    """The live view, whole."""
+    """Draw the whole live view."""
     numbers = Table.grid(padding=(0, 3))
     for _ in range(4):
         numbers.add_column(justify="right", style="bold")
@@ -200,7 +200,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether every series is there, with its value, and no other."""
+        """True if both sides have the same series with the same values."""
         return not self.different
 
 
@@ -215,7 +215,7 @@ def compare(metric: str, written: Mapping[tuple[str, ...], int], held: Mapping[t
 
 
 def show_comparison(console: Console, found: Sequence[Comparison], receiver: str) -> None:
-    """The table at the end, and the first series that differ if any do."""
+    """Draw the table at the end, and the first series that differ if any do."""
     table = Table(title="What was written, and what the receiver holds", title_justify="left")
     table.add_column("counter")
     table.add_column("written", justify="right")

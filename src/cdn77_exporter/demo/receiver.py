@@ -1,4 +1,4 @@
-"""A small remote-write receiver that takes nothing amiss: it checks every request strictly and keeps what it accepts.
+"""A small remote-write receiver that accepts nothing amiss: it checks every request strictly and keeps the samples.
 
 It stands in for Prometheus where there is none. What a real one refuses it refuses too, in similar words; and it also
 refuses what the specification forbids although real receivers let it pass.
@@ -49,7 +49,7 @@ Sample = tuple[int, float]  # Unix milliseconds, value
 
 
 def wall_ms() -> int:
-    """Unix time in milliseconds."""
+    """Return Unix time in milliseconds."""
     return int(time.time() * 1000)
 
 
@@ -69,11 +69,11 @@ class Store:
         self.samples = 0
 
     def series(self) -> dict[Labels, list[Sample]]:
-        """All that is kept, oldest samples first; stale markers are among them as NaN."""
+        """Return all samples, the oldest first; stale markers are among them as NaN."""
         return {labels: list(samples) for labels, samples in self._series.items()}
 
     def take(self, body: bytes) -> None:
-        """Check a request and keep what it holds; raises Refused and keeps nothing when any part of it is wrong."""
+        """Check a request and keep its samples; raises Refused and keeps nothing when any part of it is wrong."""
         request = parse(body)
         count = sum(len(series.samples) for series in request.timeseries)
         if count > MAX_SAMPLES:
@@ -114,7 +114,7 @@ class Store:
             fresh.append(last)
 
     def dump(self) -> dict[str, object]:
-        """Everything as JSON can hold it: a NaN's value is null."""
+        """Return everything as JSON can hold it: a NaN's value is null."""
         return {
             "series": [
                 {"labels": dict(labels), "samples": [[at, value if value == value else None] for at, value in samples]}  # noqa: PLR0124
@@ -127,7 +127,7 @@ class Store:
 
 
 def parse(body: bytes) -> WriteRequest:
-    """A request's body, inflated and parsed; Refused when it is not remote write 1.0."""
+    """Inflate and parse a request's body; raises Refused when it is not remote write 1.0."""
     try:
         size = cramjam.snappy.decompress_raw_len(body)
         if size > MAX_BYTES:
@@ -176,7 +176,7 @@ def _text(labels: Iterable[tuple[str, str]]) -> str:
 
 
 def _bits(value: float) -> bytes:
-    """What makes two values the same: a stale marker is a NaN, and no NaN equals itself."""
+    """Return what makes two values equal: a stale marker is a NaN, and no NaN equals itself."""
     return struct.pack("<d", value)
 
 
@@ -208,12 +208,12 @@ class Receiver:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address at which it listens."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def write_url(self) -> str:
-        """Where it takes requests."""
+        """The URL that accepts requests."""
         return f"{self.address}/api/v1/write"
 
     async def __aenter__(self) -> Self:
@@ -274,7 +274,7 @@ async def serve(port: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m cdn77_exporter.demo.receiver", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="port on loopback; 0 takes a free one (default)")
     asyncio.run(serve(parser.parse_args(arguments).port))

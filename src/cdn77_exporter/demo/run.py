@@ -1,4 +1,4 @@
-"""The demo: real S3 server, real receiver, real daemon and made-up traffic, and in the end their numbers must agree."""
+"""The demo: real S3 server, real receiver, real daemon and invented traffic; at the end their numbers must agree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cdn77_exporter.edge.s3 import S3Bucket
 
 _BUCKET, _PREFIX = "demo-logs", "real-time-logs/all-logs"
 _DRAIN_SECONDS = 90.0
-#: What differs from production, so that a minute is enough to see a file from its writing to its deletion.
+#: Settings that differ from production, so that a minute is enough to see a file from its writing to its deletion.
 _QUICK = {"POLL_INTERVAL": "2", "TICK_SECONDS": "5", "SHARD_IDLE_SECONDS": "8", "IDLE_LAG_SECONDS": "8"}
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 _MOTO_REMEDY = (
@@ -38,7 +38,7 @@ _MOTO_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says. `seconds`: how long traffic is written; 0 for as long as it is not stopped."""
+    """The options of the command line. `seconds`: how long traffic is written; 0 for as long as it is not stopped."""
 
     seconds: float = 60.0
     keep: bool = False
@@ -57,7 +57,7 @@ class Target:
     region: str | None = None
 
     def open(self) -> S3Bucket:
-        """The bucket, to be entered."""
+        """Return the bucket, to be entered."""
         return S3Bucket(
             endpoint=self.endpoint,
             bucket=self.bucket,
@@ -67,7 +67,7 @@ class Target:
         )
 
     async def create(self) -> None:
-        """Create the bucket where the server lets anyone do so (a test server); else it must be there already."""
+        """Create the bucket where the server lets anyone do so (a test server); otherwise it must exist."""
         url = f"{self.endpoint.rstrip('/')}/{self.bucket}"
         timeout = aiohttp.ClientTimeout(total=10)
         with suppress(aiohttp.ClientError, TimeoutError):
@@ -76,7 +76,7 @@ class Target:
 
 
 def run_demo(options: Options) -> int:
-    """Run the whole demo; the exit code: 0 when every counter is what was written."""
+    """Run the whole demo; return exit code 0 when every counter is what was written."""
     console = Console()
     if not console.is_terminal:
         console.width = 120
@@ -94,7 +94,7 @@ def run_demo(options: Options) -> int:
 
 
 def run_traffic(options: Options, target: Target) -> int:
-    """Only write traffic into a bucket."""
+    """Write traffic into a bucket, and do nothing else."""
     return asyncio.run(_write_traffic(options, target, Console()))
 
 
@@ -134,7 +134,7 @@ def _plan(options: Options) -> Plan:
 
 @contextmanager
 def _signals() -> Iterator[asyncio.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second cancels the current task."""
+    """Return an event that the first SIGINT or SIGTERM sets; the second cancels the current task."""
     stop = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
@@ -165,14 +165,14 @@ async def _stopping_after(seconds: float, stop: asyncio.Event) -> AsyncIterator[
 
 @dataclass(frozen=True, slots=True)
 class _Receiver:
-    """Where the daemon pushes to: Prometheus, or the small receiver of the demo (`embedded`)."""
+    """The receiver of the daemon: Prometheus, or the small receiver of the demo (`embedded`)."""
 
     name: str
     address: str
     embedded: bool
 
     async def last_values(self, metric: str, labels: tuple[str, ...]) -> dict[tuple[str, ...], float]:
-        """The newest value of every series of a metric, of ended series too, by label values."""
+        """Return the newest value of every series of a metric, of ended series too, by label values."""
         found = await (self._kept(metric) if self.embedded else self._stored(metric))
         return {tuple(series.get(label, "") for label in labels): value for series, value in found}
 
@@ -200,7 +200,7 @@ class _Receiver:
 
 
 class _Demo:
-    """One run."""
+    """One run of the demo."""
 
     def __init__(self, options: Options, console: Console, folder: Path) -> None:
         self._options = options
@@ -210,7 +210,7 @@ class _Demo:
         self._view: View = LiveView(console) if console.is_terminal else PlainView(console)
 
     async def run(self) -> int:
-        """Start everything, write, drain, compare; everything is ended however this ends."""
+        """Start everything, write, drain and compare; end all programs in any case."""
         with _signals() as stop:
             async with AsyncExitStack() as stack:
                 target = await self._start_s3(stack)
@@ -379,7 +379,7 @@ class _Demo:
             console.print("The numbers are NOT equal.", style="bold red")
 
     async def _keep(self, stop: asyncio.Event, target: Target, receiver: _Receiver, status: str) -> None:
-        """Leave everything running until it is stopped."""
+        """Keep everything running until a signal."""
         stop.clear()
         for name, address in (
             (receiver.name, receiver.address),

@@ -1,4 +1,4 @@
-"""Made-up CDN traffic: log files as the CDN writes them, and the totals that a right answer must show.
+"""Invented CDN traffic: log files as the CDN writes them, and the totals that a correct answer must show.
 
 The same plan and start give the same events. Generating is separate from writing: `Traffic` makes the files that are
 due at a time that it is told, and `write` puts them into a bucket as real time passes.
@@ -25,7 +25,7 @@ Locate = Callable[[str], tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where viewers sit: country and region, the POP that serves them, and the networks of their addresses."""
+    """A location of viewers: country and region, the POP that serves them, and the networks of their addresses."""
 
     country: str
     region: str
@@ -34,7 +34,7 @@ class Place:
 
     @property
     def networks(self) -> tuple[str, str]:
-        """The IPv4 and the IPv6 network of the place."""
+        """The IPv4 and the IPv6 network of the location."""
         return (f"10.{self.number}.0.0/16", f"2001:db8:{self.number:x}::/48")
 
 
@@ -59,7 +59,7 @@ PLACES: tuple[Place, ...] = tuple(
     )
 )
 
-#: User-Agents as they are seen, each with the device type that it is by definition.
+#: User-Agents as they occur, each with its device type by definition.
 AGENTS: tuple[tuple[str, str], ...] = (
     (
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
@@ -164,7 +164,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the traffic looks like. Times are in seconds."""
+    """The shape of the traffic. Times are in seconds."""
 
     seed: int = 1
     streams: tuple[Stream, ...] = ()
@@ -181,12 +181,12 @@ class Plan:
 
 
 def stream_name(seed: int, number: int) -> str:
-    """A stream's name: 32 hex digits."""
+    """Return a stream's name: 32 hex digits."""
     return f"{random.Random(f'{seed}/{number}').getrandbits(128):032x}"  # noqa: S311
 
 
 def usual_streams(seconds: float, *, steady: int = 4, seed: int = 1) -> tuple[Stream, ...]:
-    """Some steady streams of uneven popularity, a short one, and one that begins late, for a run of `seconds`."""
+    """Return steady streams of uneven popularity, a short one, and one that begins late, for a run of `seconds`."""
     names = [stream_name(seed, number) for number in range(steady + 2)]
     always = [Stream(name, weight=1 / (rank + 1)) for rank, name in enumerate(names[:steady])]
     short = Stream(names[steady], 0.3, begins=seconds * 0.2, ends=seconds * 0.35)
@@ -196,7 +196,7 @@ def usual_streams(seconds: float, *, steady: int = 4, seed: int = 1) -> tuple[St
 
 @dataclass(slots=True)
 class Totals:
-    """The truth: what the counters must show in the end, by metric and label values in the catalogue's order.
+    """The truth: the final values of the counters, by metric and label values in the catalogue's order.
 
     Events are counted in the order of their times. `locate` is the GeoIP lookup; without it no regions are counted.
     """
@@ -230,13 +230,13 @@ class Totals:
             counters["cdn77_viewers_by_country_total"][stream, country] += 1
 
     def _appears(self, ms: int, *viewer: str) -> bool:
-        """Whether a viewer seen at `ms` was not seen in the session window before."""
+        """Return whether a viewer seen at `ms` was not seen in the session window before."""
         before = self._seen.get(viewer)
         self._seen[viewer] = ms
         return before is None or ms - before > self.session_window_seconds * 1000
 
     def reject(self, reason: str) -> None:
-        """Count a line that is no event."""
+        """Count a rejected line."""
         self.lines += 1
         self.rejects[reason] += 1
 
@@ -291,11 +291,11 @@ class Traffic:
 
     @property
     def generated_ms(self) -> int:
-        """How far events are generated (Unix ms)."""
+        """The time up to which events are generated (Unix ms)."""
         return self.begin_ms + self._second * 1000
 
     def until(self, now_ms: int) -> Iterator[Upload]:
-        """The files that have become due by `now_ms`, in the order in which they appear."""
+        """Return the files that have become due by `now_ms`, in the order in which they appear."""
         while self.generated_ms + 1000 <= now_ms:
             self._generate_second()
             self._close_files(self.generated_ms)
@@ -303,7 +303,7 @@ class Traffic:
         yield from self._due(now_ms)
 
     def finish(self) -> Iterator[Upload]:
-        """Everything that is still open or waiting, at once; the traffic ends with it."""
+        """Return everything that is still open or waiting, at once; the traffic ends with it."""
         self._close_files(None)
         yield from self._due(None)
 
@@ -362,7 +362,7 @@ class Traffic:
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
     def _bad_line(self, viewer: _Viewer, timestamp: str) -> bytes:
-        """A line that is no event, for one reason."""
+        """Return a line that is rejected for one reason."""
         fields = {**viewer.fields, "timestamp": timestamp, "clientRequestPath": f"/{viewer.stream}/index.fmp4.m3u8"}
         reason, changed = self._draw.choice(
             (
@@ -443,7 +443,7 @@ class Traffic:
         self._open.setdefault((shard, int(written / plan.file_seconds)), []).append(line)
 
     def _shift(self, shard: int) -> float:
-        """Shards do not end their files at the same time."""
+        """Return by how many seconds a shard ends its files later than the first: they do not all end at once."""
         return shard * self._plan.file_seconds / self._plan.shards
 
     def _close_files(self, now_ms: int | None) -> None:
@@ -488,7 +488,7 @@ async def write(
     now: Callable[[], float] = time.time,
     pause_seconds: float = 0.25,
 ) -> None:
-    """Put files as they become due until `stop` is set, then all that is left; `wrote` is told of each."""
+    """Put files as they become due until `stop` is set, then the rest; `wrote` is called with each."""
     while not stop.is_set():
         for upload in traffic.until(int(now() * 1000)):
             await put(upload.key, upload.body)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # without a database the library is not imported
     import geoip2.database
     import geoip2.models
 
-#: What is said about an address that the database does not know.
+#: The country and region of an address that the database does not know.
 NOWHERE = ("XX", "Unknown")
 
 _Stamp = tuple[int, int, int, int]
@@ -21,20 +21,20 @@ _Find = Callable[[str], "geoip2.models.Country"]
 
 
 class GeoIp:
-    """Looks addresses up; of the answers, at most `cache_size` and at least the last half as many are kept.
+    """Looks addresses up, and keeps at most `cache_size` of the answers, at least the last half as many.
 
-    `locate` may run in one thread and `refresh` in another. `fault` says why the file that lies there now is not used,
-    or is empty; an older database stays in use then. `build_epoch` and `kind` describe the database in use.
+    `locate` may run in one thread and `refresh` in another. `fault` says why the current file is not used, or is empty;
+    an older database stays in use then. `build_epoch` and `kind` describe the database in use.
     """
 
     def __init__(self, path: Path | None, cache_size: int = 65536) -> None:
         self._path = path
         self._cache_size = max(1, cache_size // 2)
-        self._stamp: _Stamp | None = None  # of the file last looked at
+        self._stamp: _Stamp | None = None  # of the file that was read last
         self._find: _Find | None = None
         self._recent: dict[str, tuple[str, str]] = {}
         self._older: dict[str, tuple[str, str]] = {}
-        self._places: dict[tuple[str, str], tuple[str, str]] = {}  # each once, however many addresses lie there
+        self._places: dict[tuple[str, str], tuple[str, str]] = {}  # each once, however many addresses share it
         self.build_epoch = 0
         self.kind = ""
         self.fault = ""
@@ -42,15 +42,15 @@ class GeoIp:
 
     @property
     def available(self) -> bool:
-        """Whether there is a database to look into."""
+        """True if a database is in use."""
         return self._find is not None
 
     def locate(self, ip: str) -> tuple[str, str]:
-        """Country code and region name; never raises."""
+        """Return the country code and the region's name; never raises."""
         return self._recent.get(ip) or self._look_up(ip)
 
     def refresh(self) -> bool:
-        """Open the file if it is another one than before; whether a new database is in use now.
+        """Open the file if it was replaced; return whether a new database is in use now.
 
         The file is read when it is new, which takes a moment for a large one.
         """
@@ -73,8 +73,8 @@ class GeoIp:
             self.fault = f"{type(error).__name__}: {error}"
             return False
         self.build_epoch, self.kind = reader.metadata().build_epoch, reader.metadata().database_type
-        # The reader goes before the cache, see `_look_up`. The old one is not closed: a lookup may be under way in it,
-        # and it goes with its last reference.
+        # The reader goes before the cache, see `_look_up`. The old one is not closed, since a lookup may
+        # still use it; it is freed with its last reference.
         self._find = find
         self._recent, self._older, self._places = {}, {}, {}
         self.fault = ""
@@ -101,7 +101,7 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def _open(path: Path) -> geoip2.database.Reader:
-    """A reader of a private copy of the file.
+    """Open a private copy of the file.
 
     The database is mapped into memory, and reading a mapping of a file that somebody cuts short (as `cp` does with the
     file that it replaces) kills the process. Nobody else can reach the copy. Without room for one the file itself is
@@ -119,7 +119,7 @@ def _open(path: Path) -> geoip2.database.Reader:
 
 
 def _finder(reader: geoip2.database.Reader) -> _Find:
-    """The reader's method that fits its kind of database."""
+    """Return the lookup method that fits the kind of the database."""
     kind = reader.metadata().database_type
     if "City" in kind:
         return reader.city
@@ -142,5 +142,5 @@ def _place(find: _Find, ip: str) -> tuple[str, str]:
 
 
 def _text(region: object) -> str:
-    """A region's name as a label value."""
+    """Return a region's name as a label value."""
     return region if isinstance(region, str) and region else NOWHERE[1]
