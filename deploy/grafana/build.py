@@ -298,7 +298,7 @@ TRAFFIC = Dashboard(
                             "{{stream_name}}",
                         ),
                     ),
-                    "Viewers that came and had not been there within the session window.",
+                    "Viewers that were not seen in the session window before.",
                     12,
                 ),
                 Panel(

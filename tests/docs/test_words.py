@@ -31,6 +31,14 @@ BETTER = {
     r"\bNobody yet\b": "No data yet",
     r"\bthe last tick that is written\b": "the last sample",
     r"\bthe voices?\b": "the log",
+    r"\bsee at the CDN\b": "check in the CDN77 panel",
+    r"\bno restart mends\b": "restarting does not help",
+    r"\bstands by any more\b": "stands by",
+    r"\blines (are|is) refused\b": "rejected; refused is the receiver's word",
+    r"\bwho stops it\b": "the supervisor",
+    r"\bviewers that came\b": "new viewers",
+    r"\bspeak TLS as\b": "answer with TLS",
+    r"\bwas \S+ meant\b": "did you mean ...?",
 }
 #: First words that describe where the reader wants to know what a function does.
 RIDDLES = {"What", "Whether", "How", "Where", "Until", "Who", "Whose", "When", "Why", "Which"}
@@ -71,25 +79,23 @@ def files(*patterns: str) -> list[Path]:
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a page, or of the comments, docstrings and other texts of a module, with their numbers."""
+    """The whole of a page, or each comment, docstring and other text of a module, with the number of its first line."""
     whole = path.read_text("utf-8")
     if path.suffix != ".py":
-        yield from enumerate(whole.splitlines(), 1)
+        yield 1, whole
         return
-    kinds = {tokenize.COMMENT, tokenize.STRING}
     for token in tokenize.generate_tokens(io.StringIO(whole).readline):
-        if token.type in kinds:
-            for number, line in enumerate(token.string.splitlines()):
-                yield token.start[0] + number, line
+        if token.type in {tokenize.COMMENT, tokenize.STRING}:
+            yield token.start[0], token.string
 
 
 def bad_words(path: Path) -> Iterator[str]:
-    """Each word of the list that stands in the file, and what to write instead."""
-    for number, line in texts(path):
+    """Each word of the list that stands in the file, and what to write instead; a line may break within it."""
+    for first, text in texts(path):
         for pattern, better in BETTER.items():
-            found = re.search(pattern, line, re.IGNORECASE)
-            if found:
-                yield f"{path.relative_to(ROOT)}:{number}: `{found[0]}`; better: {better}"
+            for found in re.finditer(pattern.replace(" ", r"\s+"), text, re.IGNORECASE):
+                number = first + text.count("\n", 0, found.start())
+                yield f"{path.relative_to(ROOT)}:{number}: `{' '.join(found[0].split())}`; better: {better}"
 
 
 def bad_docstrings(path: Path) -> Iterator[str]:
@@ -146,7 +152,7 @@ def test_the_list_of_what_is_not_converted_only_shrinks(wrong: dict[str, list[st
 
 
 def test_a_bad_word_and_a_bad_docstring_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checks see comments, texts and docstrings, and leave properties and what follows the rules alone."""
+    """The checks see comments, texts, docstrings and broken lines, and accept properties and correct docstrings."""
     monkeypatch.setattr("tests.docs.test_words.ROOT", tmp_path)
     path = tmp_path / "module.py"
     path.write_text(
@@ -154,3 +160,6 @@ def test_a_bad_word_and_a_bad_docstring_are_found(tmp_path: Path, monkeypatch: p
         'def b():\n    """Return it."""\n@property\ndef c(self):\n    """The name."""\n'
     )
     assert [fault.split(":")[1] for fault in (*bad_words(path), *bad_docstrings(path))] == ["2", "3", "1", "5"]
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\nIt is under\nway.\n")
+    assert [fault.split(":")[1] for fault in bad_words(page)] == ["3"]

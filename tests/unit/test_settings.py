@@ -198,12 +198,12 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 
 def test_a_misspelt_variable_is_told() -> None:
     """A name that is close to a known one is a doubt, and part of the fault when the known one is missing."""
-    assert load(POLL_INTERVALL="30").doubts == (("POLL_INTERVALL", "is not a setting; was POLL_INTERVAL meant?"),)
+    assert load(POLL_INTERVALL="30").doubts == (("POLL_INTERVALL", "unknown setting; did you mean POLL_INTERVAL?"),)
     assert load(PROMETHEUS_MULTIPROC_DIR="/x", PATH="/bin", S3_USE_X="1", AWS_CA_BUNDLE="/x").doubts == ()
     wrong = {name: value for name, value in LEAST.items() if name != "S3_ENDPOINT"} | {"S3_ENDPIONT": "https://x"}
     with pytest.raises(ConfigError) as caught:
         settings.load(wrong)
-    assert caught.value.faults[0].endswith("(S3_ENDPIONT is set: was S3_ENDPOINT meant?).")
+    assert caught.value.faults[0].endswith("(S3_ENDPIONT is set: did you mean S3_ENDPOINT?).")
 
 
 def test_a_login_in_clear_over_the_network_is_doubted() -> None:

@@ -72,7 +72,7 @@ VIEWERS = Metric(
     Kind.COUNTER,
     ("stream_name",),
     "Viewers (client IPs) that appeared on the stream and were not in its session window.",
-    (("viewers that came in an hour", "sum by (stream_name) (increase(cdn77_viewers_total[1h] offset 90s))"),),
+    (("new viewers per hour", "sum by (stream_name) (increase(cdn77_viewers_total[1h] offset 90s))"),),
 )
 VIEWERS_BY_DEVICE = Metric(
     "cdn77_viewers_by_device_total",

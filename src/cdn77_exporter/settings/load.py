@@ -113,7 +113,7 @@ class _Loader:
             words += f", or {names[1]} with a file that holds it"
         meant = [wrong for wrong, right in self._guess.items() if right in names]
         if meant:
-            words += f" ({meant[0]} is set: was {names[0]} meant?)"
+            words += f" ({meant[0]} is set: did you mean {names[0]}?)"
         self._fault(variable.name, words)
 
     def _from_file(self, variable: Variable, path: Path) -> object:
@@ -129,7 +129,7 @@ class _Loader:
 
     def _doubts(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for wrong, right in self._guess.items():
-            yield wrong, f"is not a setting; was {right} meant?"
+            yield wrong, f"unknown setting; did you mean {right}?"
         yield from doubts(values)
 
 

@@ -173,12 +173,12 @@ def _judge_age(settings: Settings, findings: Findings, newest: LogFile | None, *
         if working:
             findings.ok(NEWEST, f"{text} is left; an exporter counts and deletes them")
         else:
-            findings.warn(NEWEST, text, "see at the CDN that logs are written to this bucket, and check S3_PREFIX")
+            findings.warn(NEWEST, text, "check in the CDN77 panel that logs go to this bucket, and check S3_PREFIX")
         return
     age = time.time() - newest.modified_ms / 1000
     text = f"{span(age)} old: {newest.key}"
     if age > _FRESH_SECONDS:
-        findings.warn(NEWEST, text, "see at the CDN that logs are still written (a file comes every 30 s)")
+        findings.warn(NEWEST, text, "check in the CDN77 panel that logs are still written (a file comes every 30 s)")
     else:
         findings.ok(NEWEST, text)
 

@@ -27,7 +27,7 @@ async def check_all(settings: Settings, seconds: float) -> list[Finding]:
 
 def _variables(settings: Settings, seconds: float) -> Findings:
     findings = Findings(seconds)
-    findings.ok("variables", f"all {len(VARIABLES)} are right")
+    findings.ok("variables", f"all {len(VARIABLES)} valid")
     for name, doubt in settings.doubts:
         findings.warn(name, doubt, "correct it, or leave it when it is meant so")
     return findings

@@ -83,7 +83,7 @@ def _show(findings: Sequence[Finding], as_json: bool, mask: Callable[[str], str]
         if finding.remedy:
             text += f"\n→ {mask(finding.remedy)}"
         rows.append((finding.check, (finding.status.value, _STYLES[finding.status]), text))
-    print_table(screen, ("check", "", "found, and what to do"), rows)
+    print_table(screen, ("check", "", "result"), rows)
     screen.print()
     screen.print(_verdict(findings))
 

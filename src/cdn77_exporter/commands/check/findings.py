@@ -71,10 +71,10 @@ class Findings:
             note(
                 check,
                 f"{words}{tail}",
-                "see that the server is up and that this machine may reach it",
+                "check that the server is running and reachable from here",
             )
         except (Refused, FileGone, Unreadable, Conflict) as error:
-            note(check, f"{error}{tail}", "see what the server says")
+            note(check, f"{error}{tail}", "check the server's own log")
 
     def has(self, check: str) -> bool:
         """Whether there is a finding of this check."""

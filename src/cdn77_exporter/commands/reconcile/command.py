@@ -77,7 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         recount, differences, newest = asyncio.run(_reconcile(arguments, settings, begin, end))
     except (Transient, Misconfigured, Refused, TooMuch) as error:
         words = str(error) or "the answers are too large, even those of one tick"
-        remedy = getattr(error, "remedy", "see that the server answers, and that --query-url is that of its query API")
+        remedy = getattr(
+            error, "remedy", "check that the server answers, and that --query-url is that of its query API"
+        )
         say(settings.masker()(f"The span cannot be compared: {words}; {remedy}."))
         return 1
     _show(arguments, recount, differences, begin, end, newest)
@@ -196,7 +198,7 @@ def _note(differences: Sequence[Difference], recount: Recount, end: int, newest:
     if not recount.files:
         return "There are no files of this span."
     if not newest:
-        return "The receiver holds no counter of this span: see that --query-url is the right one."
+        return "The receiver holds no counter of this span: check --query-url."
     if newest < end:
         return f"The receiver's newest sample is of {instant(newest)}: wait for the exporter, or end the span earlier."
     if any(row.stream == "other" for row in differences):

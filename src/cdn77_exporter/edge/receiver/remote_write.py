@@ -58,7 +58,7 @@ _UNTRUSTED = (
     "set PROMETHEUS_CA_BUNDLE to the authority that signed the receiver's certificate, and check its names and dates"
 )
 _CLIENT_REFUSED = "set PROMETHEUS_CLIENT_CERT and PROMETHEUS_CLIENT_KEY to a certificate that the receiver accepts"
-_NOT_TLS = "check the scheme and port of PROMETHEUS_URL; the other side does not speak TLS as this one does"
+_NOT_TLS = "check the scheme and port of PROMETHEUS_URL; the server did not answer with TLS"
 #: What a TLS failure's text contains, and the remedy; what fits none is a broken connection and may pass.
 _TLS_REMEDIES = (
     ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),

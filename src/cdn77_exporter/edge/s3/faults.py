@@ -41,7 +41,7 @@ _NOT_S3 = "check S3_ENDPOINT: it must be the address of an S3 server, without a 
 _PROXY = "let HTTPS_PROXY or HTTP_PROXY lead to a proxy that lets S3 pass, or name S3_ENDPOINT in NO_PROXY"
 _UNTRUSTED = "set S3_CA_BUNDLE to the authority that signed the server's certificate, and check its names and dates"
 _BAD_BUNDLE = "S3_CA_BUNDLE must be a readable file of PEM certificates"
-_NOT_TLS = "check the scheme and port of S3_ENDPOINT: the other side does not speak TLS as this one does"
+_NOT_TLS = "check the scheme and port of S3_ENDPOINT: the server did not answer with TLS"
 _STRANGE = "check S3_ENDPOINT, S3_BUCKET and S3_REGION: the server does not take such a request"
 
 #: What to do, by the code of the answer, or by its status where it has no code.

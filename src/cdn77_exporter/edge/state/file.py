@@ -101,7 +101,7 @@ def _make(path: str) -> None:
     except OSError as error:
         raise StateError(
             f"the state file {path} cannot be made: {error.strerror}",
-            "make its folder writable for this user and see that the disk has room, or set STATE_PATH to another place",
+            "make its folder writable for this user, free some disk space, or set STATE_PATH to another place",
         ) from error
 
 
