@@ -27,7 +27,7 @@ from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.viewer_rows import SEEN
 from cdn77_exporter.core.viewers import ViewerWindow
 from cdn77_exporter.edge.state import Database
-from cdn77_exporter.service.runtime import no_search_for_cycles
+from cdn77_exporter.runtime import without_collection
 
 START = 1_700_000_100
 TICK, WINDOW = 15, 7200
@@ -238,7 +238,7 @@ def restore(path: str) -> Costs:
     snapshot = database.load()
     if snapshot is None:
         raise SystemExit("the state is empty")
-    with no_search_for_cycles():
+    with without_collection():
         timeline.restore(snapshot)
     spent = time.perf_counter() - began
     return {

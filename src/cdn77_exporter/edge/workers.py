@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 import pickle  # nosec B403
 import signal
 import threading
@@ -15,9 +14,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
+from cdn77_exporter.runtime import become_worker
+
 T = TypeVar("T")
 
-_NICE = 5  # where cores are short, decoding waits for the process that answers probes and receivers, not that for it
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads as they are
 _END_SECONDS = 5.0
 #: The longest that a call may take; four of the largest files that are allowed take less than a minute.
@@ -149,10 +149,7 @@ def serve(pipe: Connection) -> None:
     # Signals to the whole group are for the service, which stops its workers when it has no more work for them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError, AttributeError):
-        os.nice(_NICE)
-    gc.freeze()
-    gc.disable()  # tallies are full of containers without cycles; it is enough to look after each call
+    become_worker()  # tallies are full of containers without cycles; it is enough to collect after each call
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             call, values, named = pipe.recv()

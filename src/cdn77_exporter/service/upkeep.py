@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,16 +15,14 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.stages import Context
+from cdn77_exporter.runtime import collect_rarely
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
 from cdn77_exporter.telemetry.logger import Telemetry
 
-_UPKEEP_SECONDS = 5.0
-_PRUNE_EVERY = 120  # rounds of upkeep
+UPKEEP_SECONDS = 5.0
+PRUNE_EVERY = 120  # rounds of upkeep
 _LAG_SAMPLE_SECONDS = 0.05
-# What counting allocates is freed by reference counts. The default of 700 makes the collector walk over millions of
-# series and viewers again and again for nothing.
-_COLLECT_AFTER = 20_000
 
 
 @dataclass(slots=True)
@@ -35,7 +32,6 @@ class Upkeep:
     settings: Settings
     telemetry: Telemetry
     pipeline: Pipeline
-    timeline: Timeline
     state: State
     bucket: S3Bucket
     clock: Clock
@@ -44,13 +40,16 @@ class Upkeep:
     _said: dict[str, int] = field(default_factory=dict)
     _fault: str = ""
 
+    @property
+    def timeline(self) -> Timeline:
+        """The series that the pipeline counts."""
+        return self.pipeline.aggregator.timeline
+
     async def run(self) -> None:
         """The clock, the GeoIP file, the secrets, the ledger and the bounds, every few seconds."""
         context = self.pipeline.context
         self._say_geoip(new=self.geoip.available)
-        gc.collect()
-        gc.freeze()  # what is there now stays; the collector need not look at it again
-        gc.set_threshold(_COLLECT_AFTER, 20, 50)
+        collect_rarely()
         rounds = 0
         while not context.stop.is_set():
             self._compare_clock()
@@ -59,13 +58,13 @@ class Upkeep:
                 self.telemetry("secret_reloaded", setting=variable)
             await self._count_ledger(context)
             self._look_at_limits()
-            if rounds % _PRUNE_EVERY == 0:
+            if rounds % PRUNE_EVERY == 0:
                 hours = self.settings.lookback_hours + 48
                 with suppress(Transient):
                     await self.state.prune(self.clock.now_ms() - int(hours * 3_600_000))
             rounds += 1
             with suppress(TimeoutError):
-                await asyncio.wait_for(context.stop.wait(), _UPKEEP_SECONDS)
+                await asyncio.wait_for(context.stop.wait(), UPKEEP_SECONDS)
 
     async def measure_lag(self) -> None:
         """How late the event loop is: how much longer than asked a short sleep takes."""
@@ -122,7 +121,10 @@ class Upkeep:
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""
         bounds = {"MAX_STREAMS": self.settings.max_streams, "MAX_SERIES": self.settings.max_series}
-        refused = {"MAX_STREAMS": self.timeline.streams.refused, "MAX_SERIES": self.timeline.overflowed}
+        refused = {
+            "MAX_STREAMS": self.timeline.streams.refused,
+            "MAX_SERIES": self.timeline.overflowed,
+        }
         for limit, count in refused.items():
             if count and not self._said.get(limit):
                 self.telemetry("limit_reached", limit=limit, value=bounds[limit], refused=count)

@@ -90,6 +90,19 @@ class BucketState(State):
             await state.save()  # it holds the key that viewers are hashed with
         return state
 
+    async def taken(self) -> State:
+        """Read the state again, as another process may have written it meanwhile, and make it this process's own.
+
+        Raises Transient when another process has just done the same.
+        """
+        state = await BucketState.open(self._bucket, self._prefix)
+        try:
+            await state.take()
+        except BaseException:
+            state.close()
+            raise
+        return state
+
     async def commit(self, changes: Changes) -> None:
         """Durable when the journal object is written; LeaseLost when another process has written one of its number."""
         async with self._turn:

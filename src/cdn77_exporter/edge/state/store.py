@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import TypeVar
 
 from cdn77_exporter.core.changes import Changes, CountedFile
@@ -80,6 +81,16 @@ class State:
     async def counts(self) -> dict[str, int]:
         """See `Database.counts`."""
         return await self.run(self.database.counts)
+
+    async def taken(self) -> State:
+        """Return the state as this process's own, to be called once no other process may count."""
+        return self
+
+    def lock_name(self) -> str | None:
+        """Return a name that only the process with the state's lock can carry; None for a state without a lock."""
+        if self.database.path == ":memory:":
+            return None
+        return "state-" + blake2b(b"lease", key=self.database.secret_key(), digest_size=8).hexdigest()
 
     def close(self) -> None:
         """Wait for the call under way and give up the lock."""

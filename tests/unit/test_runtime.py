@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from cdn77_exporter.service.runtime import no_search_for_cycles
+from cdn77_exporter.runtime import without_collection
 
 _SCRIPT = """
 import threading
-from cdn77_exporter.service.runtime import give_memory_back
+from cdn77_exporter.runtime import give_memory_back
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -46,9 +46,9 @@ def test_large_blocks_of_any_thread_are_given_back() -> None:
 def test_the_search_for_cycles_goes_on_afterwards() -> None:
     """It is off inside, and afterwards what it was before, whatever happened."""
     assert gc.isenabled()
-    with pytest.raises(ValueError, match="inside"), no_search_for_cycles():
+    with pytest.raises(ValueError, match="inside"), without_collection():
         assert not gc.isenabled()
-        with no_search_for_cycles():
+        with without_collection():
             pass
         assert not gc.isenabled()
         raise ValueError("inside")

@@ -1,0 +1,230 @@
+"""Upkeep: the ledger is pruned, secrets and GeoIP are read again, bounds and the clock are told, gauges are right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdn77_exporter.core.timeline import Timeline
+from cdn77_exporter.service.upkeep import PRUNE_EVERY, UPKEEP_SECONDS
+from tests.support.geo_database import write_city_database
+from tests.support.service_run import BEGAN_MS, THROUGH_SECONDS, Run, simulate, state_file
+
+HOUR_MS = 3_600_000
+#: LOOKBACK_HOURS, and two days.
+KEPT_MS = (2 + 48) * HOUR_MS
+NewRun = Callable[..., Run]
+
+
+@pytest.fixture
+def new_run(monkeypatch: pytest.MonkeyPatch) -> NewRun:
+    """Makes a run, inside the loop."""
+
+    def make(**named: object) -> Run:
+        return Run(monkeypatch, **named)  # type: ignore[arg-type]
+
+    return make
+
+
+async def rounds(count: int) -> None:
+    """Let upkeep go round so often."""
+    await asyncio.sleep(count * UPKEEP_SECONDS)
+
+
+# The ledger
+
+
+async def count_a_file(run: Run) -> None:
+    """Have one file counted and deleted, so that the ledger holds it."""
+    await run.put()
+    async with run.running(THROUGH_SECONDS):
+        assert run.gauge("ledger_files") == 1
+
+
+def test_files_that_can_no_longer_be_listed_are_forgotten(new_run: NewRun, tmp_path: Path) -> None:
+    """At a start the ledger loses what is older than LOOKBACK_HOURS and two days, and nothing else."""
+
+    async def main() -> None:
+        await count_a_file(new_run(**state_file(tmp_path)))
+        for began_ms, left in ((BEGAN_MS + KEPT_MS - HOUR_MS, 1), (BEGAN_MS + KEPT_MS + HOUR_MS, 0)):
+            run = new_run(began_ms=began_ms, **state_file(tmp_path))
+            async with run.upkeep():
+                await rounds(1)
+                assert run.gauge("ledger_files") == left
+
+    simulate(main())
+
+
+def test_files_are_forgotten_while_the_service_runs(new_run: NewRun, tmp_path: Path) -> None:
+    """Pruning is done again and again, not only at the start."""
+
+    async def main() -> None:
+        await count_a_file(new_run(**state_file(tmp_path)))
+        run = new_run(began_ms=BEGAN_MS + KEPT_MS - 120_000, **state_file(tmp_path))
+        async with run.upkeep():
+            await rounds(PRUNE_EVERY - 1)
+            assert run.gauge("ledger_files") == 1
+            await rounds(3)
+            assert run.gauge("ledger_files") == 0
+
+    simulate(main())
+
+
+# Files that are read again
+
+
+def test_a_secret_that_was_replaced_is_told_once(new_run: NewRun, tmp_path: Path) -> None:
+    """With its variable, and without its value."""
+
+    async def main() -> None:
+        path = tmp_path / "secret"
+        path.write_text("the-first-secret")
+        run = new_run(S3_SECRET_KEY="", S3_SECRET_KEY_FILE=str(path))
+        async with run.upkeep():
+            await rounds(2)
+            assert run.said("secret_reloaded") == []
+            path.write_text("the-second-one")
+            await rounds(3)
+            (told,) = run.said("secret_reloaded")
+            assert told["setting"] == "S3_SECRET_KEY"
+            assert "the-second-one" not in str(told)
+
+    simulate(main())
+
+
+def test_a_geoip_database_is_opened_when_it_comes(
+    new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken file is a problem and told once; a good one in its place is used at once, and old answers go."""
+    forgotten: list[Timeline] = []
+    monkeypatch.setattr(Timeline, "forget_places", lambda self: forgotten.append(self))  # noqa: PLW0108 - a method
+
+    async def main() -> None:
+        path = tmp_path / "city.mmdb"
+        path.write_bytes(b"not a database")
+        run = new_run(GEOIP_DB_PATH=str(path))
+        async with run.upkeep() as upkeep:
+            await rounds(3)
+            assert len(run.said("geoip_failed")) == 1
+            assert "geoip" in run.problems()
+            assert forgotten == []
+            path.unlink()
+            write_city_database(path)
+            await rounds(2)
+            assert len(run.said("geoip_loaded")) == 1
+            assert "geoip" not in run.problems()
+            assert forgotten == [upkeep.timeline]
+
+    simulate(main())
+
+
+# What is told
+
+
+def test_a_clock_that_is_wrong_is_a_problem_until_it_is_right(new_run: NewRun) -> None:
+    """It is compared with every answer of the bucket that is new."""
+
+    async def main() -> None:
+        run = new_run()
+        async with run.upkeep():
+            run.clock.wrong, run.clock.skew_ms = True, 90_000
+            await run.put()
+            await rounds(1)
+            assert run.said("clock_skewed")[0]["skew_seconds"] == 90
+            assert "clock" in run.problems()
+            assert run.gauge("clock_skew_seconds") == 90
+            run.clock.wrong = False
+            await rounds(1)
+            assert "clock" in run.problems()
+            await run.put()
+            await rounds(1)
+            assert "clock" not in run.problems()
+
+    simulate(main())
+
+
+def test_a_bound_that_is_reached_is_told_once(new_run: NewRun) -> None:
+    """With the variable, its value, and what it has cost; it does not matter how often upkeep looks."""
+
+    async def main() -> None:
+        run = new_run(MAX_STREAMS="1")
+        await run.put(events=4, streams=2)
+        async with run.running(THROUGH_SECONDS + 3 * UPKEEP_SECONDS):
+            (told,) = run.said("limit_reached")
+            assert (told["limit"], told["value"], told["refused"]) == ("MAX_STREAMS", 1, run.gauge("limited_requests"))
+
+    simulate(main())
+
+
+# Gauges
+
+
+def test_gauges_show_what_is_in_memory(new_run: NewRun) -> None:
+    """A file that is being downloaded is in memory and pending; without one both are zero."""
+
+    async def main() -> None:
+        run = new_run()
+        await run.put()
+        gate = run.bucket.hold("fetch")
+        async with run.running(10):
+            assert (run.gauge("files_in_memory"), run.gauge("pending_files")) == (1, 1)
+            gate.set()
+            await asyncio.sleep(THROUGH_SECONDS)
+            assert (run.gauge("files_in_memory"), run.gauge("pending_files")) == (0, 0)
+            assert [run.gauge("queue_depth", stage=stage) for stage in ("listed", "fetched", "batched")] == [0, 0, 0]
+
+    simulate(main())
+
+
+def test_gauges_show_what_waits_for_the_receiver(new_run: NewRun) -> None:
+    """Requests and their bytes, and the files that wait for them; none when the receiver has taken all."""
+
+    async def main() -> None:
+        run = new_run()
+        await run.put()
+        run.receiver.gate.clear()
+        async with run.running(THROUGH_SECONDS):
+            assert (run.gauge("outbox_requests") or 0) > 0
+            assert (run.gauge("outbox_bytes") or 0) > 0
+            run.receiver.gate.set()
+            await asyncio.sleep(THROUGH_SECONDS)
+            assert (run.gauge("outbox_requests"), run.gauge("outbox_bytes")) == (0, 0)
+            assert run.gauge("ledger_files") == 1
+
+    simulate(main())
+
+
+def test_gauges_show_what_is_counted(new_run: NewRun) -> None:
+    """Streams, viewers and series of the timeline, and how far time is complete."""
+
+    async def main() -> None:
+        run = new_run()
+        assert run.gauge("watermark_lag_seconds") is None
+        await run.put(events=6, streams=3)
+        async with run.running(THROUGH_SECONDS):
+            assert (run.gauge("streams"), run.gauge("viewers")) == (3, 3)
+            assert (run.gauge("series") or 0) > 3
+            watermark, lag = run.gauge("watermark_timestamp_seconds"), run.gauge("watermark_lag_seconds")
+            assert watermark is not None and lag is not None
+            assert watermark + lag == pytest.approx(run.clock.now_ms() / 1000, abs=0.01)
+            assert run.gauge("commit_seconds") is not None
+            assert run.gauge("event_loop_lag_p99_seconds") == pytest.approx(0, abs=1e-6)
+
+    simulate(main())
+
+
+def test_files_that_are_set_aside_are_counted_and_listed(new_run: NewRun) -> None:
+    """The gauge counts them, and the status page names them."""
+
+    async def main() -> None:
+        run = new_run()
+        key = await run.put()
+        await run.bucket.put(key, b"this is not gzip")
+        async with run.running(THROUGH_SECONDS):
+            assert run.gauge("files_set_aside") == 1
+            assert [one.key for one in run.service.overview.status().aside] == [key]
+
+    simulate(main())
