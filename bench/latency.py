@@ -55,7 +55,8 @@ def follow(
 ) -> Row:
     """Traffic for every daemon, in every phase and all at once; the distribution of delays by POLL_INTERVAL."""
     from cdn77_exporter.demo.traffic import Plan, usual_streams  # noqa: PLC0415
-    from tests.support.moto_server import moto_server  # noqa: PLC0415
+    from cdn77_exporter.telemetry.messages import MessageName
+from tests.support.moto_server import moto_server  # noqa: PLC0415
 
     plan = Plan(lines_per_second=100, shards=3, file_seconds=file_seconds, streams=usual_streams(seconds))
     usual = {"TICK_SECONDS": str(tick), "SHARD_IDLE_SECONDS": "120", "IDLE_LAG_SECONDS": "180"}
@@ -120,9 +121,9 @@ class _Run:
             raise SystemExit("no tick was seen while it was watched")
         return every
 
-    def count(self, event: str, field: str = "") -> int:
-        """How often the daemon said something, or the sum of one of its fields."""
-        return sum(int(line[field]) if field else 1 for line in self.scene.exporter.messages(event))
+    def count(self, message: MessageName, field: str = "") -> int:
+        """Count a message of the daemon, or sum one of its fields."""
+        return sum(int(line[field]) if field else 1 for line in self.scene.exporter.messages(message))
 
 
 def _together(runs: list[_Run], tick: int, warm: float) -> Row:

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from cdn77_exporter.telemetry.messages import MessageName
 from tests.support.prometheus import free_port
 
 _SOURCES = Path(__file__).parents[2] / "src"
@@ -128,11 +129,11 @@ class Exporter:
 
     # What it says
 
-    def messages(self, name: str, since: int = 0) -> list[dict[str, Any]]:
+    def messages(self, name: MessageName, since: int = 0) -> list[dict[str, Any]]:
         """The log lines of one message, from the line numbered `since` on."""
         return [line for line in self.lines[since:] if line.get("message") == name]
 
-    def wait_for(self, name: str, seconds: float = 20, since: int = 0, count: int = 1) -> list[dict[str, Any]]:
+    def wait_for(self, name: MessageName, seconds: float = 20, since: int = 0, count: int = 1) -> list[dict[str, Any]]:
         """Wait until a message was logged `count` times."""
         wait_until(
             lambda: len(self.messages(name, since)) >= count,

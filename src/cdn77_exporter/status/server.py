@@ -75,11 +75,6 @@ class StatusServer:
         """The port in use; the system chooses one when the address has port 0."""
         return int(self._server.sockets[0].getsockname()[1]) if self._server else 0
 
-    @property
-    def open_connections(self) -> int:
-        """The number of connections that are open now."""
-        return len(self._runner.server.connections) if self._runner and self._runner.server else 0
-
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard], client_max_size=_HEADER_BYTES)
         app[KEEP] = self._keep
