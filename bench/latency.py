@@ -19,6 +19,7 @@ from bench.measuring import Row
 
 if TYPE_CHECKING:
     from cdn77_exporter.demo.traffic import Plan
+    from cdn77_exporter.telemetry.messages import MessageName
 
 SECONDS = 600
 INTERVALS = (15, 60)
@@ -55,8 +56,7 @@ def follow(
 ) -> Row:
     """Traffic for every daemon, in every phase and all at once; the distribution of delays by POLL_INTERVAL."""
     from cdn77_exporter.demo.traffic import Plan, usual_streams  # noqa: PLC0415
-    from cdn77_exporter.telemetry.messages import MessageName
-from tests.support.moto_server import moto_server  # noqa: PLC0415
+    from tests.support.moto_server import moto_server  # noqa: PLC0415
 
     plan = Plan(lines_per_second=100, shards=3, file_seconds=file_seconds, streams=usual_streams(seconds))
     usual = {"TICK_SECONDS": str(tick), "SHARD_IDLE_SECONDS": "120", "IDLE_LAG_SECONDS": "180"}
