@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.catalogue import CODE, REQUESTS
-from cdn77_exporter.core.profiles import Profile, Profiles
-from cdn77_exporter.core.series import SeriesTable, series_key
+from cdn77_exporter.core.catalogue import Catalogue, series_key
+from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
+from cdn77_exporter.core.measures import MEASURES, REQUESTS
+from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.core.timeline import Rules, Timeline
-from cdn77_exporter.core.viewer_rows import SEEN
-from cdn77_exporter.core.viewers import ViewerWindow
+from cdn77_exporter.core.viewers.profiles import Profile, Profiles
+from cdn77_exporter.core.viewers.rows import SEEN
+from cdn77_exporter.core.viewers.window import ViewerWindow
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.runtime import without_collection
 
@@ -42,6 +44,9 @@ def resident_bytes() -> int:
     return pages * 4096
 
 
+CATALOGUE = Catalogue(MEASURES)
+
+
 def cpu_seconds(call: Callable[[], object]) -> float:
     """CPU time of a call."""
     began = time.process_time()
@@ -51,17 +56,22 @@ def cpu_seconds(call: Callable[[], object]) -> float:
 
 def keys(count: int) -> Iterator[str]:
     """Series keys with labels of usual length."""
-    code = CODE[REQUESTS]
+    code = CATALOGUE.code(REQUESTS)
     for number in range(count):
         stream = f"{number // 20:032x}"
         yield series_key(code, (stream, "1234567890", ("HIT", "MISS")[number % 2], f"pop{number % 20 // 2}PRG"))
 
 
-def fill_series(table: SeriesTable, count: int, tick: int) -> None:
+def emit(table: SeriesTable, encoder: RemoteWrite1, tick: int, pad_from: int) -> None:
+    """Write a tick, encoded."""
+    encoder.encode(table, table.emit(tick, pad_from=pad_from))
+
+
+def fill_series(table: SeriesTable, encoder: RemoteWrite1, count: int, tick: int) -> None:
     """Make live series."""
     for key in keys(count):
         table.add(table.slot(key), 1)
-    table.emit(tick, pad_from=tick)
+    emit(table, encoder, tick, tick)
 
 
 def touch(table: SeriesTable, source: random.Random, count: int = TOUCHED) -> None:
@@ -74,19 +84,19 @@ def series(count: int) -> Costs:
     """A tick over that many live series."""
     source = random.Random(1)  # noqa: S311
     before = resident_bytes()
-    table = SeriesTable(TICK)
-    made = cpu_seconds(lambda: fill_series(table, count, START))
+    table, encoder = SeriesTable(CATALOGUE, TICK), RemoteWrite1(CATALOGUE)
+    made = cpu_seconds(lambda: fill_series(table, encoder, count, START))
     table.take_changes(table.take_new())
     ticks, changes = [], []
     for number in range(1, REPEATS + 1):
         touch(table, source)
         tick = START + TICK * number
-        ticks.append(cpu_seconds(partial(table.emit, tick, pad_from=START)))
+        ticks.append(cpu_seconds(partial(emit, table, encoder, tick, START)))
         changes.append(cpu_seconds(lambda: table.take_changes(())))
     used = resident_bytes() - before
     for key in list(keys(count + TOUCHED // 5))[count:]:
         table.add(table.slot(key), 1)
-    begin = cpu_seconds(lambda: table.emit(START + 3000, pad_from=START))
+    begin = cpu_seconds(lambda: emit(table, encoder, START + 3000, START))
     return {
         "make_cpu_seconds": made,
         "tick_cpu_seconds": statistics.median(ticks),
@@ -181,7 +191,7 @@ def _timeline(database: Database) -> Timeline:
 def _commit_all(path: str, count: int) -> Costs:
     database = Database(path)
     timeline = _timeline(database)
-    for profile in profiles_of_bench().all:
+    for profile in filter(None, profiles_of_bench().all):
         timeline._profiles.number(profile)
     source = np.random.default_rng(1)
     window = timeline.viewers
@@ -193,7 +203,7 @@ def _commit_all(path: str, count: int) -> Costs:
     began = time.process_time()
     tick = fill_viewers(window, source, count * 10, commit)
     fill = time.process_time() - began
-    fill_series(timeline.series, count, tick)
+    fill_series(timeline.series, RemoteWrite1(CATALOGUE), count, tick)
     began = time.process_time()
     commit(tick)
     series_new = time.process_time() - began

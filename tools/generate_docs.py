@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import SECTIONS, Variable
 from cdn77_exporter.telemetry import messages
@@ -73,7 +73,7 @@ def metrics() -> str:
         "Counters are cumulative: use `rate()` and `increase()`. Every query has `offset 90s`, since the newest minute "
         "and a half is still on its way from the CDN.",
     ]
-    for metric in CATALOGUE:
+    for metric in MEASURES.rows:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         lines += ["", f"### `{metric.name}`", "", metric.help, "", f"- kind: {metric.kind}", f"- labels: {labels}"]
         if metric.queries:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "proto" / "remote_write.proto"
-FOLDER = Path("cdn77_exporter") / "core"
+FOLDER = Path("cdn77_exporter") / "core" / "encode"
 OUTPUTS = (FOLDER / "remote_write_pb2.py", FOLDER / "remote_write_pb2.pyi")
 
 

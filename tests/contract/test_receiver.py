@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import pytest
 import trustme
 
-from cdn77_exporter.core import wire
-from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.encode.remote_write_1 import compress, labels_of, metadata_entries, series_entry
+from cdn77_exporter.core.encode.remote_write_pb2 import Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused
+from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.demo.receiver import Receiver
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.flow.retry import Backoff, retry
@@ -122,11 +123,11 @@ async def test_samples_arrive(subject: Subject, writer: RemoteWriter, metric: st
 
 
 async def test_the_bytes_of_the_service_arrive(subject: Subject, writer: RemoteWriter, now: int) -> None:
-    """A request put together by `core.wire`, with metadata, is understood."""
-    chosen = CATALOGUE[1]
-    labels = wire.label_bytes(chosen, [f'{name} "\\ä\n' for name in chosen.labels])
-    samples = wire.sample_bytes(7.0, now) + wire.sample_bytes(8.0, now + 15_000)
-    await writer.write(wire.compress(wire.series_entry(labels, samples) + wire.metadata_entries(CATALOGUE)))
+    """A request put together by the encoder, with metadata, is understood."""
+    chosen = MEASURES.rows[1]
+    labels = labels_of(chosen, [f'{name} "\\ä\n' for name in chosen.labels])
+    samples = [Sample(value=7.0, timestamp=now), Sample(value=8.0, timestamp=now + 15_000)]
+    await writer.write(compress(series_entry(labels, samples) + metadata_entries(MEASURES.rows)))
     assert subject.stored(chosen.name) == [(now, 7.0), (now + 15_000, 8.0)]
 
 

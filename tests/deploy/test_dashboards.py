@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.measures import MEASURES
 from tests.deploy.tools import DEPLOY
 from tests.support.filled_prometheus import filled_prometheus
 from tests.support.prometheus import Prometheus
@@ -94,7 +94,7 @@ def test_traffic_is_never_asked_for_at_now() -> None:
 def test_every_traffic_metric_is_shown() -> None:
     """No metric is pushed that no panel looks at, but for those that say the same by another label."""
     shown = " ".join(query for _, _, query in queries())
-    missing = {metric.name for metric in CATALOGUE if metric.name not in shown}
+    missing = {metric.name for metric in MEASURES.rows if metric.name not in shown}
     assert missing == {
         "cdn77_viewers_by_device_total",
         "cdn77_viewers_by_country_total",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from cdn77_exporter.core.remote_write_pb2 import WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.demo.traffic import Plan, Traffic, usual_streams
 from tests.support.filled_prometheus import write
 from tests.support.prometheus import Prometheus

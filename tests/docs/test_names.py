@@ -8,7 +8,7 @@ import yaml
 
 from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
-from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import VARIABLES
 from cdn77_exporter.telemetry.messages import MESSAGES
@@ -29,7 +29,7 @@ _OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_
 
 def metrics() -> set[str]:
     """Every metric, with the parts of histograms and what the rules record."""
-    known = {metric.name for metric in CATALOGUE} | {f"{PREFIX}build_info"}
+    known = {metric.name for metric in MEASURES.rows} | {f"{PREFIX}build_info"}
     for own in SELF_METRICS:
         known.add(PREFIX + own.name)
         if own.kind == "histogram":
@@ -64,7 +64,7 @@ def test_every_name_in_small_letters_exists() -> None:
     """A word such as `file_counted` is an event, a field, a metric, a label or a reason."""
     known = {*MESSAGES, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
     known |= {field.name for event in MESSAGES.values() for field in event.fields}
-    known |= {label for metric in CATALOGUE for label in metric.labels} | {metric.name for metric in CATALOGUE}
+    known |= {label for metric in MEASURES.rows for label in metric.labels} | {metric.name for metric in MEASURES.rows}
     known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM}
     for own in SELF_METRICS:
         known |= {value for _, values in own.labels for value in values}
@@ -109,7 +109,7 @@ def test_readmes_metrics_are_those_of_the_code() -> None:
     """The README's table has every metric with its kind and its labels, in the code's order."""
     found = [row for page, row in rows("metric", "kind", "labels") if page == "README.md"]
     told = [(name.strip("`"), kind, re.sub(r" \(.*", "", labels).split(", ")) for name, kind, labels in found]
-    assert told == [(metric.name, str(metric.kind), list(metric.labels)) for metric in CATALOGUE]
+    assert told == [(metric.name, str(metric.kind), list(metric.labels)) for metric in MEASURES.rows]
 
 
 def test_changelog_begins_with_this_version() -> None:

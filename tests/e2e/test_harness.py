@@ -10,7 +10,7 @@ from pathlib import Path
 import cramjam
 import pytest
 
-from cdn77_exporter.core.remote_write_pb2 import WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from tests.e2e.scene import differences
 from tests.support.prometheus import Prometheus
 from tests.support.truth import labels

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import cramjam
 
-from cdn77_exporter.core.catalogue import CATALOGUE, Kind
-from cdn77_exporter.core.remote_write_pb2 import WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
+from cdn77_exporter.core.measures import MEASURES, Kind
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.support.prometheus import Prometheus
 
@@ -30,7 +30,7 @@ _TARGET = {"job": "cdn77-exporter", "instance": "a"}
 
 def series() -> Iterator[tuple[dict[str, str], bool]]:
     """Labels of every series, and whether it is a counter."""
-    for metric in CATALOGUE:
+    for metric in MEASURES.rows:
         for labels in _combinations(metric.labels):
             yield {"__name__": metric.name, **labels}, metric.kind is Kind.COUNTER
     for own in SELF_METRICS:

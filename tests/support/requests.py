@@ -8,7 +8,7 @@ from typing import Any
 
 import cramjam
 
-from cdn77_exporter.core.remote_write_pb2 import MetricMetadata, WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, WriteRequest
 
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import cramjam
 
-from cdn77_exporter.core.remote_write_pb2 import WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 
 STALE_BITS = 0x7FF0000000000002
 #: Metric name and sorted label pairs.

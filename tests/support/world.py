@@ -20,9 +20,9 @@ import cramjam
 
 from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.errors import FileGone, Refused
 from cdn77_exporter.core.files import LogFile, RawLog
-from cdn77_exporter.core.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State

@@ -7,30 +7,31 @@ from collections import Counter
 
 import pytest
 
-from cdn77_exporter.core import catalogue
-from cdn77_exporter.core.catalogue import CODE
-from cdn77_exporter.core.series import SeriesTable, series_key
+from cdn77_exporter.core import measures
+from cdn77_exporter.core.catalogue import Catalogue, series_key
+from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.status import audience as audience_module
 from cdn77_exporter.status.audience import RATE_SECONDS, AudienceReader, Breakdown
 
 TICK = 1_768_056_570
+CATALOGUE = Catalogue(measures.MEASURES)
 
 
 def count(series: SeriesTable, stream: str, pop: str, size: int) -> None:
-    key = series_key(CODE[catalogue.TRANSFER_BYTES], (stream, "1", "HIT", pop))
+    key = series_key(CATALOGUE.code(measures.TRANSFER_BYTES), (stream, "1", "HIT", pop))
     series.add(series.slot(key), size)
 
 
 def watch(series: SeriesTable, stream: str, viewers: int) -> None:
-    series.put(series.slot(series_key(CODE[catalogue.ACTIVE_VIEWERS], (stream, "2h"))), viewers)
+    series.put(series.slot(series_key(CATALOGUE.code(measures.ACTIVE_VIEWERS), (stream, "2h"))), viewers)
 
 
 def test_sums_are_those_of_a_plain_count() -> None:
     """Over any series, each name has the sum of its series."""
     draw = random.Random(5)
-    series = SeriesTable(15)
+    series = SeriesTable(CATALOGUE, 15)
     by_pop: Counter[str] = Counter()
-    found = Breakdown(catalogue.TRANSFER_BYTES, "pop")
+    found = Breakdown(measures.TRANSFER_BYTES, "pop")
     for _ in range(500):
         stream, pop, size = f"s{draw.randrange(30)}", f"p{draw.randrange(9)}", draw.randrange(1000)
         count(series, stream, pop, size)
@@ -46,7 +47,7 @@ def test_sums_are_those_of_a_plain_count() -> None:
 
 def test_the_audience_is_that_of_the_last_tick() -> None:
     """Viewers are the gauges' values; nothing is read twice for one tick, and names without an amount are left out."""
-    series, spectator = SeriesTable(15), AudienceReader()
+    series, spectator = SeriesTable(CATALOGUE, 15), AudienceReader()
     watch(series, "a", 3)
     watch(series, "b", 5)
     watch(series, "c", 0)
@@ -62,7 +63,7 @@ def test_the_audience_is_that_of_the_last_tick() -> None:
 
 def test_bandwidth_is_the_growth_over_a_minute() -> None:
     """Bits per second over the last RATE_SECONDS of ticks, also of a stream that is new, by stream and by POP."""
-    series, spectator = SeriesTable(15), AudienceReader()
+    series, spectator = SeriesTable(CATALOGUE, 15), AudienceReader()
     for step in range(12):
         tick = TICK + 15 * step
         count(series, "a", "x", 1_500)
@@ -78,7 +79,7 @@ def test_bandwidth_is_the_growth_over_a_minute() -> None:
 def test_many_series_are_taken_in_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restored table is looked at in parts; until all of it was, nothing wrong is shown."""
     monkeypatch.setattr(audience_module, "_NEW_AT_ONCE", 10)
-    series, spectator = SeriesTable(15), AudienceReader()
+    series, spectator = SeriesTable(CATALOGUE, 15), AudienceReader()
     for number in range(25):
         watch(series, f"s{number}", 1)
     for _ in range(2):

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from cdn77_exporter.core.catalogue import Catalogue, series_key
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.errors import LeaseLost, StateError, Transient
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.series import SeriesTable, series_key
+from cdn77_exporter.core.measures import MEASURES
+from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state import bucket as bucket_module
 from tests.support.fake_bucket import FakeBucket
@@ -91,7 +93,7 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
 async def test_what_a_tick_counts_is_added() -> None:
     """Rows of series come as the table gives them, and what commits hold of one tick is kept part by part."""
     bucket = FakeBucket()
-    table = SeriesTable(15)
+    table = SeriesTable(Catalogue(MEASURES), 15)
     table.add(table.slot(series_key(0, ("stream", "1", "HIT", "pop"))), 7)
     state = await BucketState.open(bucket, PREFIX)
     new = table.take_new()

@@ -1,4 +1,4 @@
-"""Request bodies to OpenMetrics text: nothing is lost, each series together, times ascending, whatever the buffer."""
+"""Frames to OpenMetrics text: nothing is lost, each series together, times ascending, whatever the buffer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from cdn77_exporter.commands.backfill.openmetrics import Spool
-from cdn77_exporter.core.catalogue import ACTIVE_VIEWERS, CODE, REQUESTS, VIEWERS
-from cdn77_exporter.core.series import SeriesTable, series_key
+from cdn77_exporter.core.catalogue import Catalogue, series_key
+from cdn77_exporter.core.measures import ACTIVE_VIEWERS, MEASURES, REQUESTS, VIEWERS
+from cdn77_exporter.core.series import Frame, SeriesTable
 
 ODD = 'a"b\\c\nd é'
 
 
-def bodies() -> tuple[list[bytes], dict[tuple[str, str, int], float]]:
+CATALOGUE = Catalogue(MEASURES)
+
+
+def frames() -> tuple[SeriesTable, list[list[Frame]], dict[tuple[str, str, int], float]]:
     """Ticks of some hundred series with padding, a stale one and odd labels; and what they hold."""
-    table = SeriesTable(15)
-    found: list[bytes] = []
+    table = SeriesTable(CATALOGUE, 15)
+    found: list[list[Frame]] = []
     expected: dict[tuple[str, str, int], float] = {}
-    slots = [table.slot(series_key(CODE[VIEWERS], (f"stream-{number}",))) for number in range(150)]
-    slots.append(table.slot(series_key(CODE[ACTIVE_VIEWERS], (ODD, "2h"))))
+    slots = [table.slot(series_key(CATALOGUE.code(VIEWERS), (f"stream-{number}",))) for number in range(150)]
+    slots.append(table.slot(series_key(CATALOGUE.code(ACTIVE_VIEWERS), (ODD, "2h"))))
     names = [("cdn77_viewers_total", f"stream-{number}") for number in range(150)] + [("cdn77_active_viewers", ODD)]
     for number in range(60):
         tick = 1_700_000_100 + number * 15
@@ -29,22 +33,22 @@ def bodies() -> tuple[list[bytes], dict[tuple[str, str, int], float]]:
             if number < 15 or place % 2:
                 table.add(slot, place + 0.5 if place == 3 else place)
         live = [place for place in range(len(slots)) if number < 14 + 40 or place % 2 or place == 150]
-        found += [body for body, _ in table.emit(tick, pad_from=tick - 60)]
+        found.append(table.emit(tick, pad_from=tick - 60))
         for place in live:
             expected[*names[place], tick] = float(table.value[slots[place]])
         if number == 0:
             for place in range(150):
                 expected |= {(*names[place], tick - back): 0.0 for back in (15, 30, 45, 60)}
-    return found, expected
+    return table, found, expected
 
 
 @pytest.mark.parametrize("buffer_bytes", [0, 1_000_000_000], ids=["files", "memory"])
-def test_text_holds_what_the_requests_held(tmp_path: Path, buffer_bytes: int) -> None:
+def test_text_holds_what_the_frames_held(tmp_path: Path, buffer_bytes: int) -> None:
     """Another parser, which insists on the order, finds every sample; stale markers are left out."""
-    requests, expected = bodies()
+    table, ticks, expected = frames()
     spool = Spool(tmp_path, buffer_bytes)
-    for body in requests:
-        spool.add(body)
+    for some in ticks:
+        spool.encode(table, some)
     out = io.BytesIO()
     spool.write(out)
     found = {}
@@ -59,11 +63,10 @@ def test_text_holds_what_the_requests_held(tmp_path: Path, buffer_bytes: int) ->
 
 def test_times_with_milliseconds_are_kept(tmp_path: Path) -> None:
     """A shifted sample has its milliseconds, a whole number is written as one."""
-    table = SeriesTable(15)
-    table.add(table.slot(series_key(CODE[REQUESTS], ("s", "1", "HIT", "p"))), 7)
+    table = SeriesTable(CATALOGUE, 15)
+    table.add(table.slot(series_key(CATALOGUE.code(REQUESTS), ("s", "1", "HIT", "p"))), 7)
     spool = Spool(tmp_path)
-    for body, _ in table.emit(1_700_000_100, offset_ms=250, pad_from=1_700_000_100):
-        spool.add(body)
+    spool.encode(table, table.emit(1_700_000_100, offset_ms=250, pad_from=1_700_000_100))
     out = io.BytesIO()
     spool.write(out)
     line = out.getvalue().decode().splitlines()[2]

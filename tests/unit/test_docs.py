@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.settings import VARIABLES
 from cdn77_exporter.telemetry.messages import MESSAGES
 from tools import generate_docs
@@ -43,7 +43,7 @@ def test_what_is_written_by_hand_stays(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_variable_metric_and_message_has_its_place() -> None:
     """Nothing that the code knows is missing from its page."""
     assert all(f"| `{variable.name}` |" in generate_docs.configuration() for variable in VARIABLES)
-    assert all(f"### `{metric.name}`" in generate_docs.metrics() for metric in CATALOGUE)
+    assert all(f"### `{metric.name}`" in generate_docs.metrics() for metric in MEASURES.rows)
     assert all(f"### `{message}`" in generate_docs.log_messages() for message in MESSAGES)
 
 

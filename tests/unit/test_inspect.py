@@ -492,7 +492,6 @@ _NOT_NEEDED = {
     "boto3",
     "botocore",
     "google",
-    "numpy",
     "rich",
     "sqlite3",
 }
@@ -501,7 +500,7 @@ _NOT_NEEDED |= {"http", "ssl", "structlog", "prometheus_client", "uvloop", "cram
 
 @pytest.mark.parametrize("form", ["--json", "--top=5"])
 def test_what_is_not_needed_is_not_imported(form: str, tmp_path: Path) -> None:
-    """No S3, protobuf, HTTP, event loop or numpy, and rich only for people."""
+    """No S3, protobuf, HTTP or event loop, and rich only for people."""
     path = write(tmp_path / "a.gz", log_file([event(NOW_MS)]))
     code = (
         "import sys; from cdn77_exporter.__main__ import main; code = main(sys.argv[1:]); "

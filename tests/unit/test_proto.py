@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
 
-from cdn77_exporter.core.remote_write_pb2 import DESCRIPTOR, MetricMetadata, WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import DESCRIPTOR, MetricMetadata, WriteRequest
 from tools.generate_proto import OUTPUTS, ROOT, stale
 
 #: The published schema of remote write 1.0: message -> field -> (number, type, repeated).
@@ -84,7 +84,7 @@ def test_the_module_works_on_both_runtimes(implementation: str) -> None:
     """It can be imported and used on protobuf's compiled and on its pure runtime, in a fresh process."""
     code = (
         "from google.protobuf.internal import api_implementation as a;"
-        "from cdn77_exporter.core.remote_write_pb2 import WriteRequest;"
+        "from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest;"
         "print(a.Type(), len(WriteRequest(timeseries=[{'labels': [{'name': 'a', 'value': 'b'}]}]).SerializeToString()))"
     )
     environment = {"PYTHONPATH": str(ROOT / "src"), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation}

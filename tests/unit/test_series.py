@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core import series as series_module
-from cdn77_exporter.core.catalogue import ACTIVE_VIEWERS, CODE, REQUESTS, TIME_TO_FIRST_BYTE, VIEWERS, Kind
-from cdn77_exporter.core.series import SeriesTable, series_key, split_key
+from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
+from cdn77_exporter.core.encode import remote_write_1
+from cdn77_exporter.core.encode.remote_write_1 import Encoded, RemoteWrite1
+from cdn77_exporter.core.measures import ACTIVE_VIEWERS, MEASURES, REQUESTS, TIME_TO_FIRST_BYTE, VIEWERS, Kind, Measure
+from cdn77_exporter.core.series import SeriesTable
 from tests.support.examples import examples
 from tests.support.plain_series import PlainSeries
 from tests.support.samples import Received, SeriesName, named
@@ -26,6 +28,33 @@ POOL = [
 ]
 
 
+CATALOGUE = Catalogue(MEASURES)
+
+
+def key_of(measure: Measure, values: tuple[str, ...]) -> str:
+    """The key of a series."""
+    return series_key(CATALOGUE.code(measure), values)
+
+
+class Written:
+    """A table of series with an encoder."""
+
+    def __init__(self, step: int = 15) -> None:
+        self.table = SeriesTable(CATALOGUE, step)
+        self.encoder = RemoteWrite1(CATALOGUE)
+
+    def slot(self, measure: Measure, values: tuple[str, ...]) -> int:
+        """The slot of a series."""
+        return self.table.slot(key_of(measure, values))
+
+    def emit(self, tick: int, *, offset_ms: int = 0, pad_from: int = 0) -> list[Encoded]:
+        """Write a tick."""
+        frames = self.table.emit(tick, offset_ms=offset_ms, pad_from=pad_from)
+        bodies = self.encoder.encode(self.table, frames)
+        assert sum(frame.samples for frame in frames) == sum(samples for _, samples in bodies)
+        return bodies
+
+
 def name_of(place: int) -> SeriesName:
     """The series' name as a receiver sees it."""
     metric, values = POOL[place]
@@ -39,7 +68,7 @@ class Both:
         self.step = step
         self.tick = START
         self.offset_ms = 0
-        self.table = SeriesTable(step)
+        self.written = Written(step)
         self.plain = {place: PlainSeries(metric.name) for place, (metric, _) in enumerate(POOL)}
         self.received = Received()
         self.keys: list[str] = []
@@ -49,12 +78,12 @@ class Both:
         """Count, or set a gauge."""
         metric, values = POOL[place]
         one = self.plain[place]
-        slot = self.table.slot(series_key(CODE[metric], values))
+        slot = self.written.slot(metric, values)
         if metric.kind is Kind.COUNTER:
-            self.table.add(slot, amount)
+            self.written.table.add(slot, amount)
             one.value += amount
         else:
-            self.table.put(slot, amount)
+            self.written.table.put(slot, amount)
             one.value = amount
         one.touched = True
 
@@ -63,22 +92,23 @@ class Both:
         self.tick += ticks_on * self.step
         self.offset_ms = 0 if ticks_on else self.offset_ms + 100
         pad_from = max(START, self.tick - pad_back)
-        self.received.take(self.table.emit(self.tick, offset_ms=self.offset_ms, pad_from=pad_from))
+        self.received.take(self.written.emit(self.tick, offset_ms=self.offset_ms, pad_from=pad_from))
         for one in self.plain.values():
             one.emit(self.tick, self.step, pad_from, self.offset_ms)
 
     def restart(self) -> None:
         """Go on in a new table with what the old one said had changed."""
-        new = self.table.take_new()
+        table = self.written.table
+        new = table.take_new()
         for slot, key in new:
             assert slot == len(self.keys)
             self.keys.append(key)
-        for slot, value, changed, written, live in self.table.take_changes(new):
+        for slot, value, changed, written, live in table.take_changes(new):
             self.rows[slot] = (value, changed, written, live)
-        pending = self.table.pending()
-        self.table = SeriesTable(self.step)
+        pending = table.pending()
+        self.written = Written(self.step)
         rows = ((key, *self.rows[slot]) for slot, key in enumerate(self.keys))
-        self.table.restore(rows, pending, self.tick if self.received.samples else 0)
+        self.written.table.restore(rows, pending, self.tick if self.received.samples else 0)
 
     def check(self) -> None:
         """What was received is what the oracle wrote."""
@@ -103,7 +133,7 @@ STEPS = st.lists(
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of three series, so that a few series fill several."""
-    monkeypatch.setattr(series_module, "_BLOCK", 3)
+    monkeypatch.setattr(remote_write_1, "_BLOCK", 3)
 
 
 def drive(both: Both, steps: list[tuple[str, int, int]]) -> None:
@@ -131,19 +161,19 @@ def test_every_history_is_written_as_the_contract_says(step: int, steps: list[tu
     both.check()
 
 
-def emit_ticks(table: SeriesTable, received: Received, first: int, count: int, pad_from: int = START) -> int:
+def emit_ticks(written: Written, received: Received, first: int, count: int, pad_from: int = START) -> int:
     """Emit some ticks; the one that follows them."""
     for tick in range(first, first + count * 15, 15):
-        received.take(table.emit(tick, pad_from=pad_from))
+        received.take(written.emit(tick, pad_from=pad_from))
     return first + count * 15
 
 
 def test_a_new_counter_begins_with_five_minutes_of_zeros() -> None:
     """The first value is preceded by a zero on each of the 20 ticks before it, and by nothing else."""
-    table, received = SeriesTable(15), Received()
+    written, received = Written(), Received()
     tick = START + 3600
-    table.add(table.slot(series_key(CODE[VIEWERS], ("a",))), 7)
-    received.take(table.emit(tick, pad_from=0))
+    written.table.add(written.slot(VIEWERS, ("a",)), 7)
+    received.take(written.emit(tick, pad_from=0))
     (samples,) = received.samples.values()
     assert samples == [*(((tick - 300 + 15 * place) * 1000, 0.0) for place in range(20)), (tick * 1000, 7.0)]
 
@@ -151,21 +181,21 @@ def test_a_new_counter_begins_with_five_minutes_of_zeros() -> None:
 def test_padding_stops_at_its_first_tick() -> None:
     """No zero is written before the tick that is given as the first, be it on a tick or not."""
     for pad_from in (START + 30, START + 29, START + 16):
-        table, received = SeriesTable(15), Received()
-        table.add(table.slot(series_key(CODE[VIEWERS], ("a",))), 7)
-        received.take(table.emit(START + 60, pad_from=pad_from))
+        written, received = Written(), Received()
+        written.table.add(written.slot(VIEWERS, ("a",)), 7)
+        received.take(written.emit(START + 60, pad_from=pad_from))
         (samples,) = received.samples.values()
         assert [at // 1000 - START for at, _ in samples] == [30, 45, 60]
 
 
 def test_an_idle_counter_ends_after_ten_minutes_and_returns_with_its_value() -> None:
     """The stale marker is written exactly 600 s after the last change, and a return is preceded by the old value."""
-    table, received = SeriesTable(15), Received()
-    slot = table.slot(series_key(CODE[VIEWERS], ("a",)))
-    table.add(slot, 5)
-    tick = emit_ticks(table, received, START, 100)
-    table.add(slot, 1)
-    emit_ticks(table, received, tick, 1)
+    written, received = Written(), Received()
+    slot = written.slot(VIEWERS, ("a",))
+    written.table.add(slot, 5)
+    tick = emit_ticks(written, received, START, 100)
+    written.table.add(slot, 1)
+    emit_ticks(written, received, tick, 1)
     (found,) = received.by_key().values()
     assert [at // 1000 - START for at, value in found.items() if value is None] == [600]
     after = {at // 1000 - tick: value for at, value in found.items() if at > (START + 600) * 1000}
@@ -174,64 +204,66 @@ def test_an_idle_counter_ends_after_ten_minutes_and_returns_with_its_value() -> 
 
 def test_a_return_soon_after_the_marker_writes_no_tick_twice() -> None:
     """Padding begins after the stale marker when that is less than five minutes ago."""
-    table, received = SeriesTable(15), Received()
-    slot = table.slot(series_key(CODE[VIEWERS], ("a",)))
-    table.add(slot, 5)
-    tick = emit_ticks(table, received, START, 44)
-    table.add(slot, 1)
-    emit_ticks(table, received, tick, 1)
+    written, received = Written(), Received()
+    slot = written.slot(VIEWERS, ("a",))
+    written.table.add(slot, 5)
+    tick = emit_ticks(written, received, START, 44)
+    written.table.add(slot, 1)
+    emit_ticks(written, received, tick, 1)
     (found,) = received.by_key().values()
     assert list(found) == [at * 1000 for at in range(START, tick + 1, 15)]
 
 
 def test_a_window_gauge_says_zero_once_and_ends() -> None:
     """A window that became empty is written as 0 on one tick and gets the stale marker on the next."""
-    table, received = SeriesTable(15), Received()
-    slot = table.slot(series_key(CODE[ACTIVE_VIEWERS], ("a", "2h")))
-    table.put(slot, 2)
-    tick = emit_ticks(table, received, START, 50)
-    table.put(slot, 0)
-    emit_ticks(table, received, tick, 5)
+    written, received = Written(), Received()
+    slot = written.slot(ACTIVE_VIEWERS, ("a", "2h"))
+    written.table.put(slot, 2)
+    tick = emit_ticks(written, received, START, 50)
+    written.table.put(slot, 0)
+    emit_ticks(written, received, tick, 5)
     (found,) = received.by_key().values()
     assert list(found.values()) == [2.0] * 50 + [0.0, None]
 
 
 def test_time_to_first_byte_is_written_on_its_own_ticks_only() -> None:
     """A sparse gauge has samples where it was set, no padding, and a stale marker ten minutes after the last."""
-    table, received = SeriesTable(15), Received()
-    slot = table.slot(series_key(CODE[TIME_TO_FIRST_BYTE], ("a", "1", "HIT", "p")))
+    written, received = Written(), Received()
+    slot = written.slot(TIME_TO_FIRST_BYTE, ("a", "1", "HIT", "p"))
     tick = START + 3000
     for place in range(60):
         if place in (0, 3):
-            table.put(slot, 12.5)
-        received.take(table.emit(tick + 15 * place, pad_from=0))
+            written.table.put(slot, 12.5)
+        received.take(written.emit(tick + 15 * place, pad_from=0))
     (found,) = received.by_key().values()
     assert {at // 1000 - tick: value for at, value in found.items()} == {0: 12.5, 45: 12.5, 645: None}
 
 
 def test_a_count_of_nothing_makes_a_series_appear() -> None:
     """A series to which zero was added is written, as requests that sent no bytes are."""
-    table, received = SeriesTable(15), Received()
-    table.add(table.slot(series_key(CODE[VIEWERS], ("a",))), 0)
-    emit_ticks(table, received, START, 2)
+    written, received = Written(), Received()
+    written.table.add(written.slot(VIEWERS, ("a",)), 0)
+    emit_ticks(written, received, START, 2)
     (found,) = received.by_key().values()
     assert list(found.values()) == [0.0, 0.0]
 
 
 def test_many_series_fill_requests_of_two_thousand() -> None:
     """5,000 unchanged series go into three requests, none above 2,000 samples, each series with its own value."""
-    table, received = SeriesTable(15), Received()
+    written, received = Written(), Received()
     for number in range(5000):
-        table.add(table.slot(series_key(CODE[VIEWERS], (f"s{number}",))), number)
-    received.take(table.emit(START, pad_from=START))
-    bodies = table.emit(START + 15, pad_from=START)
+        written.table.add(written.slot(VIEWERS, (f"s{number}",)), number)
+    received.take(written.emit(START, pad_from=START))
+    bodies = written.emit(START + 15, pad_from=START)
     received.take(bodies)
     assert [count for _, count in bodies] == [2000, 2000, 1000]
     for number in range(5000):
         assert received.select(VIEWERS.name, stream_name=f"s{number}")[-1] == ((START + 15) * 1000, float(number))
 
 
-@given(st.sampled_from(range(len(CODE))), st.lists(st.text(st.characters(exclude_characters="\x1f")), max_size=5))
+@given(
+    st.sampled_from(range(len(MEASURES.rows))), st.lists(st.text(st.characters(exclude_characters="\x1f")), max_size=5)
+)
 def test_a_key_is_the_metric_and_the_values(code: int, values: list[str]) -> None:
     """What a key is made of can be read from it."""
     if values:

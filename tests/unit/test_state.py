@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.viewer_rows import FACET, STATE, merge_runs
+from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs
 from cdn77_exporter.edge.state import Database, State
 from tests.support.examples import examples
 

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core import timeline as timeline_module
+from cdn77_exporter.core import open_ticks
+from cdn77_exporter.core.bundle import share_of
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.tally import Tally, counts_of
 from cdn77_exporter.core.timeline import Absorbed, Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from tests.support.examples import examples, sample
@@ -28,6 +30,11 @@ WHERE = {"cdn_id": "1", "cache_status": "HIT", "pop": "prague"}
 def locate(ip: str) -> tuple[str, str]:
     """A GeoIP database of two regions."""
     return ("US", "Texas") if int(ip.rpartition(".")[2]) % 2 else ("DE", "Bavaria")
+
+
+def absorb(timeline: Timeline, file: LogFile, tally: Tally) -> Absorbed:
+    """Count a file."""
+    return timeline.absorb_together([(file, share_of(tally))], counts_of(tally.ticks))[0]
 
 
 class World:
@@ -64,7 +71,7 @@ class World:
         """Count a file."""
         number = next(self._numbers)
         file = LogFile(f"logs/20231114/22/rtl.u+1+{number}.ndjson.gz", f"etag{number}", 100, START * 1000)
-        absorbed = self.timeline.absorb(file, tally_of(events, self.rules.tick_seconds))
+        absorbed = absorb(self.timeline, file, tally_of(events, self.rules.tick_seconds))
         self.files.append((absorbed.due, list(events)))
         return absorbed
 
@@ -211,7 +218,7 @@ def test_files_may_be_cut_and_ordered_as_they_like(seed: int, count: int, room: 
 
     `room`: rows that are kept as they come; of more, those of one viewer are merged.
     """
-    with mock.patch.object(timeline_module, "ROWS_AS_THEY_COME", room):
+    with mock.patch.object(open_ticks, "ROWS_AS_THEY_COME", room):
         check_files_cut_and_ordered(seed, count)
 
 

@@ -41,6 +41,7 @@ class Changes(msgspec.Struct, frozen=True):
     shards: list[tuple[str, int, int]]
     files: list[CountedFile]
     requests: list[Request]
+    metrics: list[tuple[int, str, str]] = []  # number, name and labels, of those that no state has yet
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -54,3 +55,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     viewer_runs: Iterable[bytes]  # oldest first
     held: Iterable[tuple[int, bytes]]  # of a tick several, which add up
     shards: list[tuple[str, int, int]]
+    metrics: list[tuple[int, str, str]] = []  # number, name and labels

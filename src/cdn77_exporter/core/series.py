@@ -1,95 +1,62 @@
-"""Series and their samples: cumulative values, padding, idle series and stale markers; ticks become request bodies.
+"""Series and their samples: cumulative values, padding, idle series and stale markers; a tick becomes frames.
 
-Every series has a slot. What a tick does to all of them is done with arrays; only what changed is touched one by one.
-Series lie in blocks of encoded entries, in which a tick overwrites values and timestamps.
+Every series has a slot. What a tick does to all of them is done with arrays; only what is new is touched one by one. A
+frame says which samples are written; how they are written down is the business of an encoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core import wire
-from cdn77_exporter.core.catalogue import CATALOGUE, TIME_TO_FIRST_BYTE, Kind
+from cdn77_exporter.core.catalogue import Catalogue, split_key, stream_of
+from cdn77_exporter.core.measures import Kind, Mean, Measure
 
 #: Seconds without a change after which a series gets a stale marker.
 IDLE_SECONDS = 600
 #: Seconds of old values that are written before a new one (zeros, for a new series).
 PADDING_SECONDS = 300
-_BLOCK = 500
+#: The bits of the NaN that tells a Prometheus receiver that a series has ended.
+STALE_BITS = 0x7FF0000000000002
+
+_FIRST_SLOTS = 512
 _RESTORED_AT_ONCE = 10_000
 _ROWS_AT_ONCE = 1_000
-_SEPARATOR = "\x1f"
-_NEVER = 0
 
 Row = TypeVar("Row", bound=tuple[object, ...])
+Slots = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+_Flags = npt.NDArray[np.bool_]
 
 _COUNTER, _WINDOW, _SPARSE = 0, 1, 2
-#: Its value and its timestamp are overwritten before it is sent.
-_ANY_SAMPLE = wire.sample_bytes(0.0, 1 << 40)
-_BEHAVIOUR = tuple(
-    _COUNTER if metric.kind is Kind.COUNTER else _SPARSE if metric is TIME_TO_FIRST_BYTE else _WINDOW
-    for metric in CATALOGUE
-)
 
 
-def series_key(code: int, values: Iterable[str]) -> str:
-    """A series' key: its metric's place in the catalogue and its label values, as one text."""
-    return f"{code}{_SEPARATOR}{_SEPARATOR.join(values)}"
+def _behaviour(measure: Measure | None) -> int:
+    if measure is None or measure.kind is Kind.COUNTER:
+        return _COUNTER
+    return _SPARSE if isinstance(measure.value, Mean) else _WINDOW
 
 
-def split_key(key: str) -> tuple[int, list[str]]:
-    """The inverse of `series_key`."""
-    code, *values = key.split(_SEPARATOR)
-    return int(code), values
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Samples of some series: at each of `times_ms` (Unix milliseconds, ascending) the same value of each.
 
+    `slots` [series], ascending; `values` [series]. A NaN with `STALE_BITS` is a stale marker.
+    """
 
-class _Block:
-    """Up to `_BLOCK` encoded entries with one sample each, whose values and timestamps are overwritten in place."""
+    times_ms: tuple[int, ...]
+    slots: Slots
+    values: Values
 
-    __slots__ = ("_bytes", "count", "ends", "samples")
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self.count = 0
-        self.ends = np.zeros(_BLOCK, np.int32)  # where each entry ends
-        self.samples = np.zeros(0, np.int64)  # where each value begins
-
-    def append(self, entry: bytes) -> None:
-        self._bytes += entry
-        self.ends[self.count] = len(self._bytes)
-        self.count += 1
-
-    def close(self) -> None:
-        """No more will come: give back the room for it."""
-        self._bytes = bytearray(bytes(self._bytes))
-
-    def labels(self, place: int) -> bytes:
-        """The label bytes of an entry."""
-        begin = int(self.ends[place - 1]) if place else 0
-        entry = self._bytes[begin : int(self.ends[place])]
-        header = 2
-        while entry[header - 1] & 0x80:
-            header += 1
-        return bytes(entry[header : -wire.SAMPLE_BYTES])
-
-    def encode(
-        self, values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_], stamp: npt.NDArray[np.uint8]
-    ) -> bytes:
-        """The chosen entries with the given values, all with the timestamp `stamp`."""
-        content = np.frombuffer(self._bytes, np.uint8)
-        starts = self.ends[: self.count] - (wire.SAMPLE_BYTES - wire.VALUE_OFFSET)
-        content[np.add.outer(starts, np.arange(8))] = values.view(np.uint8).reshape(-1, 8)
-        gap = wire.TIMESTAMP_OFFSET - wire.VALUE_OFFSET
-        content[np.add.outer(starts + gap, np.arange(wire.TIMESTAMP_BYTES))] = stamp
-        if chosen.all():
-            return content.tobytes()
-        lengths = np.diff(self.ends[: self.count], prepend=0)
-        return content[np.repeat(chosen, lengths)].tobytes()
+    @property
+    def samples(self) -> int:
+        """How many samples it holds."""
+        return len(self.times_ms) * len(self.slots)
 
 
 class Columns(Collection[Row]):
@@ -111,44 +78,50 @@ class Columns(Collection[Row]):
 
 
 class SeriesTable:
-    """All series that were ever made, by slot, with the value that each has now.
+    """All series, by slot, with the value that each has now.
 
     `tick_seconds`: distance of ticks. Ticks are Unix seconds, timestamps Unix milliseconds.
     """
 
-    def __init__(self, tick_seconds: int) -> None:
+    def __init__(self, catalogue: Catalogue, tick_seconds: int) -> None:
+        self.catalogue = catalogue
         self._tick = tick_seconds
         self._slots: dict[str, int] = {}
-        self._blocks: list[_Block] = []
-        self._size = 0
-        self.value: npt.NDArray[np.float64] = np.zeros(_BLOCK)
-        self.changed: npt.NDArray[np.int64] = np.zeros(_BLOCK, np.int64)  # tick of the last change
-        self.written: npt.NDArray[np.int64] = np.zeros(_BLOCK, np.int64)  # tick of the last sample
-        self.live: npt.NDArray[np.bool_] = np.zeros(_BLOCK, np.bool_)
-        self._behaviour: npt.NDArray[np.uint8] = np.zeros(_BLOCK, np.uint8)
-        self._counted: npt.NDArray[np.bool_] = np.zeros(_BLOCK, np.bool_)  # whether since the last emission
-        self._before: npt.NDArray[np.float64] = np.zeros(_BLOCK)  # the value then, of what was counted since
-        self._dirty: npt.NDArray[np.bool_] = np.zeros(_BLOCK, np.bool_)  # whether it changed since the last commit
+        self._keys: list[str] = []
+        self.end = 0  # a slot above that of every series
+        size = _FIRST_SLOTS
+        self.value: Values = np.zeros(size)
+        self.changed: Slots = np.zeros(size, np.int64)  # tick of the last change
+        self.written: Slots = np.zeros(size, np.int64)  # tick of the last sample
+        self.live: _Flags = np.zeros(size, np.bool_)
+        self.born: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # how many series have had the slot
+        self._behaviour: npt.NDArray[np.uint8] = np.zeros(size, np.uint8)
+        self._counted: _Flags = np.zeros(size, np.bool_)  # whether since the last emission
+        self._before: Values = np.zeros(size)  # the value then, of what was counted since
+        self._dirty: _Flags = np.zeros(size, np.bool_)  # whether it changed since the last commit
         self._new: list[tuple[int, str]] = []
-        self._emitted = _NEVER
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._slots)
+
+    def key(self, slot: int) -> str:
+        """Return the key of a slot's series."""
+        return self._keys[slot]
 
     def keys(self) -> Iterator[str]:
-        """Every key, in the order of slots."""
+        """Iterate over every key."""
         return iter(self._slots)
 
     def streams(self) -> set[str]:
-        """The first label's value of every series, which is its stream."""
-        return {key.split(_SEPARATOR, 2)[1] for key in self._slots}
+        """Return the streams of all series."""
+        return {stream_of(key) for key in self._slots}
 
     def find(self, key: str) -> int | None:
-        """The slot of a key, if there is one."""
+        """Return the slot of a key, if there is one."""
         return self._slots.get(key)
 
     def slot(self, key: str) -> int:
-        """The slot of a key; a new series is made with value 0."""
+        """Return the slot of a key; a new series is made with value 0."""
         found = self._slots.get(key)
         if found is None:
             found = self._append(key)
@@ -156,25 +129,20 @@ class SeriesTable:
         return found
 
     def _append(self, key: str) -> int:
-        slot = self._size
-        code, values = split_key(key)
-        entry = wire.series_entry(wire.label_bytes(CATALOGUE[code], values), _ANY_SAMPLE)
-        if slot % _BLOCK == 0:
-            if self._blocks:
-                self._blocks[-1].close()
-            self._blocks.append(_Block())
-            self._grow(slot + _BLOCK)
-        self._blocks[-1].append(entry)
-        self._behaviour[slot] = _BEHAVIOUR[code]
+        slot = self.end
+        self.end += 1
+        self._grow(self.end)
+        self._keys.append(key)
+        self._behaviour[slot] = _behaviour(self.catalogue.measure(split_key(key)[0]))
+        self.born[slot] += 1
         self._slots[key] = slot
-        self._size += 1
         return slot
 
     def _grow(self, size: int) -> None:
         if size <= len(self.value):
             return
-        size = max(size, len(self.value) * 5 // 4 // _BLOCK * _BLOCK)
-        for name in ("value", "changed", "written", "live", "_behaviour", "_counted", "_before", "_dirty"):
+        size = max(size, len(self.value) * 5 // 4)
+        for name in ("value", "changed", "written", "live", "born", "_behaviour", "_counted", "_before", "_dirty"):
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old
@@ -182,79 +150,67 @@ class SeriesTable:
 
     def add(self, slot: int, amount: float) -> None:
         """Count: the sample of the next emitted tick holds it. An amount of 0 makes the series appear all the same."""
-        self._note(slot)
+        self._note(np.array([slot]))
         self.value[slot] += amount
 
-    def add_all(self, slots: Sequence[int], amounts: Sequence[float]) -> None:
-        """`add` for each; a slot may be there several times."""
-        if not slots:
-            return
-        where = np.array(slots, np.int64)
-        first = where[~self._counted[where]]
-        self._counted[first] = True
-        self._before[first] = self.value[first]
-        np.add.at(self.value, where, np.array(amounts, np.float64))
+    def add_all(self, slots: Slots, amounts: npt.NDArray[Any]) -> None:
+        """Count for each slot [slots]; a slot may be there several times."""
+        self._note(slots)
+        np.add.at(self.value, slots, amounts.astype(np.float64))
 
     def put(self, slot: int, value: float) -> None:
         """Set a gauge's value for the next emitted tick."""
-        self._note(slot)
-        self.value[slot] = value
+        self.put_all(np.array([slot]), np.array([value]))
 
-    def _note(self, slot: int) -> None:
-        if not self._counted[slot]:
-            self._counted[slot] = True
-            self._before[slot] = self.value[slot]
+    def put_all(self, slots: Slots, values: Values) -> None:
+        """Set the values [slots] of gauges for the next emitted tick."""
+        self._note(slots)
+        self.value[slots] = values
 
-    def emit(self, tick: int, *, offset_ms: int = 0, pad_from: int = 0) -> list[tuple[bytes, int]]:
-        """Write `tick`: request bodies with their numbers of samples, in the order in which they must be sent.
+    def _note(self, slots: Slots) -> None:
+        first = slots[~self._counted[slots]]
+        self._counted[first] = True
+        self._before[first] = self.value[first]
+
+    def emit(self, tick: int, *, offset_ms: int = 0, pad_from: int = 0) -> list[Frame]:
+        """Write `tick`: its frames, in the order in which they must be sent.
 
         `pad_from`: the first tick on which padding may be written. Later calls need later ticks, or a larger offset.
         """
         touched = np.flatnonzero(self._counted)
         self.changed[touched] = tick
-        packer = wire.Packer()
-        self._pad(touched, tick, offset_ms, pad_from, packer)
+        frames = self._pad(touched, tick, offset_ms, pad_from)
         chosen, stale = self._choose(touched, tick)
-        stamp = np.frombuffer(wire.timestamp_bytes(tick * 1000 + offset_ms), np.uint8)
-        self._encode(chosen, stale, stamp, packer)
-        packer.close()
-        size = self._size
-        self.written[:size][chosen] = tick
+        slots = np.flatnonzero(chosen)
+        values = self.value[slots]
+        values.view(np.uint64)[stale[slots]] = STALE_BITS
+        if len(slots):
+            frames.append(Frame((tick * 1000 + offset_ms,), slots, values))
+        self.written[slots] = tick
         ended = np.flatnonzero(stale)
         self.live[ended] = False
         self._dirty[touched] = True
         self._dirty[ended] = True
         self._counted[touched] = False
-        self._emitted = tick
-        return packer.requests
+        return frames
 
-    def _pad(
-        self, touched: npt.NDArray[np.int64], tick: int, offset_ms: int, pad_from: int, packer: wire.Packer
-    ) -> None:
+    def _pad(self, touched: Slots, tick: int, offset_ms: int, pad_from: int) -> list[Frame]:
         """A counter that begins or comes back gets its old value on the ticks before, or increase() cannot see it."""
-        gap = (self._behaviour[touched] == _COUNTER) & (self.written[touched] < tick - self._tick)
         earliest = max(pad_from, tick - PADDING_SECONDS)
         earliest += -earliest % self._tick
-        stamps = [wire.timestamp_bytes(at * 1000 + offset_ms) for at in range(earliest, tick, self._tick)]
-        padding: dict[int, bytes] = {}
-        padded = touched[gap]
-        for slot, before in zip(padded.tolist(), self._before[padded].tolist(), strict=True):
-            skip = max(0, (int(self.written[slot]) - earliest) // self._tick + 1)
-            count = len(stamps) - skip
-            if count <= 0:
-                continue
-            samples = None if before else padding.get(skip)
-            if samples is None:
-                value = wire.sample_bytes(before, 1 << 40)[: wire.TIMESTAMP_OFFSET]
-                samples = b"".join([value + stamp for stamp in stamps[skip:]])
-                if not before:  # most series that begin have the same zeros
-                    padding[skip] = samples
-            labels = self._blocks[slot // _BLOCK].labels(slot % _BLOCK)
-            packer.add(wire.series_entry(labels, samples), count)
+        ticks = range(earliest, tick, self._tick)
+        padded = touched[(self._behaviour[touched] == _COUNTER) & (self.written[touched] < tick - self._tick)]
+        skipped = np.maximum(0, (self.written[padded] - earliest) // self._tick + 1)
+        frames = []
+        for skip in np.unique(skipped[skipped < len(ticks)]).tolist():
+            slots = padded[skipped == skip]
+            times = tuple(at * 1000 + offset_ms for at in ticks[skip:])
+            frames.append(Frame(times, slots, self._before[slots]))
+        return frames
 
-    def _choose(self, touched: npt.NDArray[np.int64], tick: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Which series have a sample on this tick, and which of them a stale marker."""
-        size = self._size
+    def _choose(self, touched: Slots, tick: int) -> tuple[_Flags, _Flags]:
+        """Return which series have a sample on this tick, and which of them a stale marker."""
+        size = self.end
         self.live[touched] = True
         live, behaviour = self.live[:size], self._behaviour[:size]
         idle = self.changed[:size] <= tick - IDLE_SECONDS
@@ -264,32 +220,15 @@ class SeriesTable:
         chosen = stale | (live & ((behaviour != _SPARSE) | self._counted[:size]))
         return chosen, stale
 
-    def _encode(
-        self,
-        chosen: npt.NDArray[np.bool_],
-        stale: npt.NDArray[np.bool_],
-        stamp: npt.NDArray[np.uint8],
-        packer: wire.Packer,
-    ) -> None:
-        values = self.value[: self._size].copy()
-        values.view(np.uint64)[stale] = wire.STALE_BITS
-        for number, block in enumerate(self._blocks):
-            begin = number * _BLOCK
-            end = begin + block.count
-            here = chosen[begin:end]
-            count = int(here.sum())
-            if count:
-                packer.add(block.encode(values[begin:end], here, stamp), count)
-
     # State: what changed since the last call, and the way back.
 
     def take_new(self) -> list[tuple[int, str]]:
-        """Slots and keys made since the last call."""
+        """Return slots and keys made since the last call."""
         new, self._new = self._new, []
         return new
 
     def take_changes(self, new: Iterable[tuple[int, str]]) -> Columns[tuple[int, float, int, int, bool]]:
-        """Slot, value, changed, written and live of what changed since the last call, and of the `new` ones.
+        """Return slot, value, changed, written and live of what changed since the last call, and of the `new` ones.
 
         What was counted since the last emission is part of the value; `pending` tells it apart.
         """
@@ -301,16 +240,16 @@ class SeriesTable:
         return Columns((slots, *(array[slots] for array in arrays)))
 
     def pending(self) -> Columns[tuple[int, float]]:
-        """Slots counted since the last emission, with the value that was emitted last."""
+        """Return slots counted since the last emission, with the value that was emitted last."""
         slots = np.flatnonzero(self._counted)
         return Columns((slots, self._before[slots]))
 
-    def windows(self) -> list[tuple[int, float]]:
-        """Slots and values of the window gauges that are live or not zero."""
-        size = self._size
+    def windows(self) -> tuple[Slots, Values]:
+        """Return slots and values of the window gauges that are live or not zero."""
+        size = self.end
         chosen = (self._behaviour[:size] == _WINDOW) & (self.live[:size] | (self.value[:size] != 0))
         slots = np.flatnonzero(chosen)
-        return list(zip(slots.tolist(), self.value[slots].tolist(), strict=True))
+        return slots, self.value[slots]
 
     def restore(
         self, rows: Iterable[tuple[str, float, int, int, bool]], pending: Iterable[tuple[int, float]], last_tick: int
@@ -319,17 +258,16 @@ class SeriesTable:
         rows = iter(rows)
         for part in iter(lambda: list(islice(rows, _RESTORED_AT_ONCE)), []):
             keys, *columns = zip(*part, strict=True)
-            begin = self._size
+            begin = self.end
             for key in keys:
                 self._append(key)
             arrays = (self.value, self.changed, self.written, self.live)
             for array, column in zip(arrays, columns, strict=True):
-                array[begin : self._size] = column
+                array[begin : self.end] = column
         if last_tick:
             # A live counter or window gauge was written on every tick, also on those that changed nothing in its row.
-            always = self.live[: self._size] & (self._behaviour[: self._size] != _SPARSE)
-            self.written[: self._size][always] = last_tick
+            always = self.live[: self.end] & (self._behaviour[: self.end] != _SPARSE)
+            self.written[: self.end][always] = last_tick
         for slot, before in pending:
             self._counted[slot] = True
             self._before[slot] = before
-        self._emitted = last_tick

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+
+from cdn77_exporter.core.columns import Counts, Groups, Viewers
+from cdn77_exporter.core.keys import Vocabulary
 
 K = TypeVar("K")
 #: stream, CDN id, cache status, POP, response status
@@ -190,3 +196,30 @@ class Tally:
             self.oldest_ms = min(self.oldest_ms or other.oldest_ms, other.oldest_ms)
         self.seconds += other.seconds
         self.examples += other.examples
+
+
+def counts_of(ticks: Mapping[int, TickTally]) -> Counts:
+    """Return the same as columns."""
+    vocabulary = Vocabulary()
+    rows = [
+        (tick, vocabulary.codes(group), sums) for tick, part in ticks.items() for group, sums in part.groups.items()
+    ]
+    profiles: dict[tuple[int, ...], int] = {}
+    addresses: dict[bytes, int] = {}
+    seen = []
+    for part in ticks.values():
+        for (stream, ip, device, country), (first, last) in part.viewers.items():
+            labels = tuple(vocabulary.codes((stream, device, country)).tolist())
+            address = ipaddress.ip_address(ip)
+            packed = b"\0" * 10 + b"\xff\xff" + address.packed if address.version == 4 else address.packed
+            profile = profiles.setdefault(labels, len(profiles))
+            seen.append((addresses.setdefault(packed, len(addresses)), profile, first, last))
+    groups = Groups(
+        np.array([tick for tick, _, _ in rows], np.int64),
+        np.array([labels for _, labels, _ in rows], np.uint32).reshape(-1, 5),
+        np.array([sums for _, _, sums in rows], np.int64).reshape(-1, 4),
+    )
+    columns = np.array(seen, np.int64).reshape(-1, 4).T
+    viewers = Viewers(columns[0].astype(np.uint32), columns[1].astype(np.uint32), columns[2], columns[3])
+    table = np.array(list(profiles), np.uint32).reshape(-1, 3)
+    return Counts(vocabulary.texts, [groups], table, b"".join(addresses), viewers)

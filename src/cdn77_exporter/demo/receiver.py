@@ -26,8 +26,8 @@ from aiohttp import web
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, TimeSeries, WriteRequest
 from cdn77_exporter.core.errors import Refused
-from cdn77_exporter.core.remote_write_pb2 import MetricMetadata, TimeSeries, WriteRequest
 
 MAX_SAMPLES = 2000
 MAX_BYTES = 32 << 20

@@ -20,7 +20,7 @@ import aiohttp
 import orjson
 from rich.console import Console
 
-from cdn77_exporter.core.catalogue import CATALOGUE, VIEWERS_BY_REGION, Kind
+from cdn77_exporter.core.measures import MEASURES, VIEWERS_BY_REGION, Kind
 from cdn77_exporter.demo.children import Child, ChildError, free_port
 from cdn77_exporter.demo.live import Comparison, LiveView, PlainView, Progress, View, compare, show_comparison
 from cdn77_exporter.demo.traffic import Plan, Traffic, Upload, usual_streams, write
@@ -353,7 +353,7 @@ class _Demo:
 
     async def _compare(self, traffic: Traffic, receiver: _Receiver) -> list[Comparison]:
         found = []
-        for metric in CATALOGUE:
+        for metric in MEASURES.rows:
             if metric.kind is Kind.COUNTER and metric is not VIEWERS_BY_REGION:
                 held = await receiver.last_values(metric.name, metric.labels)
                 written: Mapping[tuple[str, ...], int] = traffic.totals.counters[metric.name]

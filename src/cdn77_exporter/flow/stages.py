@@ -13,7 +13,7 @@ from cdn77_exporter.core.bundle import Bundle, Failure, Share
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Refused, Transient, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog, hour_prefixes
-from cdn77_exporter.core.tally import Example, TickTally
+from cdn77_exporter.core.tally import Example, TickTally, counts_of
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
@@ -379,7 +379,7 @@ class Aggregator:
     async def _absorb(self, decoded: Countable) -> None:
         context = self.context
         shares = [(file, share) for file, share, _ in decoded.files]
-        results = await self._work(self.timeline.absorb_together, shares, decoded.ticks)
+        results = await self._work(self.timeline.absorb_together, shares, counts_of(decoded.ticks))
         for (file, share, fetch_seconds), absorbed in zip(decoded.files, results, strict=True):
             context.watermark.delivered(file.shard, share.newest_ms, context.clock.now_ms())
             context.arrivals.counted(file.shard, file.modified_ms, share.newest_ms)

@@ -1,4 +1,4 @@
-"""The work beside the pipeline: its gauges, and periodic checks."""
+"""What goes on beside the pipeline: its gauges, and what has to be looked at now and then."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Upkeep:
         return self.pipeline.aggregator.timeline
 
     async def run(self) -> None:
-        """Check the clock, the GeoIP file, the secrets, the ledger and the limits, every few seconds."""
+        """The clock, the GeoIP file, the secrets, the ledger and the bounds, every few seconds."""
         context = self.pipeline.context
         self._say_geoip(new=self.geoip.available)
         collect_rarely()
@@ -67,7 +67,7 @@ class Upkeep:
                 await asyncio.wait_for(context.stop.wait(), UPKEEP_SECONDS)
 
     async def measure_lag(self) -> None:
-        """Measure the delay of the event loop: how much longer than asked a short sleep takes."""
+        """How late the event loop is: how much longer than asked a short sleep takes."""
         loop = asyncio.get_running_loop()
         while not self.pipeline.context.stop.is_set():
             due = loop.time() + _LAG_SAMPLE_SECONDS
@@ -131,7 +131,7 @@ class Upkeep:
             self._said[limit] = count
 
     def watch(self) -> None:
-        """Connect the gauges with their values."""
+        """Have the gauges read from where their values are."""
         context, timeline, clock = self.pipeline.context, self.timeline, self.clock
         watch = self.telemetry.watch
         for channel in self.pipeline.channels:

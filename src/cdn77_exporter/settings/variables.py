@@ -96,7 +96,7 @@ def variables(section: type) -> tuple[Variable, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Bucket:
-    """The source of log files."""
+    """Where log files come from."""
 
     s3_endpoint: str = env(parse.endpoint, REQUIRED, "The S3 server.", "https://eu-1.cdn77-storage.com")
     s3_bucket: str = env(parse.bucket_name, REQUIRED, "The bucket with the log files.", "my-logs")
@@ -122,7 +122,7 @@ class Bucket:
 
 @dataclass(frozen=True, repr=False)
 class Receiver:
-    """The destination of samples."""
+    """Where samples go."""
 
     prometheus_url: str = env(
         parse.web_address, REQUIRED, "The remote-write endpoint.", "https://prometheus.example.com/api/v1/write"
@@ -156,7 +156,7 @@ class Receiver:
 
 @dataclass(frozen=True, repr=False)
 class Time:
-    """Times and intervals."""
+    """When things happen, and how far apart."""
 
     poll_interval: float = env(
         parse.duration(1, 3600),
@@ -195,7 +195,7 @@ class Time:
 
 @dataclass(frozen=True, repr=False)
 class Streams:
-    """The rules for streams."""
+    """What counts as what."""
 
     stream_pattern: str = env(
         parse.pattern,
@@ -217,7 +217,7 @@ class Streams:
 
 @dataclass(frozen=True, repr=False)
 class Bounds:
-    """The limits on files and their content."""
+    """What files may ask for at most."""
 
     max_streams: int = env(
         parse.whole(1, 10_000_000),
@@ -240,7 +240,7 @@ class Bounds:
 
 @dataclass(frozen=True, repr=False)
 class Process:
-    """The process itself."""
+    """How this process runs."""
 
     state_path: StatePlace = env(
         parse.state_place,

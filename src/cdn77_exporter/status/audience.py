@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core import catalogue
-from cdn77_exporter.core.catalogue import CODE, Metric
-from cdn77_exporter.core.series import SeriesTable, split_key
+from cdn77_exporter.core import measures
+from cdn77_exporter.core.catalogue import split_key
+from cdn77_exporter.core.measures import Measure
+from cdn77_exporter.core.series import SeriesTable
 
 #: Bandwidth is a mean over at least so many seconds of settled ticks.
 RATE_SECONDS = 60
@@ -27,9 +27,9 @@ Ranking = list[tuple[str, float]]
 class Breakdown:
     """The sums of one metric's series by one of their labels."""
 
-    def __init__(self, metric: Metric, label: str) -> None:
-        self.code = CODE[metric]
-        self._label = metric.labels.index(label)
+    def __init__(self, measure: Measure, label: str) -> None:
+        self.measure = measure
+        self._label = measure.labels.index(label)
         self.names: list[str] = []
         self._numbers: dict[str, int] = {}
         self._size = 0
@@ -98,23 +98,23 @@ class AudienceReader:
     """Reads the series now and then. Not thread-safe: call it only while nothing else works with the series."""
 
     def __init__(self) -> None:
-        self._viewers = Breakdown(catalogue.ACTIVE_VIEWERS, "stream_name")
-        self._devices = Breakdown(catalogue.ACTIVE_BY_DEVICE, "device_type")
-        self._countries = Breakdown(catalogue.ACTIVE_BY_COUNTRY, "country")
-        self._streams = Breakdown(catalogue.TRANSFER_BYTES, "stream_name")
-        self._pops = Breakdown(catalogue.TRANSFER_BYTES, "pop")
-        self._by_code: dict[int, list[Breakdown]] = {}
+        self._viewers = Breakdown(measures.ACTIVE_VIEWERS, "stream_name")
+        self._devices = Breakdown(measures.ACTIVE_BY_DEVICE, "device_type")
+        self._countries = Breakdown(measures.ACTIVE_BY_COUNTRY, "country")
+        self._streams = Breakdown(measures.TRANSFER_BYTES, "stream_name")
+        self._pops = Breakdown(measures.TRANSFER_BYTES, "pop")
+        self._by_measure: dict[Measure | None, list[Breakdown]] = {}
         for breakdown in (self._viewers, self._devices, self._countries, self._streams, self._pops):
-            self._by_code.setdefault(breakdown.code, []).append(breakdown)
+            self._by_measure.setdefault(breakdown.measure, []).append(breakdown)
         self._stream_rate, self._pop_rate = _Rate(), _Rate()
         self._sorted = 0
         self.audience = Audience()
 
     def read(self, series: SeriesTable, tick: int) -> None:
         """Renew `audience` if ticks were settled since the last reading; `tick` is the last of them."""
-        if self._sorted < len(series):
+        if self._sorted < series.end:
             self._sort(series)
-        if tick <= self.audience.tick or self._sorted < len(series):
+        if tick <= self.audience.tick or self._sorted < series.end:
             return
         value = series.value
         viewers = self._viewers.sums(value)
@@ -133,8 +133,9 @@ class AudienceReader:
 
     def _sort(self, series: SeriesTable) -> None:
         """Sort new series into the breakdowns they belong to."""
-        for key in islice(series.keys(), self._sorted, self._sorted + _NEW_AT_ONCE):
-            code, values = split_key(key)
-            for breakdown in self._by_code.get(code, ()):
-                breakdown.add(self._sorted, values)
-            self._sorted += 1
+        end = min(series.end, self._sorted + _NEW_AT_ONCE)
+        for slot in range(self._sorted, end):
+            code, values = split_key(series.key(slot))
+            for breakdown in self._by_measure.get(series.catalogue.measure(code), ()):
+                breakdown.add(slot, values)
+        self._sorted = end

@@ -57,8 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         spool = Spool(Path(folder))
         if spans:
             with Bar("counting files", len(spans)) as bar:
-                for body in replay.bodies(spans, bar.advance):
-                    spool.add(body)
+                replay.run(spans, spool, bar.advance)
             whole = Path(folder, "text")
             with Waiting("writing"), whole.open("wb") as file:
                 spool.write(file)

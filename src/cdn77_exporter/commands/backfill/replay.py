@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdn77_exporter.commands.log_folder import decode_path
+from cdn77_exporter.core.bundle import share_of
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.places import Locate
 from cdn77_exporter.core.series import PADDING_SECONDS
-from cdn77_exporter.core.tally import Tally
-from cdn77_exporter.core.timeline import Locate, Rules, Timeline
+from cdn77_exporter.core.tally import Tally, counts_of
+from cdn77_exporter.core.timeline import Encoder, Rules, Timeline
 
 #: Ticks between two looks at what the timeline has kept for a state that nobody writes.
 _FORGET_TICKS = 240
@@ -67,12 +69,14 @@ class Replay:
     def _wanted(self, tick: int) -> bool:
         return (self.begin is None or tick > self.begin) and (self.end is None or tick <= self.end)
 
-    def bodies(self, spans: Sequence[tuple[int, int, Path]], advance: Advance) -> Iterator[bytes]:
-        """The request bodies of every tick from the first to the last."""
+    def run(self, spans: Sequence[tuple[int, int, Path]], encoder: Encoder, advance: Advance) -> None:
+        """Give the encoder the frames of every tick from the first to the last."""
         tick = self.rules.tick_seconds
         first, last = spans[0][0], max(span[1] for span in spans)
         start = first - PADDING_SECONDS - 2 * tick  # the zeros before the first values have room
-        timeline = Timeline(self.rules, start_ms=start * 1000, key=secrets.token_bytes(32), locate=self.locate)
+        timeline = Timeline(
+            self.rules, start_ms=start * 1000, key=secrets.token_bytes(32), locate=self.locate, encoder=encoder
+        )
         at = start
         nexts = [span[0] for span in spans[1:]] + [last + tick]
         for (_, _, path), following in zip(spans, nexts, strict=True):
@@ -80,19 +84,18 @@ class Replay:
             advance()
             if tally is not None:
                 self.events += sum(part.requests for part in tally.ticks.values())
-                timeline.absorb(LogFile(str(path), "", 0, 0), tally)
+                timeline.absorb_together([(LogFile(str(path), "", 0, 0), share_of(tally))], counts_of(tally.ticks))
             # All that comes later is of the tick `following` or after it: what is before is complete.
-            yield from self._advance(timeline, at, following - tick)
+            self._advance(timeline, at, following - tick)
             at = max(at, following - tick)
 
-    def _advance(self, timeline: Timeline, begin: int, end: int) -> Iterator[bytes]:
+    def _advance(self, timeline: Timeline, begin: int, end: int) -> None:
         """In small steps, as time goes by: a tick is never too old to be written."""
         tick = self.rules.tick_seconds
         for number, at in enumerate(range(begin, end, _STEP_TICKS * tick)):
             now_ms = min(at + _STEP_TICKS * tick, end) * 1000
             more = True
             while more:
-                requests, more = timeline.advance(now_ms, now_ms)
-                yield from (request.body for request in requests if request.samples)
+                _, more = timeline.advance(now_ms, now_ms)
             if number % (_FORGET_TICKS // _STEP_TICKS) == 0:
                 timeline.take_changes([], now_ms, [])

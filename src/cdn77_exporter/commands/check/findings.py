@@ -1,4 +1,4 @@
-"""The findings of `check`: each is one line of its table."""
+"""What a check has found: one line of its table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Refuse
 
 
 class Status(StrEnum):
-    """The outcome of a check."""
+    """How a check came out."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The subject of a check, its state, and the remedy if something is wrong."""
+    """What was looked at, how it is, and what to do if it is not right."""
 
     check: str
     status: Status
@@ -38,24 +38,24 @@ class Findings:
     all: list[Finding] = field(default_factory=list)
 
     def ok(self, check: str, found: str) -> None:
-        """Record a check that passed."""
+        """It is as it should be."""
         self.all.append(Finding(check, Status.OK, found))
 
     def warn(self, check: str, found: str, remedy: str) -> None:
-        """Record something that works but deserves attention."""
+        """It works, but is worth a look."""
         self.all.append(Finding(check, Status.WARNING, found, remedy))
 
     def fail(self, check: str, found: str, remedy: str) -> None:
-        """Record a check that failed."""
+        """It does not work."""
         self.all.append(Finding(check, Status.FAILED, found, remedy))
 
     def skip(self, check: str, found: str) -> None:
-        """Record a check that was skipped."""
+        """It need not, or could not be looked at."""
         self.all.append(Finding(check, Status.SKIPPED, found))
 
     @asynccontextmanager
     async def contact(self, check: str, *, needed: bool = True, otherwise: str = "") -> AsyncIterator[None]:
-        """Limit the time of one contact; turn an error into the finding of the check.
+        """One contact within its time; an error becomes the check's finding.
 
         What is not `needed` is a warning, and `otherwise` says what cannot be done without it.
         """
@@ -77,5 +77,5 @@ class Findings:
             note(check, f"{error}{tail}", "check the server's own log")
 
     def has(self, check: str) -> bool:
-        """Return whether this check has a finding."""
+        """Whether there is a finding of this check."""
         return any(finding.check == check for finding in self.all)

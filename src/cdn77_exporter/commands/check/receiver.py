@@ -1,13 +1,13 @@
-"""Checks the receiver: whether it accepts writes, and how late samples may arrive."""
+"""What `check` asks the receiver: whether it takes what is written, and how late samples may come."""
 
 from __future__ import annotations
 
 import time
 
 from cdn77_exporter.commands.check.findings import Findings
-from cdn77_exporter.core import wire
-from cdn77_exporter.core.catalogue import CATALOGUE
+from cdn77_exporter.core.encode.remote_write_1 import compress, metadata_entries
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.timeline import FOLD_SECONDS
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import QueryApi, TooMuch, query_base
@@ -21,7 +21,7 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
     began = time.monotonic()
     async with findings.contact(RECEIVER):
         try:
-            await writer.write(wire.compress(wire.metadata_entries(CATALOGUE)))
+            await writer.write(compress(metadata_entries(MEASURES.rows)))
         except Refused as error:
             # It was reached and has let us in; what it has against a request without samples need not matter.
             findings.warn(

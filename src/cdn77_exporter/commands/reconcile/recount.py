@@ -10,11 +10,11 @@ from pathlib import Path
 
 from cdn77_exporter.commands.log_folder import decode_path
 from cdn77_exporter.commands.reconcile.comparison import BYTES, REQUESTS, Increments
-from cdn77_exporter.core.catalogue import REQUESTS as REQUESTS_METRIC
-from cdn77_exporter.core.catalogue import TRANSFER_BYTES
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
+from cdn77_exporter.core.measures import REQUESTS as REQUESTS_METRIC
+from cdn77_exporter.core.measures import TRANSFER_BYTES
 from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
 from cdn77_exporter.edge.s3 import S3Bucket
@@ -30,7 +30,7 @@ _OFFSET_SECONDS = 0.999
 
 @dataclass(slots=True)
 class Recount:
-    """The counts of the files."""
+    """What the files count."""
 
     increments: Increments
     files: int = 0
@@ -62,7 +62,7 @@ def count_paths(recount: Recount, paths: Sequence[Path], decoder: Decoder, advan
 
 
 async def list_span(bucket: S3Bucket, prefix: str, begin: int, end: int) -> list[LogFile]:
-    """List the files that may hold events of the span (Unix seconds): those of its hours, and of the two after it."""
+    """The files that may hold events of the span (Unix seconds): those of its hours, and of the two after it."""
     until_ms = int(min(time.time(), end + _LATE_HOURS * 3600) * 1000)
     hours = max(0.0, until_ms / 3_600_000 - begin / 3600)
     return [
@@ -135,7 +135,7 @@ async def read_counters(api: QueryApi, increments: Increments, tick_seconds: int
 async def _stored(
     api: QueryApi, metric: str, begin: int, end: int, advance: Callable[[], None]
 ) -> AsyncIterator[tuple[Labels, Sequence[tuple[int, float]]]]:
-    """Yield the stored samples after `begin` up to `end`, in steps that the receiver answers."""
+    """The stored samples after `begin` up to `end`, in steps that the receiver gives out."""
     step = _STEP_SECONDS
     at = begin
     while at < end:

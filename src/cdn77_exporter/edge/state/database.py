@@ -16,7 +16,7 @@ import msgspec
 from cdn77_exporter.core.changes import Changes, CountedFile, Snapshot
 from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.viewer_rows import merge_runs
+from cdn77_exporter.core.viewers.rows import merge_runs
 from cdn77_exporter.edge.state.file import RESTART, check, open_file, state_error
 from cdn77_exporter.edge.state.schema import ASIDE, COUNTED, DONE
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-#: One row of what a tick saw: the viewer's key, its profile, first and last event (Unix ms).
+#: One row of what a tick saw: the viewer's key, its profile, first and last event (Unix ms), both of one tick.
 SEEN = np.dtype([("key", "<u8"), ("profile", "<u4"), ("first", "<i8"), ("last", "<i8")])
 #: One row of the window's state: key, profile (with `FACET` set: a facet's), time last seen (Unix ms).
 STATE = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8")])
@@ -25,31 +25,35 @@ _TOP_BYTE = 7  # of a key, where a row has it
 
 
 def split(rows: npt.NDArray[np.void]) -> list[npt.NDArray[np.void]]:
-    """The rows of each part, in their order."""
+    """Return the rows of each part, in their order."""
     parts = rows["key"] >> np.uint64(64 - PART_BITS)
     return [rows[parts == number] for number in range(PARTS)]
 
 
 def starts_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Where each key begins, of keys in their order, at least one."""
+    """Return where each key begins, of keys in their order, at least one."""
     return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
-def merge_seen(runs: list[npt.NDArray[np.void]]) -> list[npt.NDArray[np.void]]:
-    """The runs of `SEEN` rows of one part, with one row for each viewer and profile, from its first to its last time.
+def merge_seen(runs: list[npt.NDArray[np.void]], tick_seconds: int) -> list[npt.NDArray[np.void]]:
+    """Merge runs of `SEEN` rows of one part into one row for each viewer, profile and tick of its events.
 
-    All rows of a viewer are in the same one of several arrays. The list given is empty then, for they may be large.
+    Rows of different ticks stay apart: a viewer may have left the window between them. All rows of a viewer are in the
+    same one of the arrays returned. The list given is empty then, for they may be large.
     """
     rows = np.concatenate(runs)
     runs.clear()
     # By the bits below those of the part: what sorting takes is several times the rows.
     shares = (rows["key"] >> np.uint64(64 - 2 * PART_BITS)).astype(np.uint8) & (PARTS - 1)
-    return [_merge_some(rows[shares == number]) for number in range(PARTS) if (shares == number).any()]
+    return [_merge_some(rows[shares == number], tick_seconds) for number in range(PARTS) if (shares == number).any()]
 
 
-def _merge_some(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    rows = rows[np.lexsort((rows["profile"], rows["key"]))]
+def _merge_some(rows: npt.NDArray[np.void], tick_seconds: int) -> npt.NDArray[np.void]:
+    ticks = rows["first"] // (tick_seconds * 1000)
+    order = np.lexsort((ticks, rows["profile"], rows["key"]))
+    rows, ticks = rows[order], ticks[order]
     new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
+    new |= ticks[1:] != ticks[:-1]
     starts = np.flatnonzero(np.append(True, new))
     merged = rows[starts]
     merged["first"] = np.minimum.reduceat(rows["first"], starts)
@@ -58,7 +62,7 @@ def _merge_some(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 
 
 def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> list[bytes]:
-    """Several runs of `STATE` rows, oldest first, by part: the latest row of each viewer seen since then.
+    """Merge runs of `STATE` rows, oldest first: by part, the latest row of each viewer seen since then.
 
     There is little more than the rows in memory: what sorting takes besides is needed for some of them at a time.
     """
@@ -81,7 +85,7 @@ def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> list[bytes]
 
 
 def _latest(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which rows are the last ones with their key."""
+    """Return which rows are the last ones with their key."""
     chosen = np.zeros(len(keys), np.bool_)
     if len(keys):
         order = np.argsort(keys)  # need not be stable, which is several times faster

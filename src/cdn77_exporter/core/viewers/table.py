@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.viewer_rows import PART_BITS
+from cdn77_exporter.core.viewers.rows import PART_BITS
 
 Keys = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]

@@ -1,0 +1,223 @@
+"""Remote write 1.0: frames as request bodies, put together from entries that are encoded once a series.
+
+Every entry is made by the classes generated from `proto/`. A sample has a fixed length in it (a Unix millisecond
+timestamp from 1971 to 2109 is a varint of six bytes; the value is there even when it is zero), so a tick only
+overwrites eight plus six bytes of each entry.
+
+Source: Prometheus Remote-Write 1.0 specification (prometheus.io/docs/specs/prw/remote_write_spec).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+
+import cramjam
+import numpy as np
+import numpy.typing as npt
+
+from cdn77_exporter.core.catalogue import Catalogue, split_key
+from cdn77_exporter.core.encode.remote_write_pb2 import Label, MetricMetadata, Sample, TimeSeries, WriteRequest
+from cdn77_exporter.core.measures import Kind, Measure
+from cdn77_exporter.core.series import Frame, SeriesTable
+
+#: The most samples of a request; larger ones are slower on real receivers.
+MAX_SAMPLES = 2000
+
+_BLOCK = 500  # series
+# Where a Sample's parts begin, counted from the end of an entry, whose last field it is.
+_SAMPLE_BYTES, _VALUE_AT, _TIMESTAMP_AT, _TIMESTAMP_BYTES = 18, 15, 6, 6
+#: Its value and its timestamp are overwritten before it is sent; neither may be a default, which is left out.
+_ANY_SAMPLE = Sample(value=1.0, timestamp=1 << 40)
+#: Labels that are kept: most series share theirs with many others.
+_KNOWN_LABELS = 8192
+_TYPES = {Kind.COUNTER: MetricMetadata.COUNTER, Kind.GAUGE: MetricMetadata.GAUGE}
+
+Encoded = tuple[bytes, int]  # body, samples
+_Flags = npt.NDArray[np.bool_]
+
+
+@lru_cache(_KNOWN_LABELS)
+def _label(name: str, value: str) -> Label:
+    return Label(name=name, value=value.encode("utf-8", "replace").decode())
+
+
+@cache
+def _order(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Return the label names sorted, the metric's own name among them, each with the place of its value."""
+    return tuple(sorted([("__name__", 0), *((name, place) for place, name in enumerate(names, 1))]))
+
+
+def labels_of(measure: Measure, values: Sequence[str]) -> list[Label]:
+    """Return a series' labels, sorted by name as the specification demands; empty values are left out.
+
+    Raises ValueError when there are not as many values as the measure has labels.
+    """
+    if len(values) != len(measure.by):
+        raise ValueError(f"{measure.name} has {len(measure.by)} labels, not {len(values)}")
+    texts = (measure.name, *values)
+    return [_label(name, texts[place]) for name, place in _order(measure.labels) if texts[place]]
+
+
+def series_entry(labels: Sequence[Label], samples: Sequence[Sample]) -> bytes:
+    """Return one TimeSeries as it stands in a WriteRequest, with its tag and length."""
+    request = WriteRequest()
+    series = request.timeseries.add()
+    series.labels.extend(labels)
+    series.samples.extend(samples)
+    return bytes(request.SerializeToString())
+
+
+def metadata_entries(measures: Iterable[Measure]) -> bytes:
+    """Return type, name and help of metrics as they stand in a WriteRequest."""
+    request = WriteRequest()
+    for measure in measures:
+        request.metadata.add(type=_TYPES[measure.kind], metric_family_name=measure.name, help=measure.help)
+    return bytes(request.SerializeToString())
+
+
+def compress(entries: bytes) -> bytes:
+    """Return a WriteRequest's entries as a request body: snappy block format, without framing."""
+    return bytes(cramjam.snappy.compress_raw(entries))
+
+
+def timestamp_bytes(timestamp_ms: int) -> bytes:
+    """Return a Unix millisecond timestamp as its varint of six bytes; raises ValueError outside 1971 to 2109."""
+    encoded = bytes(TimeSeries(samples=[Sample(timestamp=timestamp_ms)]).SerializeToString())[3:]
+    if len(encoded) != _TIMESTAMP_BYTES or timestamp_ms < 0:
+        raise ValueError(f"timestamp {timestamp_ms} ms is outside the years 1971 to 2109")
+    return encoded
+
+
+class _Block:
+    """Up to `_BLOCK` encoded entries with one sample each, whose values and timestamps are overwritten in place."""
+
+    __slots__ = ("_bytes", "_lengths", "_values")
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._lengths = np.zeros(0, np.int64)
+        self._values = np.zeros(0, np.int64)  # where each value begins
+
+    def put(self, entries: dict[int, bytes]) -> None:
+        """Put entries in their places [place -> entry]; those that were there before are replaced."""
+        ends = np.cumsum(self._lengths)
+        begins = ends - self._lengths
+        count = max(len(ends), max(entries) + 1)
+        parts = [
+            entries[place] if place in entries else bytes(self._bytes[begins[place] : ends[place]])
+            for place in range(count)
+        ]
+        self._bytes = bytearray(b"".join(parts))
+        self._lengths = np.array([len(part) for part in parts], np.int64)
+        self._values = np.cumsum(self._lengths) - _VALUE_AT
+
+    def encode(
+        self, places: npt.NDArray[np.int64], values: npt.NDArray[np.float64], stamp: npt.NDArray[np.uint8]
+    ) -> bytes:
+        """Return the entries at some places, in their order, with these values and the timestamp `stamp`."""
+        content = np.frombuffer(self._bytes, np.uint8)
+        starts = self._values[places]
+        content[np.add.outer(starts, np.arange(8))] = values.view(np.uint8).reshape(-1, 8)
+        gap = _VALUE_AT - _TIMESTAMP_AT
+        content[np.add.outer(starts + gap, np.arange(_TIMESTAMP_BYTES))] = stamp
+        if len(places) == len(self._lengths):
+            return content.tobytes()
+        chosen = np.zeros(len(self._lengths), np.bool_)
+        chosen[places] = True
+        return content[np.repeat(chosen, self._lengths)].tobytes()
+
+
+class RemoteWrite1:
+    """Encodes the frames of one table of series; keeps an encoded entry for each of them."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._blocks: list[_Block] = []
+        self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which series of a slot the entry is of
+
+    def encode(self, series: SeriesTable, frames: Iterable[Frame]) -> list[Encoded]:
+        """Return request bodies with their numbers of samples, in the order in which they must be sent."""
+        self._take_in(series)
+        packer = _Packer()
+        for frame in frames:
+            if len(frame.times_ms) == 1:
+                self._encode(frame, packer)
+            else:
+                self._encode_runs(series, frame, packer)
+        packer.close()
+        return packer.requests
+
+    def describe(self, measures: Iterable[Measure]) -> bytes:
+        """Return a request body that holds the metadata of metrics."""
+        return compress(metadata_entries(measures))
+
+    def _take_in(self, series: SeriesTable) -> None:
+        """Encode the entries of series that are new, or have the slot of one that is gone."""
+        end = series.end
+        if len(self._born) < end:
+            more = np.zeros(max(end, len(self._born) * 5 // 4) - len(self._born), np.uint32)
+            self._born = np.concatenate((self._born, more))
+        new = np.flatnonzero(self._born[:end] != series.born[:end])
+        for begin in range(0, end, _BLOCK) if len(new) else ():
+            own = new[np.searchsorted(new, begin) : np.searchsorted(new, begin + _BLOCK)].tolist()
+            if not own:
+                continue
+            while len(self._blocks) <= begin // _BLOCK:
+                self._blocks.append(_Block())
+            entries = {slot - begin: self._entry(series.key(slot), [_ANY_SAMPLE]) for slot in own}
+            self._blocks[begin // _BLOCK].put(entries)
+        self._born[new] = series.born[new]
+
+    def _entry(self, key: str, samples: Sequence[Sample]) -> bytes:
+        code, values = split_key(key)
+        measure = self._catalogue.measure(code)
+        if measure is None:
+            raise KeyError(f"no metric has the number {code}")
+        return series_entry(labels_of(measure, values), samples)
+
+    def _encode(self, frame: Frame, packer: _Packer) -> None:
+        """Encode one sample a series, block by block."""
+        stamp = np.frombuffer(timestamp_bytes(frame.times_ms[0]), np.uint8)
+        slots, values = frame.slots, frame.values
+        blocks = slots // _BLOCK
+        starts = np.flatnonzero(np.append(True, blocks[1:] != blocks[:-1])) if len(slots) else blocks
+        ends = np.append(starts[1:], len(slots))
+        for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            number = int(blocks[begin])
+            places = slots[begin:end] - number * _BLOCK
+            packer.add(self._blocks[number].encode(places, values[begin:end], stamp), end - begin)
+
+    def _encode_runs(self, series: SeriesTable, frame: Frame, packer: _Packer) -> None:
+        """Encode several samples a series, all with one value."""
+        runs: dict[float, list[Sample]] = {}
+        for slot, value in zip(frame.slots.tolist(), frame.values.tolist(), strict=True):
+            samples = runs.get(value)
+            if samples is None:
+                samples = [Sample(value=value, timestamp=at_ms) for at_ms in frame.times_ms]
+                if len(runs) < _BLOCK:
+                    runs[value] = samples
+            packer.add(self._entry(series.key(slot), samples), len(samples))
+
+
+class _Packer:
+    """Fills requests with entries in the order given, at most `MAX_SAMPLES` samples in each."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._count = 0
+        self.requests: list[Encoded] = []
+
+    def add(self, entries: bytes, samples: int) -> None:
+        """Append whole entries that hold `samples` samples, at most `MAX_SAMPLES`."""
+        if self._count + samples > MAX_SAMPLES:
+            self.close()
+        self._parts.append(entries)
+        self._count += samples
+
+    def close(self) -> None:
+        """End the request that is being filled."""
+        if self._parts:
+            self.requests.append((compress(b"".join(self._parts)), self._count))
+        self._parts = []
+        self._count = 0

@@ -1,0 +1,373 @@
+"""From the texts of a file to series: which groups and viewers a row is of, found with arrays.
+
+A text that is new gets a number, a group of labels that is new gets a *cell*, which knows the slots of its series, and
+a viewer's labels that are new get a profile. What was seen before costs a search in an array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cdn77_exporter.core.admission import OTHER, Admission
+from cdn77_exporter.core.catalogue import Catalogue, series_key
+from cdn77_exporter.core.columns import ADDRESS_BYTES, Viewers
+from cdn77_exporter.core.keys import Codes, RowTable, Vocabulary
+from cdn77_exporter.core.keys import Places as Numbers
+from cdn77_exporter.core.measures import (
+    STATUS,
+    STREAM,
+    Appeared,
+    Cube,
+    Label,
+    Mean,
+    Measure,
+    Measures,
+    Source,
+    window_label,
+)
+from cdn77_exporter.core.open_ticks import OpenTick
+from cdn77_exporter.core.places import Locate, Places
+from cdn77_exporter.core.series import SeriesTable
+from cdn77_exporter.core.viewers.profiles import Profile, Profiles
+from cdn77_exporter.core.viewers.rows import SEEN
+
+Slots = npt.NDArray[np.int64]
+
+#: Instead of a slot: it is made when it is needed; the series does not exist.
+LATER, NONE = -1, -2
+
+_SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
+_SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
+_FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+class _Cells:
+    """The groups of one cube by number; `slots` [cells, measures of the cube]."""
+
+    def __init__(self, cube: Cube) -> None:
+        self.cube = cube
+        self.table = RowTable(len(cube.labels))
+        self.slots: Slots = np.zeros((0, len(cube.measures)), np.int64)
+        self.stream = cube.labels.index(STREAM) if STREAM in cube.labels else None
+        self.status = cube.labels.index(STATUS) if STATUS in cube.labels else None
+        self.places = [[cube.labels.index(label) for label in measure.by] for measure in cube.measures]
+
+    def add(self, rows: Codes, slots: Sequence[Sequence[int]]) -> Numbers:
+        numbers = self.table.add(rows)
+        if self.table.end > len(self.slots):
+            more = len(self.table.rows) - len(self.slots)
+            self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
+        self.slots[numbers] = slots
+        return numbers
+
+
+class Labelling:
+    """Finds cells and profiles, and makes the series of new ones.
+
+    `key`: the secret that addresses and streams are hashed with. Over `max_series` a new series is one of OTHER.
+    """
+
+    def __init__(
+        self,
+        measures: Measures,
+        catalogue: Catalogue,
+        series: SeriesTable,
+        profiles: Profiles,
+        streams: Admission,
+        *,
+        key: bytes,
+        locate: Locate | None,
+        window_seconds: int,
+        max_series: int,
+    ) -> None:
+        self._catalogue = catalogue
+        self._series = series
+        self._profiles = profiles
+        self._streams = streams
+        self._key = key
+        self._window = window_label(window_seconds)
+        self._max_series = max_series
+        self.vocabulary = Vocabulary()
+        self._other = self.vocabulary.code(OTHER)
+        self._places = Places(locate, self.vocabulary)
+        self._cells = [_Cells(cube) for cube in measures.cubes]
+        of_viewers = [row for row in measures.of_viewers if self._places.known or not row.needs_places]
+        self._appear = [row for row in of_viewers if isinstance(row.value, Appeared)]
+        self._present = [row for row in of_viewers if not isinstance(row.value, Appeared)]
+        self._viewer_rows = RowTable(5)  # stream, device, country; country and region of the place
+        self._numbers: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # profile of each of these rows
+        self._slots = [_ProfileSlots(len(self._appear)), _ProfileSlots(len(self._present))]
+        self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
+        self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
+        self._tidy_at = _FIRST_TEXTS
+        self.overflowed = 0  # series that were asked for over the bound
+
+    def codes(self, texts: Iterable[str]) -> Codes:
+        """Return the numbers of texts [texts]."""
+        return self.vocabulary.codes(texts)
+
+    def forget_places(self) -> None:
+        """Ask for the place of every address again."""
+        self._places.forget()
+
+    # Cells
+
+    def cells(self, cube: int, labels: Codes, sums: npt.NDArray[np.int64]) -> Numbers:
+        """Return the cell of each group [rows] of a cube; `labels` [rows, labels], `sums` [rows, columns]."""
+        cells = self._cells[cube]
+        if cells.stream is not None:
+            labels = self._admit(cells, labels, sums, first=cube == 0)
+        numbers, known = cells.table.find(labels)
+        if not known.all():
+            rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
+            numbers[~known] = self._new_cells(cells, rows)[inverse.ravel()]
+        return numbers
+
+    def _admit(self, cells: _Cells, labels: Codes, sums: npt.NDArray[np.int64], *, first: bool) -> Codes:
+        """Return the labels with OTHER for every stream that does not count under its own name."""
+        self._room_for_texts()
+        streams = labels[:, cells.stream]
+        unknown = ~self._admitted[streams]
+        if not unknown.any():
+            return labels
+        texts = self.vocabulary.texts
+        statuses = labels[:, cells.status] if cells.status is not None else np.full(len(labels), self._other)
+        pairs = np.unique(np.stack((streams[unknown], statuses[unknown])), axis=1).T.tolist()
+        self._streams.admit((texts[stream], texts[status]) for stream, status in pairs)
+        self._note_admitted(stream for stream, _ in pairs)
+        refused = ~self._admitted[streams]
+        if refused.any():
+            labels = labels.copy()
+            labels[refused, cells.stream] = self._other
+            if first:
+                self._streams.refused += int(sums[refused, 0].sum())
+        return labels
+
+    def _note_admitted(self, streams: Iterable[int]) -> None:
+        texts, name = self.vocabulary.texts, self._streams.name
+        for stream in streams:
+            self._admitted[stream] = name(texts[stream]) == texts[stream]
+
+    def restore_streams(self, cube: int, labels: Codes) -> None:
+        """Take up the streams of groups that an earlier process has counted."""
+        cells = self._cells[cube]
+        if cells.stream is not None:
+            texts = self.vocabulary.texts
+            self._streams.restore(texts[code] for code in np.unique(labels[:, cells.stream]).tolist())
+
+    def _new_cells(self, cells: _Cells, rows: Codes) -> Numbers:
+        """Make cells, and their series, for groups [rows] that are different and have none; return their numbers."""
+        if len(cells.table) + len(rows) > self._max_series + _SPARE_CELLS:
+            return self._within_bounds(cells, rows)
+        slots = []
+        for row in rows.tolist():
+            texts = self.vocabulary.named(row)
+            slots.append(
+                [
+                    LATER if isinstance(measure.value, Mean) else self.slot(measure, [texts[at] for at in places])
+                    for measure, places in zip(cells.cube.measures, cells.places, strict=True)
+                ]
+            )
+        return cells.add(rows, slots)
+
+    def _within_bounds(self, cells: _Cells, rows: Codes) -> Numbers:
+        """Count groups that no memory is kept for as one: every label is OTHER."""
+        self.overflowed += len(rows)
+        one = np.full((1, rows.shape[1]), self._other, np.uint32)
+        numbers, known = cells.table.find(one)
+        if not known[0]:
+            texts = (OTHER,) * rows.shape[1]
+            numbers = cells.add(
+                one, [[self.slot(measure, texts[: len(measure.by)]) for measure in cells.cube.measures]]
+            )
+        return np.repeat(numbers, len(rows))
+
+    def slots_of_cells(self, cube: int, measure: int, cells: Numbers) -> Slots:
+        """Return the slots [cells] of a measure of a cube, which are made where they are not yet."""
+        own = self._cells[cube]
+        slots = own.slots[:, measure]
+        later = np.unique(cells[slots[cells] == LATER])
+        for cell in later.tolist():
+            texts = self.vocabulary.named(own.table.rows[cell].tolist())
+            slots[cell] = self.slot(own.cube.measures[measure], [texts[at] for at in own.places[measure]])
+        return slots[cells]
+
+    def rows_of_cells(self) -> list[Codes]:
+        """Return the labels of every cell, by cube."""
+        return [cells.table.rows for cells in self._cells]
+
+    def slot(self, measure: Measure, values: Sequence[str]) -> int:
+        """Return the series' slot; over the bound a new series is counted as one of the stream OTHER."""
+        code = self._catalogue.code(measure)
+        key = series_key(code, values)
+        found = self._series.find(key)
+        if found is not None:
+            return found
+        by_stream = bool(measure.by) and measure.by[0] == STREAM
+        if len(self._series) >= self._max_series and by_stream and values[0] != OTHER:
+            self.overflowed += 1
+            return self.slot(measure, (OTHER, *values[1:]))
+        if len(self._series) >= self._max_series + _SPARE_SERIES:
+            pairs = zip(measure.by, values, strict=True)
+            key = series_key(code, [text if label.source is Source.WINDOW else OTHER for label, text in pairs])
+        return self._series.slot(key)
+
+    # Viewers
+
+    def viewers(self, profiles: Codes, addresses: bytes, seen: Viewers) -> npt.NDArray[np.void]:
+        """Return rows of `SEEN`; `profiles` [profiles, 3] by text: stream, device, country."""
+        self._room_for_texts()
+        streams = profiles[:, 0]
+        self._note_admitted(np.unique(streams[~self._admitted[streams]]).tolist())
+        streams = np.where(self._admitted[streams], streams, np.uint32(self._other))
+        hashes = hash_addresses(addresses, self._key)
+        rows = np.empty(len(seen), SEEN)
+        rows["key"] = (hashes[seen.addresses] ^ self._hashes_of(streams)[seen.profiles]) * _ODD | np.uint64(1)
+        rows["profile"] = self._profiles_of(np.column_stack((streams, profiles[:, 1:])), addresses, hashes, seen)
+        rows["first"], rows["last"] = seen.first, seen.last
+        return rows
+
+    def _profiles_of(
+        self, profiles: Codes, addresses: bytes, hashes: npt.NDArray[np.uint64], seen: Viewers
+    ) -> npt.NDArray[np.uint32]:
+        """Return the profile of each row [rows], whose place is that of its address."""
+        places = self._places.codes(addresses, hashes)
+        if not self._places.known:
+            nowhere = places[:1].repeat(len(profiles), axis=0)
+            return self._numbers_of(np.column_stack((profiles, nowhere)))[seen.profiles]
+        kinds, kind = np.unique(places, axis=0, return_inverse=True)
+        pairs = seen.profiles.astype(np.int64) * len(kinds) + kind.ravel()[seen.addresses]
+        pairs, inverse = np.unique(pairs, return_inverse=True)
+        return self._numbers_of(np.column_stack((profiles[pairs // len(kinds)], kinds[pairs % len(kinds)])))[inverse]
+
+    def _numbers_of(self, rows: Codes) -> npt.NDArray[np.uint32]:
+        """Return the profile of each row [rows, 5] of labels."""
+        numbers, known = self._viewer_rows.find(rows)
+        if not known.all():
+            new, inverse = np.unique(rows[~known], axis=0, return_inverse=True)
+            added = self._viewer_rows.add(new)
+            if self._viewer_rows.end > len(self._numbers):
+                more = len(self._viewer_rows.rows) - len(self._numbers)
+                self._numbers = np.append(self._numbers, np.zeros(more, np.uint32))
+            for number, row in zip(added.tolist(), new.tolist(), strict=True):
+                stream, device, country, *place = self.vocabulary.named(row)
+                self._numbers[number] = self._profiles.number(Profile(stream, device, country, (place[0], place[1])))
+            self._prepare(self._numbers[added])
+            numbers[~known] = added[inverse.ravel()]
+        return self._numbers[numbers]
+
+    def _prepare(self, numbers: npt.NDArray[np.uint32]) -> None:
+        """Make the series of new profiles, of which the tick that counts them then need not make thousands at once."""
+        if len(self._series) + len(numbers) * (len(self._appear) + len(self._present)) < self._max_series:
+            self.appear_slots(numbers.astype(np.int64))
+            self.present_slots(numbers.astype(np.int64))
+
+    def appear_slots(self, profiles: Numbers) -> Slots:
+        """Return the slots [profiles, measures] that viewers of these profiles appear in; NONE where there is none."""
+        return self._slots_of(0, self._appear, profiles)
+
+    def present_slots(self, profiles: Numbers) -> Slots:
+        """Return the slots [profiles, measures] that tell how many viewers of these profiles are there."""
+        return self._slots_of(1, self._present, profiles)
+
+    def _slots_of(self, kind: int, measures: Sequence[Measure], profiles: Numbers) -> Slots:
+        own = self._slots[kind]
+        own.reach(self._profiles.end)
+        slots = own.slots
+        if measures:
+            for number in np.unique(profiles[slots[profiles, 0] == LATER]).tolist():
+                profile = self._profiles[number]
+                slots[number] = [self._slot_of(measure, profile) for measure in measures]
+        return slots[profiles]
+
+    def _slot_of(self, measure: Measure, profile: Profile) -> int:
+        values = [_value(label, profile, self._window) for label in measure.by]
+        own = [label for label in measure.by if label.source is not Source.WINDOW and label != STREAM]
+        # A facet counts in the measures of what it is a facet of; the viewer itself counts in the others.
+        if None in values or (profile.is_facet and not own):
+            return NONE
+        return self.slot(measure, [value for value in values if value is not None])
+
+    def _hashes_of(self, streams: Codes) -> npt.NDArray[np.uint64]:
+        for code in np.unique(streams[self._stream_hashes[streams] == 0]).tolist():
+            content = b"stream:" + self.vocabulary.texts[code].encode("utf-8", "replace")
+            digest = hashlib.blake2b(content, key=self._key, digest_size=8).digest()
+            self._stream_hashes[code] = int.from_bytes(digest, "little")
+        return self._stream_hashes[streams]
+
+    # Texts
+
+    def _room_for_texts(self) -> None:
+        more = len(self.vocabulary) - len(self._admitted)
+        if more > 0:
+            more = max(more, len(self._admitted) // 4)
+            self._admitted = np.append(self._admitted, np.zeros(more, np.bool_))
+            self._stream_hashes = np.append(self._stream_hashes, np.zeros(more, np.uint64))
+
+    def tidy(self, opened: Iterable[OpenTick]) -> None:
+        """Forget texts that no cell and no profile names, when they have become many."""
+        del opened
+        if len(self.vocabulary) < self._tidy_at:
+            return
+        self._room_for_texts()
+        count = len(self.vocabulary)
+        used = np.zeros(count, np.bool_)
+        used[self._other] = True
+        tables = [cells.table for cells in self._cells] + [self._viewer_rows]
+        for table in tables:
+            used[table.rows[table.numbers()]] = True
+        new = self.vocabulary.keep(used)
+        for table in tables:
+            table.recode(new)
+        self._other = int(new[self._other])
+        self._admitted = self._admitted[:count][used]
+        self._stream_hashes = self._stream_hashes[:count][used]
+        self._places.forget()
+        self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
+
+
+class _ProfileSlots:
+    """The slots of some measures by profile [profiles, measures]."""
+
+    def __init__(self, measures: int) -> None:
+        self.slots: Slots = np.full((0, measures), LATER)
+
+    def reach(self, end: int) -> None:
+        """Have rows for the profiles below `end`."""
+        more = end - len(self.slots)
+        if more > 0:
+            more = max(more, len(self.slots) // 4)
+            self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
+
+
+def _value(label: Label, profile: Profile, window: str) -> str | None:
+    """Return what a profile has for a label; None where it has none."""
+    match label.source:
+        case Source.STREAM:
+            return profile.stream
+        case Source.DEVICE:
+            return profile.device
+        case Source.WINDOW:
+            return window
+        case Source.COUNTRY_OF_PLACE:
+            return profile.place[0] if profile.place else None
+        case Source.REGION_OF_PLACE:
+            return profile.place[1] if profile.place else None
+    return profile.country
+
+
+def hash_addresses(addresses: bytes, key: bytes) -> npt.NDArray[np.uint64]:
+    """Return a keyed hash [addresses] of packed addresses; an IPv4 address is hashed as its four bytes."""
+    found = []
+    for begin in range(0, len(addresses), ADDRESS_BYTES):
+        packed = addresses[begin : begin + ADDRESS_BYTES]
+        if packed.startswith(_MAPPED):
+            packed = packed[-4:]
+        found.append(hashlib.blake2b(packed, key=key, digest_size=8).digest())
+    return np.frombuffer(b"".join(found), np.uint64)

@@ -1,0 +1,1 @@
+"""Distinct viewers in a rolling window."""
