@@ -117,7 +117,7 @@ class Overview:
         value_ms = self._pipeline.context.watermark.value_ms if self._pipeline else 0
         return round(self._now() - value_ms / 1000, 1) if value_ms > 0 else None
 
-    # StatusSource
+    # The answer
 
     def status(self) -> Status:
         """Return the whole status as it is now."""

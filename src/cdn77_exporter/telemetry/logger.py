@@ -14,14 +14,14 @@ from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.telemetry import crash
 from cdn77_exporter.telemetry.fields import clean, iso
 from cdn77_exporter.telemetry.loop_lag import LoopLag
-from cdn77_exporter.telemetry.messages import MESSAGES, Level, Message, MessageName
+from cdn77_exporter.telemetry.messages import MESSAGES, Level, MessageName
 from cdn77_exporter.telemetry.problems import Problems
 from cdn77_exporter.telemetry.registry import Registry
 from cdn77_exporter.telemetry.structlog_without_rich import structlog
 
 _RECENT_LINES = 100
 
-# A message on its way through structlog's processors.
+# A message on its way through structlog's processors; from the second one on, the line as it is written.
 _Entry = MutableMapping[str, Any]
 
 
@@ -50,9 +50,10 @@ class Telemetry:
         self._log = structlog.wrap_logger(
             _Lines(stream or sys.stdout.buffer, self._metrics.line_lost),
             processors=[
-                self._tidy,
-                self._remember,
-                self._drop_quiet,
+                self._masked_fields,
+                self._update_metrics,
+                self._remember_warning,
+                self._drop_below_level,
                 structlog.processors.JSONRenderer(serializer=orjson.dumps),
             ],
             wrapper_class=structlog.BoundLogger,
@@ -91,34 +92,35 @@ class Telemetry:
 
     # The processors, in their order
 
-    def _tidy(self, _logger: object, _method: str, entry: _Entry) -> _Entry:
-        """Check the message against its row, mask its values, and update its metrics whether or not it is written."""
-        row = MESSAGES.get(entry.pop("event"))
+    def _masked_fields(self, _logger: object, _method: str, entry: _Entry) -> _Entry:
+        """Check the message against the table; return the line with its fields in order, clean and masked."""
+        name = entry.pop("event")  # structlog's own name for a message
+        row = MESSAGES.get(name)
         if row is None:
-            raise LookupError("a message that is not in the table")
-        values = self._values(row, entry)
-        self._metrics.update(row, values)
-        return {"timestamp": iso(self._now()), "level": row.level, "message": row.name, **values}
-
-    def _values(self, row: Message, given: _Entry) -> dict[str, object]:
-        unknown = given.keys() - {field.name for field in row.fields}
+            raise LookupError(f"{name} is not in the table of messages")
+        unknown = entry.keys() - {field.name for field in row.fields}
         if unknown:
-            raise LookupError(f"{row.name} has no field {', '.join(sorted(unknown))}")
-        return {
-            field.name: clean(given[field.name], field.holds, self._mask)
-            for field in row.fields
-            if given.get(field.name) is not None
-        }
+            raise LookupError(f"{name} has no field {', '.join(sorted(unknown))}")
+        line: _Entry = {"timestamp": iso(self._now()), "level": row.level, "message": name}
+        for field in row.fields:
+            value = entry.get(field.name)
+            if value is not None:
+                line[field.name] = clean(value, field.holds, self._mask)
+        return line
 
-    def _remember(self, _logger: object, _method: str, entry: _Entry) -> _Entry:
-        if entry["level"].rank >= Level.WARNING.rank:
-            self.recent.append(entry)
-        return entry
+    def _update_metrics(self, _logger: object, _method: str, line: _Entry) -> _Entry:
+        self._metrics.update(MESSAGES[line["message"]], line)  # before the level decides: a quiet log counts the same
+        return line
 
-    def _drop_quiet(self, _logger: object, _method: str, entry: _Entry) -> _Entry:
-        if entry["level"].rank < self._least:
+    def _remember_warning(self, _logger: object, _method: str, line: _Entry) -> _Entry:
+        if line["level"].rank >= Level.WARNING.rank:
+            self.recent.append(line)
+        return line
+
+    def _drop_below_level(self, _logger: object, _method: str, line: _Entry) -> _Entry:
+        if line["level"].rank < self._least:
             raise structlog.DropEvent
-        return entry
+        return line
 
 
 class _Lines:
