@@ -86,14 +86,15 @@ def _names(keys: int, now: datetime) -> dict[str, list[tuple[str, str]]]:
 
 async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Row:
     """One poll of the real lister over the real client, with a ledger that has all but the new files."""
+    from cdn77_exporter.core.arrivals import Arrivals  # noqa: PLC0415
     from cdn77_exporter.core.changes import Changes, CountedFile  # noqa: PLC0415
     from cdn77_exporter.core.watermark import Watermark  # noqa: PLC0415
     from cdn77_exporter.edge.clock import Clock  # noqa: PLC0415
     from cdn77_exporter.edge.s3 import S3Bucket  # noqa: PLC0415
     from cdn77_exporter.edge.state import Database, State  # noqa: PLC0415
-    from cdn77_exporter.flow.claims import Claims  # noqa: PLC0415
-    from cdn77_exporter.flow.ordering import Places  # noqa: PLC0415
-    from cdn77_exporter.flow.stages import Context, Lister  # noqa: PLC0415
+    from cdn77_exporter.flow.in_flight import InFlight  # noqa: PLC0415
+    from cdn77_exporter.flow.ports import Common  # noqa: PLC0415
+    from cdn77_exporter.flow.stages.list import Lister  # noqa: PLC0415
     from tests.support.world import Said, Trouble  # noqa: PLC0415
 
     database = Database(str(path))
@@ -104,17 +105,15 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     database.commit(Changes(meta={}, viewers=b"", held=[], held_until=0, files=counted, **changes))
     del known, counted
     said, state = Said(), State(database)
-    context = Context(
-        clock=Clock(), report=said, problems=Trouble(), stop=asyncio.Event(), claims=Claims(),
-        watermark=Watermark(idle_seconds=120, lag_seconds=180), places=Places(8),
-    )  # fmt: skip
+    common = Common(Clock(), said, Trouble(), asyncio.Event())
+    watermark, in_flight = Watermark(idle_seconds=120, lag_seconds=180), InFlight(8, said)
     async with S3Bucket(endpoint=f"http://127.0.0.1:{port}", bucket="b", access_key="a", secret_key="s") as bucket:  # noqa: S106
-        lister = Lister(bucket, state, context, "logs", 60, _HOURS - 1)
+        lister = Lister(common, in_flight, bucket, state, watermark, Arrivals(), "logs", 60, _HOURS - 1)
         stalls = asyncio.create_task(_stalls())
         await asyncio.sleep(0.1)
         before, began = _resident(), time.perf_counter()
         cpu = time.process_time()
-        files = await lister._poll()
+        files = await lister.poll()
         row = {
             "cpu_seconds": time.process_time() - cpu,
             "wall_seconds": time.perf_counter() - began,

@@ -14,6 +14,7 @@ from typing import Any
 
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, frees_permit, takes_permit
 from cdn77_exporter.settings import SECTIONS, Variable
 from cdn77_exporter.telemetry import messages
 from cdn77_exporter.telemetry.kinds import Kind
@@ -226,8 +227,48 @@ def _merging(found: dict[str, Any], one_process: float | None) -> list[str]:
     return lines
 
 
+def architecture() -> str:
+    """Return the end of the page on the architecture: the life of a file, from the table of its moves."""
+    memory, outstanding = (", ".join(at for at in At if at in part) for part in (IN_MEMORY, OUTSTANDING))
+    lines = [
+        MARKER,
+        "",
+        "## The life of a file",
+        "",
+        "`flow/in_flight.py` has the table of the moves that a file may make; any other is an error that ends the "
+        "process. From where the files are follows all that the service knows of them: how many are in memory "
+        f"({memory}), which shards the watermark waits for ({outstanding}), and the numbers of the status page. A file "
+        "that is left, or gone, may be listed again by a later poll.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        f"    [*] --> {_state(At.LISTED)} : a poll finds it",
+    ]
+    for at, moves in MOVES.items():
+        lines += [f"    {_state(at)} --> {_state(to)}{_effects(at, to, message)}" for to, message in moves.items()]
+    lines += [f"    {_state(at)} --> [*]" for at in At if at not in MOVES]
+    return _page([*lines, "```"])
+
+
+def _state(at: At) -> str:
+    return at.replace(" ", "_")
+
+
+def _effects(at: At, to: At, message: str | None) -> str:
+    """Return the label of a move in the diagram."""
+    found = [
+        "takes a permit" * takes_permit(at, to),
+        "frees its permit" * frees_permit(at, to),
+        "its shard waits no more" * (at in OUTSTANDING and to not in OUTSTANDING),
+        message or "",
+    ]
+    label = ", ".join(filter(None, found))
+    return f" : {label}" if label else ""
+
+
 #: Page -> what writes it, or its end when the page has a part that is written by hand.
 PAGES = {
+    "architecture.md": architecture,
     "configuration.md": configuration,
     "metrics.md": metrics,
     "operations.md": log_messages,

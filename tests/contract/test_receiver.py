@@ -17,11 +17,10 @@ import trustme
 
 from cdn77_exporter.core.encode.remote_write_1 import compress, labels_of, metadata_entries, series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Sample
-from cdn77_exporter.core.errors import Misconfigured, Refused
+from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.demo.receiver import Receiver
 from cdn77_exporter.edge.receiver import RemoteWriter
-from cdn77_exporter.flow.retry import Backoff, retry
 from tests.support.prometheus import BINARY, Prometheus, free_port, require_prometheus
 from tests.support.requests import STALE, request_body
 
@@ -300,13 +299,14 @@ async def written(guarded: Guarded, url: str | None = None, **options: Any) -> N
 
 async def until_ready(writer: RemoteWriter) -> None:
     """Write to a server that listens, and answers 503 until its storage is open."""
-    await retry(
-        lambda: writer.write(request_body(metadata=[("m", "counter", "Things.")])),
-        backoff=Backoff(first=0.05, most=0.2),
-        clock_sleep=asyncio.sleep,
-        monotonic=time.monotonic,
-        give_up_after=30.0,
-    )
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return await writer.write(request_body(metadata=[("m", "counter", "Things.")]))
+        except Transient:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 @pytest.mark.prometheus

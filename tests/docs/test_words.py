@@ -65,7 +65,6 @@ NOT_YET = (
     "src/cdn77_exporter/commands/",
     "src/cdn77_exporter/core/",
     "src/cdn77_exporter/edge/",
-    "src/cdn77_exporter/flow/",
     "src/cdn77_exporter/service/",
     "src/cdn77_exporter/settings/",
 )

@@ -57,7 +57,6 @@ def test_items_come_in_the_order_in_which_they_were_put() -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(produce())
             assert [item async for item in channel] == list(range(50))
-        assert channel.closed
         with pytest.raises(Closed):
             await channel.get()
 
@@ -103,7 +102,6 @@ def test_a_producer_that_fails_does_not_end_its_channel(failure: BaseException) 
             async with channel:
                 await channel.put(1)
                 raise failure
-        assert not channel.closed
         assert await channel.get() == 1
         consumer = asyncio.create_task(channel.get())
         await _settle()
@@ -176,5 +174,25 @@ def test_take_tells_the_end() -> None:
         assert await channel.take(8, seconds=1.0) == [1]
         with pytest.raises(Closed):
             await channel.take(8, seconds=1.0)
+
+    simulate(main())
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_closing_never_waits_and_takes_no_room(capacity: int) -> None:
+    """A full channel is closed at once; its length is the number of items, and every consumer learns of the end."""
+
+    async def main() -> None:
+        channel: Channel[int] = Channel(capacity)
+        async with channel:
+            for number in range(capacity):
+                await channel.put(number)
+        assert len(channel) == capacity
+        assert await channel.take(9) == list(range(capacity))
+        assert len(channel) == 0
+        consumers = [asyncio.create_task(channel.get()) for _ in range(3)]
+        for consumer in consumers:
+            with pytest.raises(Closed):
+                await consumer
 
     simulate(main())

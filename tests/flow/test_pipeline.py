@@ -14,11 +14,11 @@ import pytest
 from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.files import LogFile, RawLog
-from cdn77_exporter.flow.pipeline import LOOKAHEAD
+from cdn77_exporter.flow.stages.fetch import LOOKAHEAD
 from tests.support.examples import sample
 from tests.support.truth import COUNTERS, TTFB, Truth
 from tests.support.virtual_time import simulate
-from tests.support.world import BEGAN_MS, TICK_SECONDS, InlineDecoder, World, backlog, traffic
+from tests.support.world import BEGAN_MS, TICK_SECONDS, InlineDecoder, Said, World, backlog, traffic
 
 
 @pytest.mark.parametrize("seed", sample(range(5), fast=2))
@@ -32,7 +32,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, seed: int) -> None:
     said = {name for name, _ in world.said.events} - {"poll_brought_forward"}
     assert said == {"poll_finished", "file_counted", "batch_pushed", "file_deleted", "files_deleted"}
     assert world.pipeline is not None
-    assert len(world.pipeline.context.arrivals) == len(world.uploads)
+    assert len(world.pipeline.lister.arrivals) == len(world.uploads)
     assert sum(int(str(said["late"])) for said in world.said.of("file_counted")) > 0
 
 
@@ -88,20 +88,20 @@ def test_with_the_receiver_stopped_exactly_the_places_are_in_memory(tmp_path: Pa
             return await fetch(file)
 
         world.bucket.fetch = counting  # type: ignore[method-assign]
-        said = type(world.said).__call__
 
-        def hear(event: str, /, **fields: object) -> None:
-            nonlocal in_memory
-            in_memory -= event == "file_counted"
-            said(world.said, event, **fields)
+        class Hearing(Said):
+            def __call__(self, event: str, /, **fields: object) -> None:
+                nonlocal in_memory
+                in_memory -= event == "file_counted"
+                super().__call__(event, **fields)
 
+        world.said = Hearing()
         stop = asyncio.Event()
         pipeline, state = world.build(stop)
-        pipeline.context.report = hear
         run = asyncio.create_task(pipeline.run())
         await asyncio.sleep(900)
         assert in_memory == highest == width
-        assert pipeline.context.places.taken == width
+        assert pipeline.in_flight.permits.taken == width
         fetched = world.bucket.fetches
         await asyncio.sleep(900)
         assert in_memory == highest == width
@@ -217,8 +217,8 @@ def test_a_stop_drains_and_the_next_process_goes_on(tmp_path: Path, seconds: int
     assert world.left is not None
     assert world.left.now_ms - BEGAN_MS < (seconds + 10) * 1000
     assert world.pipeline is not None
-    assert len(world.pipeline.context.claims) == 0
-    assert world.pipeline.context.places.taken == 0
+    assert len(world.pipeline.in_flight) == 0
+    assert world.pipeline.in_flight.permits.taken == 0
     again = World(tmp_path, uploads, world.left.now_ms + 3000, world.receiver, world.deleted)
     simulate(again.run())
     again.check()

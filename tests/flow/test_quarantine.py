@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
+from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import Misconfigured, Transient
-from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.claims import Claims
-from cdn77_exporter.flow.ordering import Places
+from cdn77_exporter.flow.in_flight import InFlight
+from cdn77_exporter.flow.ports import Common
 from cdn77_exporter.flow.quarantine import REASON_SUFFIX, Quarantine
-from cdn77_exporter.flow.stages import Context, Fetcher, FileDecoder, Lister
+from cdn77_exporter.flow.stages.decode import DecodedFiles, FileDecoder
+from cdn77_exporter.flow.stages.fetch import Fetcher
+from cdn77_exporter.flow.stages.list import Lister
 from tests.support.fake_bucket import FakeBucket, StoredObject
 from tests.support.files import log_file, traffic
 from tests.support.virtual_time import VirtualClock, simulate
@@ -200,7 +203,7 @@ def test_the_lister_moves_what_was_set_aside_and_takes_what_comes_back() -> None
     bench = _Bench()
     bench.database.release(KEY)
     counted = simulate(_service(bench, replace_after=300, body=good))
-    assert [file.key for item in counted for file, _, _ in item.files] == [KEY]
+    assert [one.file.key for item in counted for one in item.files] == [KEY]
     assert [row["attempt"] for row in bench.said.of("file_unreadable")] == [1, 2, 3]
     assert len(bench.said.of("file_quarantined")) == 1
     assert bench.bucket.objects[TARGET].body == BROKEN
@@ -211,45 +214,41 @@ def test_a_file_set_aside_in_its_place_is_tried_again_when_it_is_written_again()
     bench = _Bench(log_file(traffic(20)))
     bench.said.events.clear()
     counted = simulate(_service(bench, replace_after=200, body=log_file(traffic(20)), moves=False))
-    assert [file.key for item in counted for file, _, _ in item.files] == [KEY]
+    assert [one.file.key for item in counted for one in item.files] == [KEY]
     assert bench.said.of("file_released") == [{"key": KEY}]
     assert len(bench.said.of("poll_finished")) > 3
 
 
-async def _service(bench: _Bench, *, replace_after: float, body: bytes, moves: bool = True) -> list[Any]:
+async def _service(bench: _Bench, *, replace_after: float, body: bytes, moves: bool = True) -> list[DecodedFiles]:
     """List, fetch and decode for some minutes; the file is written anew on the way. What was decoded."""
-    stop = asyncio.Event()
-    context = Context(
-        clock=bench.clock,
-        report=bench.said,
-        problems=bench.trouble,
-        stop=stop,
-        claims=Claims(),
-        watermark=Watermark(idle_seconds=120, lag_seconds=180),
-        places=Places(4),
-    )
+    common = Common(bench.clock, bench.said, bench.trouble, asyncio.Event())
+    in_flight, watermark = InFlight(4, bench.said), Watermark(idle_seconds=120, lag_seconds=180)
     quarantine = bench.quarantine() if moves else None
-    lister = Lister(bench.bucket, bench.state, context, "logs", 60, 2, quarantine=quarantine)
-    fetch, decode = Fetcher(bench.bucket, bench.state, context), FileDecoder(InlineDecoder(), bench.state, context)
+    lister = Lister(
+        common, in_flight, bench.bucket, bench.state, watermark, Arrivals(), "logs", 60, 2, quarantine=quarantine
+    )
+    fetcher = Fetcher(common, in_flight, bench.bucket, bench.state, watermark)
+    decoder = FileDecoder(common, in_flight, InlineDecoder(), bench.state)
     listed: Channel[LogFile] = Channel(8)
-    found: list[Any] = []
+    fetched: Channel[RawLog] = Channel(2)
+    decoded: Channel[DecodedFiles] = Channel(2)
+    found: list[DecodedFiles] = []
 
     def replace() -> None:
         bench.bucket.objects[KEY] = StoredObject(body, NOW_MS + 300_000)
 
     async def count() -> None:
-        async for file in listed:
-            raw = await fetch(file)
-            counted = await decode([raw]) if raw else None
-            if counted:
-                found.append(counted)
-                bench.database.release(KEY)
-                bench.bucket.objects.pop(KEY)
+        async for files in decoded:
+            found.append(files)
+            bench.database.release(KEY)
+            bench.bucket.objects.pop(KEY)
 
     loop = asyncio.get_running_loop()
     loop.call_later(replace_after, replace)
-    loop.call_later(replace_after + 200, stop.set)
+    loop.call_later(replace_after + 200, common.stop.set)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(lister.run(listed))
+        tasks.create_task(fetcher.run(listed, fetched))
+        tasks.create_task(decoder.run(fetched, decoded))
         tasks.create_task(count())
     return found

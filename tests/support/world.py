@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import cramjam
 
+from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
@@ -26,10 +27,15 @@ from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State
-from cdn77_exporter.flow.claims import Claims
-from cdn77_exporter.flow.ordering import Places
+from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.pipeline import Pipeline
-from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, Pusher
+from cdn77_exporter.flow.ports import Common
+from cdn77_exporter.flow.stages.aggregate import Aggregator
+from cdn77_exporter.flow.stages.decode import FileDecoder
+from cdn77_exporter.flow.stages.delete import Deleter
+from cdn77_exporter.flow.stages.fetch import Fetcher
+from cdn77_exporter.flow.stages.list import Lister
+from cdn77_exporter.flow.stages.push import Pusher
 from cdn77_exporter.telemetry.messages import MESSAGES
 from tests.support import files as log_files
 from tests.support.truth import COUNTERS, WINDOW_GAUGES, Labels, Truth
@@ -390,23 +396,31 @@ class World:
         if snapshot is not None:
             timeline.restore(snapshot)
             watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
-        context = Context(
-            clock=self.clock,
-            report=self.said,
-            problems=self.trouble,
-            stop=stop,
-            claims=Claims(),
-            watermark=watermark,
-            places=Places(self.width),
-        )
+        common = Common(self.clock, self.said, self.trouble, stop)
+        in_flight, arrivals = InFlight(self.width, self.said), Arrivals()
         self.pipeline = Pipeline(
-            context=context,
-            lister=Lister(self.bucket, state, context, PREFIX, self.interval, 2, self.keep_files),
-            fetcher=Fetcher(self.bucket, state, context),
-            decoder=FileDecoder(InlineDecoder(self.most), state, context),
-            aggregator=Aggregator(timeline, state, context, Inline(), keeps_state=self.keeps_state),
-            pusher=Pusher(self.write, state, context, give_up_seconds=3600),
-            deleter=Deleter(self.bucket, state, context, self.keep_files),
+            common=common,
+            in_flight=in_flight,
+            watermark=watermark,
+            lister=Lister(
+                common,
+                in_flight,
+                self.bucket,
+                state,
+                watermark,
+                arrivals,
+                prefix=PREFIX,
+                interval=self.interval,
+                lookback_hours=2,
+                keep_files=self.keep_files,
+            ),
+            fetcher=Fetcher(common, in_flight, self.bucket, state, watermark),
+            decoder=FileDecoder(common, in_flight, InlineDecoder(self.most), state),
+            aggregator=Aggregator(
+                common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
+            ),
+            pusher=Pusher(common, self.write, state, give_up_seconds=3600),
+            deleter=Deleter(common, self.bucket, state, keep_files=self.keep_files),
         )
         return self.pipeline, state
 

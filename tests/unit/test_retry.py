@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core.errors import Misconfigured, Transient
-from cdn77_exporter.flow.retry import RETRY_AFTER_MOST, Backoff, retry
+from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient
+from cdn77_exporter.flow.retry import MISCONFIGURED_SECONDS, RETRY_AFTER_MOST, Backoff, Failed, retry
 
 
 @dataclass
@@ -22,6 +21,11 @@ class FakeClock:
     now: float = 1000.0
     waits: list[float] = field(default_factory=list)
 
+    def now_ms(self) -> int:
+        return round(self.now * 1000)
+
+    bucket_ms = now_ms
+
     def monotonic(self) -> float:
         return self.now
 
@@ -30,30 +34,34 @@ class FakeClock:
         self.now += seconds
 
 
-def failing(errors: list[Exception], result: str = "done") -> Callable[[], Awaitable[str]]:
-    """A call that raises these one after the other, then succeeds."""
-    left = iter(errors)
-
-    async def call() -> str:
-        for error in left:
-            raise error
-        return result
-
-    return call
-
-
 def most(**changed: float) -> Backoff:
     """A backoff that always draws its bound."""
     return Backoff(draw=lambda: 1.0, **changed)
 
 
-async def attempt(
-    call: Callable[[], Awaitable[str]], clock: FakeClock, backoff: Backoff, give_up_after: float = 1e9, **more: Any
-) -> str:
-    """Retry on the fake clock."""
-    return await retry(
-        call, backoff=backoff, clock_sleep=clock.sleep, monotonic=clock.monotonic, give_up_after=give_up_after, **more
-    )
+@dataclass
+class Calls:
+    """A call that raises these errors one after the other, then succeeds; what was told of it."""
+
+    clock: FakeClock
+    errors: list[Exception]
+    told: list[Failed] = field(default_factory=list)
+    give_up_at: int = 0
+
+    async def __call__(self) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+    def failed(self, failure: Failed) -> None:
+        """Remember a failure; give up at the last."""
+        self.told.append(failure)
+        if failure.attempt == self.give_up_at:
+            raise failure.error
+
+    async def result(self, stop: asyncio.Event | None = None) -> str:
+        """Retry on the fake clock."""
+        return await retry(self, self.clock, most(), self.failed, stop)
 
 
 def test_waits_double_up_to_the_most() -> None:
@@ -67,14 +75,6 @@ def test_waits_are_drawn_from_zero_to_the_bound() -> None:
     draws = iter([0.0, 0.25, 0.5])
     backoff = Backoff(first=4, factor=2, most=100, draw=lambda: next(draws))
     assert [backoff.next() for _ in range(3)] == [0.0, 2.0, 8.0]
-
-
-def test_a_reset_begins_anew() -> None:
-    """After a success the next trouble is met with short waits again."""
-    backoff = most()
-    waits = [backoff.next(), backoff.next()]
-    backoff.reset()
-    assert [*waits, backoff.next()] == [0.5, 1.0, 0.5]
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)), max_size=50))
@@ -91,45 +91,51 @@ def test_every_wait_is_bounded(asked: list[float | None]) -> None:
 async def test_a_success_needs_no_wait() -> None:
     """The first answer is the result."""
     clock = FakeClock()
-    assert await attempt(failing([]), clock, most()) == "done"
+    assert await Calls(clock, []).result() == "done"
     assert clock.waits == []
 
 
-async def test_transient_failures_are_tried_again() -> None:
-    """Each failure is told with its attempt and the wait that follows it."""
-    clock = FakeClock()
-    told: list[tuple[int, str, float]] = []
-    errors: list[Exception] = [Transient("one"), Transient("two", retry_after=20.0), Transient("three")]
-    result = await attempt(
-        failing(errors), clock, most(), on_retry=lambda number, error, wait: told.append((number, error.reason, wait))
+async def test_failures_are_told_and_tried_again() -> None:
+    """Each is told with its attempt, the time since the first, and the wait: as asked for, longer when it must."""
+    calls = Calls(
+        FakeClock(), [Transient("one"), Transient("two", 20.0), Misconfigured("no", "fix it"), Transient("4")]
     )
-    assert result == "done"
-    assert told == [(1, "one", 0.5), (2, "two", 20.0), (3, "three", 2.0)]
-    assert clock.waits == [0.5, 20.0, 2.0]
+    assert await calls.result() == "done"
+    told = [(str(failure.error), failure.attempt, failure.seconds, failure.wait) for failure in calls.told]
+    assert told == [
+        ("one", 1, 0.0, 0.5),
+        ("two", 2, 0.5, 20.0),
+        ("no", 3, 20.5, MISCONFIGURED_SECONDS),
+        ("4", 4, 20.5 + MISCONFIGURED_SECONDS, 2.0),
+    ]
+    assert calls.clock.waits == [failure.wait for failure in calls.told]
 
 
 async def test_other_errors_pass_at_once() -> None:
-    """Only Transient is tried again."""
-    clock = FakeClock()
-    with pytest.raises(Misconfigured):
-        await attempt(failing([Transient("one"), Misconfigured("no", "fix it")]), clock, most())
-    assert clock.waits == [0.5]
+    """Only what may succeed later is tried again."""
+    calls = Calls(FakeClock(), [Transient("one"), FileGone("x")])
+    with pytest.raises(FileGone):
+        await calls.result()
+    assert calls.clock.waits == [0.5]
 
 
-async def test_it_gives_up_in_time_with_the_last_failure() -> None:
-    """No wait ends later than allowed, and the error raised is the one that came last."""
-    clock = FakeClock()
-    errors: list[Exception] = [Transient(str(number)) for number in range(100)]
-    with pytest.raises(Transient) as raised:
-        await attempt(failing(errors), clock, most(), give_up_after=100.0)
-    assert clock.now - 1000.0 <= 100.0
-    assert raised.value.reason == str(len(clock.waits))
-    assert sum(clock.waits) + 30.0 > 100.0
+async def test_whoever_is_told_ends_the_attempts() -> None:
+    """What it raises is raised, without a further wait."""
+    calls = Calls(FakeClock(), [Transient(str(number)) for number in range(9)], give_up_at=3)
+    with pytest.raises(Transient, match="2"):
+        await calls.result()
+    assert calls.clock.waits == [0.5, 1.0]
 
 
-async def test_a_wait_that_is_too_long_is_not_begun() -> None:
-    """When the other side asks for more time than is left, waiting for less would be in vain."""
-    clock = FakeClock()
-    with pytest.raises(Transient):
-        await attempt(failing([Transient("busy", retry_after=60.0)]), clock, most(), give_up_after=59.0)
-    assert clock.waits == []
+async def test_a_stop_cuts_the_wait_short() -> None:
+    """The next attempt follows at once; whether there is one is decided by whoever is told."""
+    stop = asyncio.Event()
+
+    class Stopping(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            stop.set()
+            await asyncio.Event().wait()
+
+    calls = Calls(Stopping(), [Transient("one"), Transient("two")], give_up_at=2)
+    with pytest.raises(Transient, match="two"):
+        await calls.result(stop)

@@ -22,6 +22,7 @@ import cdn77_exporter
 from cdn77_exporter import settings
 from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.core.reasons import REJECT_REASONS
+from cdn77_exporter.flow.in_flight import MOVES, At
 from cdn77_exporter.telemetry.libraries import adopt_logging
 from cdn77_exporter.telemetry.logger import Telemetry
 from cdn77_exporter.telemetry.loop_lag import LoopLag
@@ -88,13 +89,26 @@ def test_what_the_table_does_not_know_is_refused(voice: Voice) -> None:
 
 
 def logged() -> dict[str, set[str]]:
-    """Every message that a call in the source logs, with the fields that all its calls give together."""
+    """Every message that a call in the source logs, with the fields that all its calls give together.
+
+    A file's move logs the messages that the table of moves has for its target.
+    """
     found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(call, ast.Call) or not call.args:
                 continue
             target = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if path.stem == "in_flight":
+                continue  # the messages of its table stand where files are moved
+            if target == "move" and isinstance(call.args[-1], ast.Attribute):
+                fields = {"key", *(str(keyword.arg) for keyword in call.keywords)}
+                to = At[call.args[-1].attr]
+                for message in {moves[to] for moves in MOVES.values() if to in moves} - {None}:
+                    found.setdefault(str(message), set()).update(
+                        fields | ({"attempt"} if to is At.UNREADABLE else set())
+                    )
+                continue
             if target.strip("_") not in {"report", "telemetry"} and (target, path.stem) != ("self", "logger"):
                 continue
             names = [call.args[0]]

@@ -47,17 +47,16 @@ def test_the_watermark_is_the_smallest_of_the_live_shards(steps: list[tuple[str,
     """After any history it is the minimum over live shards, or the clock less the lag, and never goes back."""
     watermark, shards = new_watermark(), {name: PlainShard() for name in "123"}
     now = polled = NOW
-    watermark.listed([], now)
-    expected = watermark.advance()
+    watermark.listed(now)
+    expected = watermark.advance(())
     rows: dict[str, tuple[str, int, int]] = {}
     for verb, name, later, age in steps:
         now += later
         shard = shards[name]
         if verb in ("list", "poll"):
-            found = [name, name] if verb == "list" else []
-            shard.listed += len(found)
+            shard.listed += 2 * (verb == "list")
             polled = now
-            watermark.listed(found, now)
+            watermark.listed(now)
         elif verb in ("deliver", "empty") and shard.listed:
             shard.listed -= 1
             watermark.delivered(name, now - age if verb == "deliver" else 0, now)
@@ -65,70 +64,69 @@ def test_the_watermark_is_the_smallest_of_the_live_shards(steps: list[tuple[str,
                 shard.newest, shard.seen = max(shard.newest, now - age), now
         elif verb == "withdraw" and shard.listed:
             shard.listed -= 1
-            watermark.withdrawn(name)
         elif verb == "restart":
             rows.update({row[0]: row for row in watermark.take_changes()})
             watermark = new_watermark()
             watermark.restore(rows.values(), expected)
-            watermark.listed([], polled)
+            watermark.listed(polled)
             for one in shards.values():
                 one.listed = 0
         live = [one for one in shards.values() if one.listed or (one.seen is not None and polled - one.seen <= IDLE)]
         expected = max(expected, min([one.newest for one in live] + [polled]) if live else polled - LAG)
-        assert watermark.advance() == expected
-        assert watermark.live() == [key for key, one in shards.items() if one in live and (one.listed or one.seen)]
+        outstanding = [key for key, one in shards.items() if one.listed]
+        assert watermark.advance(outstanding) == expected
+        assert watermark.live(outstanding) == {key for key, one in shards.items() if any(one is each for each in live)}
 
 
 def test_a_silent_shard_holds_the_watermark_for_its_idle_time() -> None:
     """A shard that has stopped holds the others back for SHARD_IDLE_SECONDS after its last delivery, and no longer."""
     watermark = new_watermark()
-    watermark.listed(["1", "2"], NOW)
+    watermark.listed(NOW)
     watermark.delivered("1", NOW - 40_000, NOW)
     watermark.delivered("2", NOW - 30_000, NOW)
     for later in (0, 60_000, 120_000):
-        watermark.listed(["2"], NOW + later)
+        watermark.listed(NOW + later)
         watermark.delivered("2", NOW + later - 5000, NOW + later)
-        assert watermark.advance() == NOW - 40_000
-    watermark.listed([], NOW + 120_001)
-    assert watermark.advance() == NOW + 115_000
+        assert watermark.advance(()) == NOW - 40_000
+    watermark.listed(NOW + 120_001)
+    assert watermark.advance(()) == NOW + 115_000
 
 
 def test_a_listed_file_holds_the_watermark_until_it_is_delivered() -> None:
     """A file that is listed and not delivered keeps its shard live however long it takes, even a new shard."""
     watermark = new_watermark()
-    watermark.listed(["1", "2"], NOW)
+    watermark.listed(NOW)
     watermark.delivered("1", NOW, NOW)
-    watermark.listed([], NOW + 3_600_000)
-    assert watermark.advance() == 0
+    watermark.listed(NOW + 3_600_000)
+    assert watermark.advance({"2"}) == 0
     watermark.delivered("2", NOW + 1_800_000, NOW + 3_600_000)
-    assert watermark.advance() == NOW + 1_800_000
+    assert watermark.advance(()) == NOW + 1_800_000
 
 
 def test_when_nothing_arrives_time_follows_the_clock() -> None:
     """Without a live shard the watermark is IDLE_LAG_SECONDS behind the last listing, and stands without one."""
     watermark = new_watermark()
-    watermark.listed([], NOW)
-    assert watermark.advance() == NOW - LAG
-    assert watermark.advance() == NOW - LAG
-    watermark.listed([], NOW + 60_000)
-    assert watermark.advance() == NOW + 60_000 - LAG
+    watermark.listed(NOW)
+    assert watermark.advance(()) == NOW - LAG
+    assert watermark.advance(()) == NOW - LAG
+    watermark.listed(NOW + 60_000)
+    assert watermark.advance(()) == NOW + 60_000 - LAG
 
 
 def test_the_watermark_is_never_later_than_the_clock() -> None:
     """An event from the future does not take the watermark past the time of the listing."""
     watermark = new_watermark()
-    watermark.listed(["1"], NOW)
+    watermark.listed(NOW)
     watermark.delivered("1", NOW + 86_400_000, NOW)
-    assert watermark.advance() == NOW
+    assert watermark.advance(()) == NOW
 
 
-def test_a_file_that_is_withdrawn_does_not_hold_time() -> None:
+def test_a_file_that_is_no_longer_outstanding_does_not_hold_time() -> None:
     """An unreadable file of a shard without any other lets the watermark go on."""
     watermark = new_watermark()
-    watermark.listed(["1"], NOW)
-    assert watermark.advance() == 0
-    watermark.withdrawn("1")
-    assert watermark.advance() == NOW - LAG
+    watermark.listed(NOW)
+    assert watermark.advance({"1"}) == 0
+    assert watermark.advance(()) == NOW - LAG
 
 
 def test_sequence_numbers_that_are_passed_over_are_noticed() -> None:
@@ -163,11 +161,12 @@ def test_gaps_name_the_numbers_that_are_missing() -> None:
 
 
 def test_invented_shards_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more shards than the bound the longest silent are forgotten, never one with a file under way."""
+    """Of more shards than the bound the longest silent are forgotten; an outstanding file holds time all the same."""
     monkeypatch.setattr(watermark_module, "MAX_SHARDS", 3)
     watermark = new_watermark()
-    watermark.listed(["busy"], NOW)
     for number in range(10):
-        watermark.listed([str(number)], NOW + number)
+        watermark.listed(NOW + number)
         watermark.delivered(str(number), NOW + number, NOW + number)
-    assert sorted(watermark.shards) == ["8", "9", "busy"]
+    assert sorted(watermark.shards) == ["7", "8", "9"]
+    assert watermark.advance({"0"}) == 0
+    assert watermark.advance(()) == NOW + 7

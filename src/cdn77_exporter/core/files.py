@@ -1,8 +1,9 @@
-"""Log files: their names, the hour folders in which they lie, and what was fetched of one."""
+"""Log files: their names, the order in which they are taken, and the hour folders in which they lie."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -62,3 +63,34 @@ def hour_prefixes(prefix: str, now_ms: int, lookback_hours: float) -> list[str]:
         found.append(f"{prefix}/{hour:%Y%m%d}/{hour:%H}/" if prefix else f"{hour:%Y%m%d}/{hour:%H}/")
         hour += timedelta(hours=1)
     return found
+
+
+def oldest_first(files: Sequence[LogFile]) -> list[LogFile]:
+    """Return each shard's files in chronological order, the shards of an hour interleaved.
+
+    A writer's files are in the order of their sequence numbers, whatever their upload times say. Another writer of the
+    same shard has numbers of its own, so that between writers the upload times decide.
+    """
+    shards: dict[tuple[str, str], dict[str, list[LogFile]]] = {}
+    for file in files:
+        shards.setdefault((file.folder, file.shard), {}).setdefault(file.writer, []).append(file)
+    placed: list[tuple[str, float, str, LogFile]] = []
+    for (folder, shard), writers in shards.items():
+        members = _merged(writers.values())
+        for number, file in enumerate(members):
+            placed.append((folder, (number + 0.5) / len(members), shard, file))
+    placed.sort(key=lambda entry: entry[:3])
+    return [file for *_, file in placed]
+
+
+def _merged(writers: Iterable[list[LogFile]]) -> list[LogFile]:
+    """Merge the files of some writers: each one's by its sequence, and between writers by their uploads."""
+    keyed: list[tuple[int, int, int, str, LogFile]] = []
+    for members in writers:
+        members.sort(key=lambda file: (file.sequence, file.modified_ms, file.key))
+        began, latest = min(file.modified_ms for file in members), 0
+        for number, file in enumerate(members):
+            latest = max(latest, file.modified_ms)
+            keyed.append((latest, began, number, file.key, file))
+    keyed.sort(key=lambda entry: entry[:4])
+    return [file for *_, file in keyed]

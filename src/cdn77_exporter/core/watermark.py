@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 #: Shards that are remembered at most; of more, the ones silent for the longest are forgotten.
@@ -17,7 +17,6 @@ class Shard:
 
     newest_ms: int = 0  # newest event that was delivered
     seen_ms: int = 0  # clock when it last delivered events
-    outstanding: int = 0  # files listed and not yet delivered
     highest: int = -1  # highest sequence number delivered, and by which writer
     writer: str = ""
     missing: int = 0  # sequence numbers that were passed over
@@ -39,25 +38,17 @@ class Watermark:
         self._listed_ms = 0
         self._changed: set[str] = set()
 
-    def listed(self, names: Iterable[str], now_ms: int) -> None:
-        """A listing was completed at `now_ms` and found a new file for each of `names` (a shard once per file)."""
-        for name in names:
-            self._shard(name).outstanding += 1
+    def listed(self, now_ms: int) -> None:
+        """Note that a listing was completed at `now_ms`."""
         self._listed_ms = max(self._listed_ms, now_ms)
 
     def delivered(self, name: str, newest_ms: int, now_ms: int) -> None:
-        """A listed file has been counted; `newest_ms` is its newest event, 0 when it had none."""
-        shard = self._shard(name)
-        shard.outstanding = max(0, shard.outstanding - 1)
+        """Note that a listed file has been counted; `newest_ms` is its newest event, 0 when it had none."""
         if newest_ms:
+            shard = self._shard(name)
             shard.newest_ms = max(shard.newest_ms, newest_ms)
             shard.seen_ms = max(shard.seen_ms, now_ms)
             self._changed.add(name)
-
-    def withdrawn(self, name: str) -> None:
-        """A listed file will not be delivered now: it could not be fetched, read, or was not begun."""
-        shard = self._shard(name)
-        shard.outstanding = max(0, shard.outstanding - 1)
 
     def numbered(self, name: str, writer: str, sequence: int) -> int:
         """Note a delivered file's sequence number; how many numbers it leaves out after the highest before it."""
@@ -75,30 +66,33 @@ class Watermark:
             shard.writer, shard.highest = writer, sequence
         return skipped
 
-    def advance(self) -> int:
-        """The watermark now (Unix ms), judged at the time of the last complete listing.
+    def advance(self, outstanding: Collection[str]) -> int:
+        """Return the watermark now (Unix ms), judged at the time of the last complete listing.
 
-        While listings fail nothing is known about what arrives, so time does not go on either.
+        `outstanding`: shards of which a listed file is not yet delivered. While listings fail nothing is known about
+        what arrives, so time does not go on either.
         """
         now_ms = self._listed_ms
-        live = [shard for shard in self.shards.values() if self._is_live(shard, now_ms)]
-        found = min(shard.newest_ms for shard in live) if live else now_ms - self._lag_ms
+        live = self.live(outstanding)
+        found = min(map(self.newest_ms, live)) if live else now_ms - self._lag_ms
         self.value_ms = max(self.value_ms, min(found, now_ms))
         return self.value_ms
 
-    def _is_live(self, shard: Shard, now_ms: int) -> bool:
-        return shard.outstanding > 0 or (shard.seen_ms > 0 and now_ms - shard.seen_ms <= self._idle_ms)
+    def live(self, outstanding: Collection[str]) -> set[str]:
+        """Return the names of the live shards; `outstanding` as in `advance`."""
+        oldest_ms = max(1, self._listed_ms - self._idle_ms)
+        return {name for name, shard in self.shards.items() if shard.seen_ms >= oldest_ms}.union(outstanding)
 
-    def live(self) -> list[str]:
-        """Names of the live shards."""
-        return sorted(name for name, shard in self.shards.items() if self._is_live(shard, self._listed_ms))
+    def newest_ms(self, name: str) -> int:
+        """Return the newest event (Unix ms) that a shard has delivered, 0 without any."""
+        shard = self.shards.get(name)
+        return shard.newest_ms if shard else 0
 
     def _shard(self, name: str) -> Shard:
         shard = self.shards.get(name)
         if shard is None:
             if len(self.shards) >= MAX_SHARDS:
-                idle = [name for name, known in self.shards.items() if not known.outstanding]
-                self.shards.pop(min(idle, key=lambda name: self.shards[name].seen_ms, default=""), None)
+                del self.shards[min(self.shards, key=lambda name: self.shards[name].seen_ms)]
             shard = self.shards[name] = Shard()
         return shard
 

@@ -37,11 +37,11 @@ class Uploads(Protocol):
         """End one; False when there was none."""
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
-        """Keys and ids."""
+        """List keys and ids."""
 
 
 def lease_prefix(prefix: str) -> str:
-    """Where the leases of a log prefix lie: beside the logs, never under their prefix."""
+    """Return the folder of the leases of a log prefix: beside the logs, never under their prefix."""
     return f".cdn77-exporter/{prefix.replace('/', '-') or 'bucket'}/lease/"
 
 
@@ -60,7 +60,7 @@ class Lease:
     _sole: bool = False  # nobody else can carry this owner's name
 
     def own(self, name: str) -> None:
-        """Carry a name that only one process at a time can have: what is held under it is of one that is gone."""
+        """Use a name that only one process at a time can have: what is held under it is of one that is gone."""
         self.owner, self._sole = name, True
 
     @property

@@ -1,8 +1,10 @@
-"""What the flow needs from the outside, as narrow interfaces that the edges fulfil."""
+"""Ports: the narrow interfaces that the flow needs, which the edges implement."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cdn77_exporter.core.bundle import Bundle
@@ -20,54 +22,64 @@ class Report(Protocol):
 
 
 class Problems(Protocol):
-    """What is wrong at the moment, for readiness: one entry per subject."""
+    """The current problems, for readiness: one entry per subject."""
 
     def found(self, what: str, remedy: str) -> None:
-        """Something is wrong; `remedy` says what to do."""
+        """Enter a problem; `remedy` says what to do."""
 
     def solved(self, what: str) -> None:
-        """It is no longer."""
+        """Remove a problem."""
 
 
 class Clock(Protocol):
     """Time, and waiting for it."""
 
     def now_ms(self) -> int:
-        """Unix time in milliseconds."""
+        """Return the Unix time in milliseconds."""
 
     def bucket_ms(self) -> int:
-        """Unix time in milliseconds by the clock of the bucket's server."""
+        """Return the Unix time in milliseconds by the clock of the bucket's server."""
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never jumps."""
+        """Return the seconds of a clock that never jumps."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The means of every stage: time, messages, problems, and the signal to stop."""
+
+    clock: Clock
+    report: Report
+    problems: Problems
+    stop: asyncio.Event
 
 
 class Lists(Protocol):
     """The bucket as the lister sees it."""
 
     def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
-        """Files under a prefix, page by page; raises Transient or Misconfigured."""
+        """List the files under a prefix, page by page; raises Transient or Misconfigured."""
 
 
 class Fetches(Protocol):
     """The bucket as the downloaders see it."""
 
     async def fetch(self, file: LogFile) -> bytes:
-        """A file's checked body; raises Transient, Misconfigured, FileGone or Unreadable."""
+        """Return a file's checked body; raises Transient, Misconfigured, FileGone or Unreadable."""
 
 
 class Deletes(Protocol):
     """The bucket as the deleter sees it."""
 
     async def delete(self, files: Sequence[LogFile]) -> dict[tuple[str, str], str]:
-        """Delete; why it did not succeed for some, by identity. Raises Transient or Misconfigured."""
+        """Delete; return why it did not succeed for some, by identity. Raises Transient or Misconfigured."""
 
 
 class Decodes(Protocol):
-    """Where files are decoded: a thread, processes, or other machines."""
+    """The decoders: a thread, processes, or other machines."""
 
     @property
     def most(self) -> int:
@@ -78,14 +90,14 @@ class Decodes(Protocol):
         """Calls that it can have at a time."""
 
     async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
-        """Decode files into one bundle; `latest_ms` is each one's latest event time, `oldest_ms` that of all."""
+        """Decode files together; `latest_ms` is each one's latest event time, `oldest_ms` that of all."""
 
 
 class Receives(Protocol):
     """The receiver as the pusher sees it."""
 
     async def write(self, body: bytes) -> None:
-        """One attempt; raises Transient, Refused or Misconfigured."""
+        """Make one attempt; raises Transient, Refused or Misconfigured."""
 
 
 class Ledger(Protocol):

@@ -36,14 +36,14 @@ class Objects(Protocol):
 
 
 class SetAside(Protocol):
-    """What the ledger knows of files that cannot be read."""
+    """The ledger of files that cannot be read."""
 
     async def aside(self) -> list[tuple[str, str, str, int]]: ...
     async def release(self, key: str) -> None: ...
 
 
 async def look(bucket: Objects, key: str) -> LogFile | None:
-    """The object of exactly this key, as a listing names it."""
+    """Return the object of exactly this key, as a listing names it."""
     async for page in bucket.list_files(key):
         for file in page:
             return file if file.key == key else None
@@ -51,7 +51,7 @@ async def look(bucket: Objects, key: str) -> LogFile | None:
 
 
 async def same(bucket: Objects, one: LogFile, other: LogFile) -> bool:
-    """Whether two objects hold the same bytes.
+    """Compare two objects; true when they hold the same bytes.
 
     ETags of uploads in parts and of encrypted objects differ between an object and its copy; then the bytes decide.
     """
@@ -66,7 +66,7 @@ async def same(bucket: Objects, one: LogFile, other: LogFile) -> bool:
 
 
 async def copy_verified(bucket: Objects, source: LogFile, target_key: str) -> LogFile | None:
-    """The verified copy; made unless it is there already. None when what lies there is not the source's content."""
+    """Return the verified copy, made unless it is there; None when what lies there is not the source's content."""
     found = await look(bucket, target_key)
     if found is None or not await same(bucket, source, found):
         await bucket.copy(source.key, target_key)
@@ -96,7 +96,7 @@ class Quarantine:
             except FileGone:
                 continue  # somebody else has removed it just now; the next sweep sees that
             except (Transient, Misconfigured) as error:
-                self._fail(key, f"{error}; {getattr(error, 'remedy', 'it is tried again')}")
+                self._fail(key, f"{error}; {error.remedy}")
                 return
         if moved_all:
             self.problems.solved("quarantine")
@@ -127,7 +127,7 @@ class Quarantine:
         return True
 
     async def _target(self, source: LogFile) -> str:
-        """The file's own key under the prefix; with the ETag behind it when another file of that key lies there."""
+        """Return the file's own key under the prefix, with its ETag when another file of that key lies there."""
         target = f"{self.prefix}/{source.key}"
         found = await look(self.bucket, target)
         if found is None or await same(self.bucket, source, found):
@@ -148,5 +148,5 @@ class Quarantine:
 
 
 def instant(at_ms: int) -> str:
-    """An instant (Unix milliseconds) as people and programs read it, to the second."""
+    """Format an instant (Unix milliseconds) as people and programs read it, to the second."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from cdn77_exporter.core.errors import Transient
-from cdn77_exporter.flow.ports import Clock
+from cdn77_exporter.core.errors import Misconfigured, Transient
+from cdn77_exporter.flow.ports import Clock, Common
 
-#: The longest wait that another side can ask for; every wait has a bound.
+#: The longest wait that a server can ask for; every wait has a bound.
 RETRY_AFTER_MOST = 300.0
+#: The wait while an operator has to act.
+MISCONFIGURED_SECONDS = 30.0
 
 T = TypeVar("T")
 
@@ -29,14 +32,13 @@ class Backoff:
         most: float = 30.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._first = first
         self._factor = factor
         self._most = most
         self._draw = draw
         self._bound = first
 
     def next(self, retry_after: float | None = None) -> float:
-        """Seconds to wait now; never less than what the other side asked for, within `RETRY_AFTER_MOST`."""
+        """Return the seconds to wait now, at least what the server asked for, within `RETRY_AFTER_MOST`."""
         bound = min(self._bound, self._most)
         self._bound = min(bound * self._factor, self._most)
         wait = bound * self._draw()
@@ -44,38 +46,51 @@ class Backoff:
             return wait
         return max(wait, min(retry_after, RETRY_AFTER_MOST))
 
-    def reset(self) -> None:
-        """Begin again with the first wait."""
-        self._bound = self._first
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A failed attempt: its number from 1, the seconds since the first one began, and the wait before the next."""
+
+    error: Transient | Misconfigured
+    attempt: int
+    seconds: float
+    wait: float
 
 
 async def retry(
     call: Callable[[], Awaitable[T]],
-    *,
+    clock: Clock,
     backoff: Backoff,
-    clock_sleep: Callable[[float], Awaitable[None]],
-    monotonic: Callable[[], float],
-    give_up_after: float,
-    on_retry: Callable[[int, Transient, float], None] | None = None,
+    failed: Callable[[Failed], None],
+    stop: asyncio.Event | None = None,
 ) -> T:
-    """Call until it succeeds or raises anything but Transient.
+    """Call until it succeeds.
 
-    Raises the last Transient when the next wait would end later than `give_up_after` seconds from now. `on_retry` is
-    told the attempt that failed, from 1, why, and the wait before the next.
+    `failed` is told of each attempt that ends in Transient or Misconfigured, and ends the attempts by raising. `stop`
+    cuts a wait short; what it means otherwise is for `failed` to say.
     """
-    began = monotonic()
+    began = clock.monotonic()
     attempt = 0
     while True:
         attempt += 1
         try:
             return await call()
-        except Transient as error:
-            wait = backoff.next(error.retry_after)
-            if monotonic() - began + wait > give_up_after:
-                raise
-            if on_retry is not None:
-                on_retry(attempt, error, wait)
-        await clock_sleep(wait)
+        except (Transient, Misconfigured) as error:
+            wait = MISCONFIGURED_SECONDS if isinstance(error, Misconfigured) else backoff.next(error.retry_after)
+            failed(Failed(error, attempt, clock.monotonic() - began, wait))
+        await (clock.sleep(wait) if stop is None else pause(clock, stop, wait))
+
+
+async def until_written(common: Common, write: Callable[[], Awaitable[None]]) -> None:
+    """Write to the state, however long it refuses, which is reported and a problem meanwhile."""
+
+    def failed(failure: Failed) -> None:
+        error = failure.error
+        common.report("state_commit_failed", error=str(error), remedy=error.remedy)
+        common.problems.found("state", f"{error}; {error.remedy}")
+
+    await retry(write, common.clock, Backoff(most=15.0), failed)
+    common.problems.solved("state")
 
 
 async def pause(clock: Clock, stop: asyncio.Event, seconds: float) -> None:

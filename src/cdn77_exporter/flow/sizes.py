@@ -1,4 +1,4 @@
-"""How many files are decoded together, and how many may be in memory at once."""
+"""Numbers of files: those decoded together, and those in memory at once."""
 
 from __future__ import annotations
 

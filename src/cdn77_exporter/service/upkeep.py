@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -13,8 +12,8 @@ from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
+from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.pipeline import Pipeline
-from cdn77_exporter.flow.stages import Context
 from cdn77_exporter.runtime import collect_rarely
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
@@ -47,16 +46,16 @@ class Upkeep:
 
     async def run(self) -> None:
         """The clock, the GeoIP file, the secrets, the ledger and the bounds, every few seconds."""
-        context = self.pipeline.context
+        stop = self.pipeline.common.stop
         self._say_geoip(new=self.geoip.available)
         collect_rarely()
         rounds = 0
-        while not context.stop.is_set():
+        while not stop.is_set():
             self._compare_clock()
             await self._refresh_geoip()
             for variable in await asyncio.to_thread(self.settings.changed_secrets):
                 self.telemetry("secret_reloaded", setting=variable)
-            await self._count_ledger(context)
+            await self._count_ledger()
             self._look_at_limits()
             if rounds % PRUNE_EVERY == 0:
                 hours = self.settings.lookback_hours + 48
@@ -64,12 +63,12 @@ class Upkeep:
                     await self.state.prune(self.clock.now_ms() - int(hours * 3_600_000))
             rounds += 1
             with suppress(TimeoutError):
-                await asyncio.wait_for(context.stop.wait(), UPKEEP_SECONDS)
+                await asyncio.wait_for(stop.wait(), UPKEEP_SECONDS)
 
     async def measure_lag(self) -> None:
         """How late the event loop is: how much longer than asked a short sleep takes."""
         loop = asyncio.get_running_loop()
-        while not self.pipeline.context.stop.is_set():
+        while not self.pipeline.common.stop.is_set():
             due = loop.time() + _LAG_SAMPLE_SECONDS
             await asyncio.sleep(_LAG_SAMPLE_SECONDS)
             self.telemetry.loop_lag.observe(loop.time() - due)
@@ -106,15 +105,8 @@ class Upkeep:
             words = f"this machine's clock is {seconds:.0f} s off the bucket's; synchronise it (NTP)"
             self.telemetry.problems.found("clock", words)
 
-    async def _count_ledger(self, context: Context) -> None:
-        counts = await self.state.counts()
-        context.extra.update(
-            outbox_requests=counts["requests"],
-            outbox_bytes=counts["bytes"],
-            ledger_files=counts["counted"] + counts["done"] + counts["aside"],
-            files_set_aside=counts["aside"],
-            files_counted=counts["counted"],
-        )
+    async def _count_ledger(self) -> None:
+        counts = self.overview.counts = await self.state.counts()
         if counts["aside"] or self.overview.aside:
             self.overview.aside = await self.state.run(self.state.database.aside, ASIDE_SHOWN)
 
@@ -132,14 +124,14 @@ class Upkeep:
 
     def watch(self) -> None:
         """Have the gauges read from where their values are."""
-        context, timeline, clock = self.pipeline.context, self.timeline, self.clock
+        pipeline, timeline, clock = self.pipeline, self.timeline, self.clock
         watch = self.telemetry.watch
         for channel in self.pipeline.channels:
             watch("queue_depth", channel.__len__, stage=channel.name)
-        watch("files_in_memory", lambda: context.places.taken)
-        watch("pending_files", lambda: len(context.claims))
-        watch("watermark_timestamp_seconds", lambda: context.watermark.value_ms / 1000)
-        watch("watermark_lag_seconds", lambda: _lag(context.watermark.value_ms, clock.now_ms()))
+        watch("files_in_memory", lambda: pipeline.in_flight.permits.taken)
+        watch("pending_files", lambda: sum(map(pipeline.in_flight.count, (At.LISTED, At.FETCHING))))
+        watch("watermark_timestamp_seconds", lambda: pipeline.watermark.value_ms / 1000)
+        watch("watermark_lag_seconds", lambda: _lag(pipeline.watermark.value_ms, clock.now_ms()))
         watch("series", lambda: len(timeline.series))
         watch("streams", lambda: len(timeline.streams))
         watch("viewers", lambda: len(timeline.viewers))
@@ -147,14 +139,18 @@ class Upkeep:
         watch("clock_skew_seconds", lambda: clock.skew_ms / 1000)
         loop = asyncio.get_running_loop()
         watch("event_loop_tasks", lambda: len(asyncio.all_tasks(loop)))
-        watch("commit_seconds", lambda: context.extra.get("commit_seconds"))
-        for name in ("outbox_requests", "outbox_bytes", "ledger_files", "files_set_aside"):
-            watch(name, _extra(context, name))
+        watch("commit_seconds", lambda: pipeline.aggregator.stats.commit_seconds)
+        counts = self._ledger_count
+        watch("outbox_requests", lambda: counts("requests"))
+        watch("outbox_bytes", lambda: counts("bytes"))
+        watch("ledger_files", lambda: counts("counted", "done", "aside"))
+        watch("files_set_aside", lambda: counts("aside"))
+
+    def _ledger_count(self, *names: str) -> float | None:
+        """Return a sum of the ledger's last counts, None before the first."""
+        counts = self.overview.counts
+        return sum(counts[name] for name in names) if counts else None
 
 
 def _lag(value_ms: int, now_ms: int) -> float | None:
     return (now_ms - value_ms) / 1000 if value_ms > 0 else None
-
-
-def _extra(context: Context, name: str) -> Callable[[], float | None]:
-    return lambda: context.extra.get(name)

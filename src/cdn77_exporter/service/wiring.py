@@ -14,11 +14,16 @@ from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.claims import Claims
-from cdn77_exporter.flow.ordering import Places
+from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.ports import Common
 from cdn77_exporter.flow.quarantine import Quarantine
-from cdn77_exporter.flow.stages import Aggregator, Context, Deleter, Fetcher, FileDecoder, Lister, NotHere, Pusher
+from cdn77_exporter.flow.stages.aggregate import Aggregator
+from cdn77_exporter.flow.stages.decode import FileDecoder
+from cdn77_exporter.flow.stages.delete import Deleter
+from cdn77_exporter.flow.stages.fetch import FetchedByDecoder, Fetcher
+from cdn77_exporter.flow.stages.list import Lister
+from cdn77_exporter.flow.stages.push import Pusher
 from cdn77_exporter.service.decoding import make_decoder
 from cdn77_exporter.service.restoring import restore
 from cdn77_exporter.settings import Off, Settings
@@ -44,37 +49,35 @@ async def build_pipeline(
     thread = ThreadPoolExecutor(1, "aggregate")
     stack.callback(decoder.close)
     stack.callback(thread.shutdown, wait=False, cancel_futures=True)
-    context = Context(
-        clock=clock,
-        report=telemetry,
-        problems=telemetry.problems,
-        stop=stop,
-        claims=Claims(),
-        watermark=watermark,
-        places=Places(settings.download_concurrency),
-        arrivals=Arrivals(settings.tick_seconds, settings.shard_idle_seconds),
-    )
+    common = Common(clock, telemetry, telemetry.problems, stop)
+    in_flight = InFlight(settings.download_concurrency, telemetry)
+    arrivals = Arrivals(settings.tick_seconds, settings.shard_idle_seconds)
     keep, keeps_state = settings.keep_files, not isinstance(settings.state_path, Off)
     quarantine = None
     if settings.quarantine_prefix and not keep:
         prefix = settings.quarantine_prefix
         quarantine = Quarantine(bucket, state, clock, telemetry, telemetry.problems, prefix)
     return Pipeline(
-        context=context,
+        common=common,
+        in_flight=in_flight,
+        watermark=watermark,
         lister=Lister(
+            common,
+            in_flight,
             bucket,
             state,
-            context,
-            settings.s3_prefix,
-            settings.poll_interval,
-            settings.lookback_hours,
-            keep,
-            quarantine,
+            watermark,
+            arrivals,
+            prefix=settings.s3_prefix,
+            interval=settings.poll_interval,
+            lookback_hours=settings.lookback_hours,
+            keep_files=keep,
+            quarantine=quarantine,
         ),
-        fetcher=NotHere() if settings.dask_scheduler else Fetcher(bucket, state, context),
-        decoder=FileDecoder(decoder, state, context),
-        aggregator=Aggregator(timeline, state, context, thread, keeps_state=keeps_state),
-        pusher=Pusher(writer, state, context, settings.push_retry_seconds, leaves=keeps_state),
-        deleter=Deleter(bucket, state, context, keep),
+        fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
+        decoder=FileDecoder(common, in_flight, decoder, state),
+        aggregator=Aggregator(common, in_flight, timeline, state, watermark, arrivals, thread, keeps_state=keeps_state),
+        pusher=Pusher(common, writer, state, settings.push_retry_seconds, leaves=keeps_state),
+        deleter=Deleter(common, bucket, state, keep_files=keep),
         fetched=Channel(max(2, 2 * decoder.most), "fetched"),
     )

@@ -14,8 +14,9 @@ from cdn77_exporter import __version__
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Shard, Watermark
-from cdn77_exporter.flow.pipeline import LOOKAHEAD, Pipeline
-from cdn77_exporter.flow.stages import Context
+from cdn77_exporter.flow.in_flight import At
+from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.stages.fetch import LOOKAHEAD
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.audience import AudienceReader, Ranking
 from cdn77_exporter.status.document import (
@@ -64,13 +65,13 @@ class Overview:
         self._now = now
         self._started = now()
         self._settings = {name: _shown(value) for name, value in settings.public().items()}
-        self._files_in_memory = settings.download_concurrency
         self._history: deque[_Point] = deque(maxlen=_POINTS)
         self._before: _Point | None = None
         self._pipeline: Pipeline | None = None
         self._timeline: Timeline | None = None
         self._reader = AudienceReader()
         self.aside: list[AsideRow] = []
+        self.counts: Mapping[str, int] = {}  # of the ledger and the outbox, as `Database.counts` gives them
 
     def attach(self, pipeline: Pipeline, timeline: Timeline) -> None:
         """Include the pipeline from now on."""
@@ -114,7 +115,7 @@ class Overview:
         )
 
     def _lag(self) -> float | None:
-        value_ms = self._pipeline.context.watermark.value_ms if self._pipeline else 0
+        value_ms = self._pipeline.watermark.value_ms if self._pipeline else 0
         return round(self._now() - value_ms / 1000, 1) if value_ms > 0 else None
 
     # The answer
@@ -122,52 +123,51 @@ class Overview:
     def status(self) -> Status:
         """Return the whole status as it is now."""
         problems = self._telemetry.problems.current()
-        context = self._pipeline.context if self._pipeline else None
+        pipeline = self._pipeline
         return Status(
             version=__version__,
             now=round(self._now(), 3),
             started=round(self._started, 3),
             ready=not problems,
-            working=context is not None,
-            stopping=context is not None and context.stop.is_set(),
+            working=pipeline is not None,
+            stopping=pipeline is not None and pipeline.common.stop.is_set(),
             problems=problems,
-            pipeline=_stages(self._pipeline, self._timeline, self._files_in_memory),
-            completeness=self._completeness(context),
-            push=self._push(context),
+            pipeline=_stages(pipeline, self._timeline, self.counts),
+            completeness=self._completeness(pipeline),
+            push=self._push(pipeline),
             history=self._shown_history(),
             audience=self._audience(),
-            rejects=self._rejects(context),
+            rejects=self._rejects(pipeline),
             aside=[Aside(key=key, reason=why, meaning=_meaning(why), size=size) for key, _, why, size in self.aside],
-            aside_files=int(context.extra.get("files_set_aside", 0)) if context else 0,
+            aside_files=self.counts.get("aside", 0),
             warnings=[_warned(line) for line in list(self._telemetry.recent)[: -_WARNINGS - 1 : -1]],
             settings=self._settings,
         )
 
-    def _completeness(self, context: Context | None) -> Completeness:
-        if context is None or self._timeline is None:
+    def _completeness(self, pipeline: Pipeline | None) -> Completeness:
+        if pipeline is None or self._timeline is None:
             return Completeness(watermark=None, lag_seconds=None, written=None, shards=[], shards_known=0)
-        watermark = context.watermark
+        watermark = pipeline.watermark
         return Completeness(
             watermark=watermark.value_ms / 1000 or None,
             lag_seconds=self._lag(),
             written=float(self._timeline.emitted) or None,
-            shards=_shards(watermark),
+            shards=_shards(watermark, pipeline.in_flight.outstanding),
             shards_known=len(watermark.shards),
         )
 
-    def _push(self, context: Context | None) -> Push:
+    def _push(self, pipeline: Pipeline | None) -> Push:
         total = self._telemetry.total
-        extra: Mapping[str, float] = context.extra if context else {}
         return Push(
-            last_poll=context.last_poll_ms / 1000 or None if context else None,
-            last_push=context.last_push_ms / 1000 or None if context else None,
+            last_poll=pipeline.lister.stats.last_poll_ms / 1000 or None if pipeline else None,
+            last_push=pipeline.pusher.stats.last_push_ms / 1000 or None if pipeline else None,
             accepted=int(total("pushes_total", outcome="accepted")),
             incomplete=int(total("pushes_total", outcome="incomplete")),
             samples=int(total("samples_pushed_total")),
             retries=int(total("push_retries_total")),
             refused=int(total("requests_refused_total")),
-            outbox_requests=int(extra.get("outbox_requests", 0)),
-            outbox_bytes=int(extra.get("outbox_bytes", 0)),
+            outbox_requests=self.counts.get("requests", 0),
+            outbox_bytes=self.counts.get("bytes", 0),
         )
 
     def _shown_history(self) -> History:
@@ -195,13 +195,14 @@ class Overview:
             pops=_ranked(found.pops),
         )
 
-    def _rejects(self, context: Context | None) -> list[Reject]:
+    def _rejects(self, pipeline: Pipeline | None) -> list[Reject]:
         found = []
+        examples = pipeline.decoder.stats.examples if pipeline else {}
         for reason, meaning in REJECT_REASONS.items():
             lines = int(self._telemetry.total("rejects_total", reason=reason))
             if not lines:
                 continue
-            key, example = context.examples.get(reason, ("", None)) if context else ("", None)
+            key, example = examples.get(reason, ("", None))
             shown = Example(key=key, line=example.line, excerpt=self._mask(example.excerpt)) if example else None
             found.append(Reject(reason=reason, meaning=meaning, lines=lines, example=shown))
         return sorted(found, key=lambda reject: -reject.lines)
@@ -221,26 +222,20 @@ def _difference(before: _Point, after: _Point) -> _Point:
     )
 
 
-def _stages(pipeline: Pipeline | None, timeline: Timeline | None, files_in_memory: int) -> list[Stage]:
+def _stages(pipeline: Pipeline | None, timeline: Timeline | None, counts: Mapping[str, int]) -> list[Stage]:
     if pipeline is None or timeline is None:
         return []
-    context, extra = pipeline.context, pipeline.context.extra
-    fetching, decoding = pipeline.fetcher.active, pipeline.decoder.active
-    waiting = max(0, len(context.claims) - context.places.taken - pipeline.aggregator.uncommitted)
-    outbox = int(extra.get("outbox_requests", 0))
+    at, permits = pipeline.in_flight.count, pipeline.in_flight.permits
+    ledger = sum(counts.get(name, 0) for name in ("counted", "done", "aside"))
+    listed, outbox = f"{pipeline.lister.stats.listed} listed", _bytes(counts.get("bytes", 0))
+    in_memory = f"{permits.taken} of {permits.most} files in memory"
     rows: Iterable[tuple[str, int, str, int | None, str]] = (
-        ("list", waiting, "files waiting", LOOKAHEAD, f"{context.listed} listed"),
-        (
-            "fetch",
-            fetching,
-            "downloads",
-            files_in_memory,
-            f"{context.places.taken} of {files_in_memory} files in memory",
-        ),
-        ("decode", decoding, "files", None, f"{int(extra.get('ledger_files', 0))} in the ledger"),
+        ("list", at(At.LISTED), "files waiting", LOOKAHEAD, listed),
+        ("fetch", at(At.FETCHING), "downloads", permits.most, in_memory),
+        ("decode", at(At.DECODING), "files", None, f"{ledger} in the ledger"),
         ("count", timeline.held_ticks, "open ticks", None, f"{len(timeline.series)} series"),
-        ("push", outbox, "requests", None, _bytes(int(extra.get("outbox_bytes", 0)))),
-        ("delete", int(extra.get("files_counted", 0)), "files to delete", None, ""),
+        ("push", counts.get("requests", 0), "requests", None, outbox),
+        ("delete", counts.get("counted", 0), "files to delete", None, ""),
     )
     queues = [(len(channel), channel.capacity) for channel in pipeline.channels]
     return [
@@ -249,19 +244,20 @@ def _stages(pipeline: Pipeline | None, timeline: Timeline | None, files_in_memor
     ]
 
 
-def _shards(watermark: Watermark) -> list[ShownShard]:
-    live = set(watermark.live())
+def _shards(watermark: Watermark, outstanding: Mapping[str, int]) -> list[ShownShard]:
+    live = watermark.live(outstanding)
+    known = dict.fromkeys(outstanding, Shard()) | watermark.shards
 
     def rank(item: tuple[str, Shard]) -> tuple[bool, bool, int]:
         return item[0] not in live, not item[1].gaps, item[1].newest_ms
 
-    first = sorted(sorted(watermark.shards.items(), key=rank)[:_SHARDS], key=lambda item: _natural(item[0]))
+    first = sorted(sorted(known.items(), key=rank)[:_SHARDS], key=lambda item: _natural(item[0]))
     return [
         ShownShard(
             name=name,
             newest=shard.newest_ms / 1000 or None,
             live=name in live,
-            waiting=shard.outstanding,
+            waiting=outstanding.get(name, 0),
             highest=shard.highest if shard.highest >= 0 else None,
             missing=shard.missing,
             gaps=shard.gaps,

@@ -49,6 +49,7 @@ MessageName = Literal[
     "push_retried",
     "request_refused",
     "request_dropped",
+    "request_outcome_unknown",
     "outbox_left",
     "receiver_misconfigured",
     "geoip_loaded",
@@ -586,6 +587,15 @@ _PUSH = (
         "those behind it can be sent; counters are right again at the next tick.",
         "Check the receiver's own log; some refuse single requests with a server error.",
         counts=counter("requests_dropped_total", "Requests dropped after PUSH_RETRY_SECONDS."),
+    ),
+    Message(
+        "request_outcome_unknown",
+        Level.WARNING,
+        (_ERROR,),
+        "The answer to a request was lost, and what the receiver says now does not tell whether it has the request. It "
+        "is taken as stored, since its counts could be counted twice otherwise.",
+        "If it repeats, look at the network between the exporter and the receiver, and compare with `reconcile`.",
+        counts=counter("requests_unknown_total", "Requests whose answer was lost, so that they may be stored or not."),
     ),
     Message(
         "outbox_left",

@@ -1,4 +1,4 @@
-"""The per-key barrier: order within a key, independence between keys, and places to the exact number."""
+"""The per-key barrier: order within a key, independence between keys, and permits to the exact number."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.ordering import InOrder, Places
+from cdn77_exporter.flow.ordered import OrderedMap, Permits
 from tests.support.examples import examples
+from tests.support.stage_bench import has_ended
 from tests.support.virtual_time import VirtualTimeLoop, simulate
 
 Item = tuple[str, int]  # key, number
@@ -34,7 +35,7 @@ async def _feed(inbox: Channel[Item], items: list[Item]) -> None:
 class _Bench:
     """Work that ends when it is told to, and what is under way."""
 
-    places: Places
+    permits: Permits
     gates: dict[Item, asyncio.Event] = field(default_factory=dict)
     begun: list[Item] = field(default_factory=list)
     dropped: list[Item] = field(default_factory=list)
@@ -53,18 +54,23 @@ class _Bench:
     def barrier(
         self,
         lookahead: int = 100,
-        stopped: Callable[[], bool] = lambda: False,
+        stop: asyncio.Event | None = None,
         rank: Callable[[Hashable], float] = lambda _: 0.0,
-    ) -> InOrder[Item, Item]:
-        return InOrder(
+    ) -> OrderedMap[Item, Item]:
+        return OrderedMap(
             self.work,
             key=lambda item: item[0],
-            places=self.places,
+            permits=self.permits,
+            begin=lambda _: self.permits.take(),
+            drop=self.dropped.append,
+            stop=stop or asyncio.Event(),
             lookahead=lookahead,
             rank=rank,
-            stopped=stopped,
-            drop=self.dropped.append,
         )
+
+    def free(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.permits.free()
 
     async def out(self) -> list[Item]:
         """What has come out by now."""
@@ -77,15 +83,12 @@ class _Bench:
     items=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20), st.booleans()), max_size=40),
     most=st.integers(1, 6),
     lookahead=st.integers(1, 8),
-    frees=st.booleans(),
 )
-def test_every_key_keeps_its_order_under_jitter(
-    items: list[tuple[str, int, bool]], most: int, lookahead: int, frees: bool
-) -> None:
-    """However long each item takes, a key's results come in its order, those of None left out, within the places."""
+def test_every_key_keeps_its_order_under_jitter(items: list[tuple[str, int, bool]], most: int, lookahead: int) -> None:
+    """However long each item takes, a key's results come in its order, those of None left out, within the permits."""
 
     async def main() -> None:
-        places = Places(most)
+        permits = Permits(most)
         inbox: Channel[tuple[int, str, int, bool]] = Channel(2)
         outbox: Channel[tuple[int, str]] = Channel(2)
         active = 0
@@ -97,6 +100,8 @@ def test_every_key_keeps_its_order_under_jitter(
             number, key, seconds, counts = item
             await asyncio.sleep(seconds)
             active -= 1
+            if not counts:
+                permits.free()
             return (number, key) if counts else None
 
         async def feed() -> None:
@@ -104,53 +109,58 @@ def test_every_key_keeps_its_order_under_jitter(
                 for number, item in enumerate(items):
                     await inbox.put((number, *item))
 
-        barrier = InOrder(work, key=lambda item: item[1], places=places, lookahead=lookahead, frees=frees)
+        barrier = OrderedMap(
+            work,
+            key=lambda item: item[1],
+            permits=permits,
+            begin=lambda _: permits.take(),
+            drop=lambda _: None,
+            stop=asyncio.Event(),
+            lookahead=lookahead,
+        )
         came: list[tuple[int, str]] = []
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(feed())
             tasks.create_task(barrier.run(inbox, outbox))
             async for number, key in outbox:
                 came.append((number, key))
-                if not frees:
-                    await asyncio.sleep(1)
-                    places.free()
+                await asyncio.sleep(1)
+                permits.free()
         for wanted in "abc":
             expected = [number for number, (key, _, counts) in enumerate(items) if counts and key == wanted]
             assert [number for number, key in came if key == wanted] == expected
-        assert places.taken == 0
-        assert places.highest <= most
+        assert permits.taken == 0
 
     simulate(main())
 
 
-def test_at_most_the_places_are_begun_and_each_freed_one_begins_one_more() -> None:
-    """With nobody consuming, exactly as many items are in memory as there are places, whatever waits."""
+def test_at_most_the_permits_are_begun_and_each_freed_one_begins_one_more() -> None:
+    """With nobody consuming, exactly as many items are in memory as there are permits, whatever waits."""
 
     async def main() -> None:
-        bench = _Bench(Places(4))
+        bench = _Bench(Permits(4))
         items = [(key, number) for number in range(10) for key in "abc"]
         async with asyncio.TaskGroup() as tasks:
             run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
             tasks.create_task(_feed(bench.inbox, items))
             bench.finish(*items)
             assert len(await bench.out()) == 4
-            assert len(bench.begun) == bench.places.taken == bench.places.highest == 4
+            assert len(bench.begun) == bench.permits.taken == 4
             for freed in range(1, 27):
-                bench.places.free()
+                bench.free()
                 assert len(await bench.out()) == 1
                 assert len(bench.begun) == 4 + freed
-            bench.places.free(4)
+            bench.free(4)
             await run
-        assert bench.places.highest == 4
 
     simulate(main())
 
 
 def test_a_slow_key_holds_no_other_key() -> None:
-    """While one key's first item never ends, and more of that key wait than there are places, all others pass."""
+    """While one key's first item never ends, and more of that key wait than there are permits, all others pass."""
 
     async def main() -> None:
-        bench = _Bench(Places(3))
+        bench = _Bench(Permits(3))
         slow = [("slow", number) for number in range(20)]
         quick = [("quick", number) for number in range(20)]
         bench.finish(*quick)
@@ -161,7 +171,7 @@ def test_a_slow_key_holds_no_other_key() -> None:
             for _ in range(25):  # one place is left to the quick ones
                 new = await bench.out()
                 came += new
-                bench.places.free(len(new))
+                bench.free(len(new))
             assert came == quick
             assert {item for item in bench.begun if item[0] == "slow"} == set(slow[:2])
             bench.finish(*slow)
@@ -169,7 +179,7 @@ def test_a_slow_key_holds_no_other_key() -> None:
             while len(came) < 20:
                 new = await bench.out()
                 came += new
-                bench.places.free(len(new))
+                bench.free(len(new))
             assert came == slow
             await run
 
@@ -177,10 +187,10 @@ def test_a_slow_key_holds_no_other_key() -> None:
 
 
 def test_results_wait_for_the_one_before_them() -> None:
-    """A key's later results are held until its first is done, while it keeps their places."""
+    """A key's later results are held until its first is done, while it keeps their permits."""
 
     async def main() -> None:
-        bench = _Bench(Places(8))
+        bench = _Bench(Permits(8))
         items = [("a", number) for number in range(5)]
         async with asyncio.TaskGroup() as tasks:
             run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
@@ -188,7 +198,7 @@ def test_results_wait_for_the_one_before_them() -> None:
             await _settle()
             bench.finish(*items[1:])
             assert await bench.out() == []
-            assert bench.places.taken == 5
+            assert bench.permits.taken == 5
             bench.finish(items[0])
             assert await bench.out() == items
             await run
@@ -196,11 +206,11 @@ def test_results_wait_for_the_one_before_them() -> None:
     simulate(main())
 
 
-def test_one_key_never_takes_the_last_place() -> None:
-    """Of n places one key gets n - 1, so that another always finds one; a single place is no exception to progress."""
+def test_one_key_never_takes_the_last_permit() -> None:
+    """Of n permits one key gets n - 1, so that another always finds one; a single permit is enough."""
 
     async def main(most: int, expected: int) -> None:
-        bench = _Bench(Places(most))
+        bench = _Bench(Permits(most))
         run = asyncio.create_task(bench.barrier().run(bench.inbox, bench.outbox))
         feed = asyncio.create_task(_feed(bench.inbox, [("a", number) for number in range(20)]))
         await _settle()
@@ -214,33 +224,34 @@ def test_one_key_never_takes_the_last_place() -> None:
 
 
 def test_keys_below_their_share_go_first_then_the_lowest_rank_then_what_came_first() -> None:
-    """Of four places and three keys a share is two: who has them waits for the others, whatever its rank."""
+    """Of four permits and three keys a share is two: who has them waits for the others, whatever its rank."""
 
     async def main() -> None:
-        bench = _Bench(Places(4))
+        bench = _Bench(Permits(4))
         ranks: dict[Hashable, float] = {"a": 3.0, "b": 1.0, "c": 1.0}
         first = [("a", 0), ("a", 1), ("a", 2)]
         rest = [("a", 3), ("b", 0), ("b", 1), ("c", 0), ("c", 1), ("b", 2)]
         run = asyncio.create_task(bench.barrier(rank=ranks.__getitem__).run(bench.inbox, bench.outbox))
         feed = asyncio.create_task(_feed(bench.inbox, first))
         await _settle()
-        assert bench.begun == first  # alone it may have all places but one
+        assert bench.begun == first  # alone it may have all permits but one
         await feed
         run.cancel()
 
-        bench = _Bench(Places(4))
-        assert [bench.places.take() for _ in range(4)] == [True] * 4  # until all wait
+        bench = _Bench(Permits(4))
+        for _ in range(4):
+            bench.permits.take()  # until all wait
         run = asyncio.create_task(bench.barrier(rank=ranks.__getitem__).run(bench.inbox, bench.outbox))
         feed = asyncio.create_task(_feed(bench.inbox, first + rest))
         await _settle()
         assert bench.begun == []
         for _ in range(4):
-            bench.places.free()
+            bench.free()
             await _settle()
         assert bench.begun == [("b", 0), ("b", 1), ("c", 0), ("c", 1)]
         bench.finish(*first, *rest)
         for _ in range(9):
-            bench.places.free(len(await bench.out()))
+            bench.free(len(await bench.out()))
         assert bench.begun[4:6] == [("b", 2), ("a", 0)]
         assert Counter(bench.begun) == Counter(first + rest)
         await run
@@ -253,7 +264,7 @@ def test_keys_stay_level() -> None:
     """Results that are ready at once leave in the order in which their items came, key by turns with key."""
 
     async def main() -> None:
-        bench = _Bench(Places(8))
+        bench = _Bench(Permits(8))
         items = [(key, number) for number in range(20) for key in "abc"]
         async with asyncio.TaskGroup() as tasks:
             run = tasks.create_task(bench.barrier().run(bench.inbox, bench.outbox))
@@ -265,7 +276,7 @@ def test_keys_stay_level() -> None:
             while len(came) < len(items):
                 new = await bench.out()
                 came += new
-                bench.places.free(len(new))
+                bench.free(len(new))
             assert came == items
             await run
 
@@ -276,7 +287,7 @@ def test_at_most_the_lookahead_waits() -> None:
     """Items beyond the lookahead stay in the inbox, so that backpressure reaches whoever fills it."""
 
     async def main() -> None:
-        bench = _Bench(Places(1))
+        bench = _Bench(Permits(1))
         barrier = bench.barrier(lookahead=3)
         run = asyncio.create_task(barrier.run(bench.inbox, bench.outbox))
         put: list[Item] = []
@@ -288,7 +299,7 @@ def test_at_most_the_lookahead_waits() -> None:
 
         feeding = asyncio.create_task(feed())
         await _settle()
-        assert (len(bench.begun), barrier.waiting, len(bench.inbox), len(put)) == (1, 3, 4, 8)
+        assert (len(bench.begun), len(bench.inbox), len(put)) == (1, 4, 1 + 3 + 4)
         run.cancel()
         feeding.cancel()
 
@@ -299,49 +310,60 @@ def test_a_stop_drops_what_waits_and_finishes_what_is_begun() -> None:
     """After a stop nothing new is begun: what waits or still comes is dropped, what is under way comes out in order."""
 
     async def main() -> None:
-        bench = _Bench(Places(2))
-        stopped = False
+        bench = _Bench(Permits(2))
+        stop = asyncio.Event()
         items = [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2)]
         async with asyncio.TaskGroup() as tasks:
-            barrier = bench.barrier(stopped=lambda: stopped)
+            barrier = bench.barrier(stop=stop)
             tasks.create_task(barrier.run(bench.inbox, bench.outbox))
             for item in items:
                 await bench.inbox.put(item)
             await _settle()
             assert bench.begun == [("a", 0), ("b", 0)]
-            stopped = True
+            stop.set()
             async with bench.inbox:
                 await bench.inbox.put(("c", 0))
             bench.finish(*items)
             assert sorted(await bench.out()) == [("a", 0), ("b", 0)]
         assert sorted(bench.dropped) == [("a", 1), ("a", 2), ("b", 1), ("c", 0)]
         assert bench.begun == [("a", 0), ("b", 0)]
-        assert bench.outbox.closed
+        assert await has_ended(bench.outbox)
 
     simulate(main())
 
 
-def test_a_result_of_none_frees_its_place_and_holds_nothing() -> None:
-    """Items that come to nothing leave no trace: their places are free and the next ones come out."""
+def test_a_result_of_none_leaves_nothing_and_holds_nothing() -> None:
+    """Items that come to nothing leave no trace: their work frees their permits and the next ones come out."""
 
     async def main() -> None:
-        places = Places(2)
+        permits = Permits(2)
         inbox: Channel[Item] = Channel(4)
         outbox: Channel[Item] = Channel(4)
 
         async def work(item: Item) -> Item | None:
-            return item if item[1] % 5 == 0 else None
+            if item[1] % 5 == 0:
+                return item
+            permits.free()
+            return None
 
         async with asyncio.TaskGroup() as tasks:
-            barrier = InOrder(work, key=lambda item: item[0], places=places, lookahead=10)
+            barrier = OrderedMap(
+                work,
+                key=lambda item: item[0],
+                permits=permits,
+                begin=lambda _: permits.take(),
+                drop=lambda _: None,
+                stop=asyncio.Event(),
+                lookahead=10,
+            )
             tasks.create_task(barrier.run(inbox, outbox))
             tasks.create_task(_feed(inbox, [("a", number) for number in range(12)]))
             came = []
             async for item in outbox:
                 came.append(item[1])
-                places.free()
+                permits.free()
         assert came == [0, 5, 10]
-        assert places.taken == 0
+        assert permits.taken == 0
 
     simulate(main())
 
@@ -350,7 +372,7 @@ def test_work_that_fails_ends_the_run_with_its_error_and_leaves_the_outbox_open(
     """An error of the work travels up, what is under way is cancelled, and the consumer sees no end."""
 
     async def main() -> None:
-        bench = _Bench(Places(3))
+        bench = _Bench(Permits(3))
         cancelled: list[Item] = []
 
         async def work(item: Item) -> Item | None:
@@ -363,36 +385,37 @@ def test_work_that_fails_ends_the_run_with_its_error_and_leaves_the_outbox_open(
                 raise
             return item
 
-        barrier = InOrder(work, key=lambda item: item[0], places=bench.places, lookahead=10)
+        bench.work = work  # type: ignore[method-assign]
+        barrier = bench.barrier()
         await bench.inbox.put(("good", 0))
         await bench.inbox.put(("bad", 0))
         with pytest.raises(ExceptionGroup) as caught:
             await barrier.run(bench.inbox, bench.outbox)
         assert caught.group_contains(ValueError, match="a fault")
         assert cancelled == [("good", 0)]
-        assert not bench.outbox.closed
+        assert not await has_ended(bench.outbox)
 
     simulate(main())
 
 
 def test_a_full_house_waits_without_turning() -> None:
-    """When all places are taken and every waiting key has its share, the barrier sleeps until something happens."""
+    """When all permits are taken and every waiting key has its share, the barrier sleeps until something happens."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        bench = _Bench(Places(3))
+        bench = _Bench(Permits(3))
         run = asyncio.create_task(bench.barrier().run(bench.inbox, bench.outbox))
-        # One of b goes out and is held downstream; its place was taken after another had been freed.
+        # One of b goes out and is held downstream; its permit was taken after another had been freed.
         bench.finish(("b", 0), ("b", 1))
         for item in [("b", 0), ("b", 1)]:
             await bench.inbox.put(item)
         assert await bench.out() == [("b", 0), ("b", 1)]
-        bench.places.free()
+        bench.free()
         for number in range(4):
             await bench.inbox.put(("a", number))
         await _settle()
-        assert (bench.places.taken, len(bench.begun)) == (3, 4)
+        assert (bench.permits.taken, len(bench.begun)) == (3, 4)
         await asyncio.sleep(1)
         before = loop.turns
         await asyncio.sleep(1)
@@ -403,20 +426,21 @@ def test_a_full_house_waits_without_turning() -> None:
     simulate(main())
 
 
-def test_places_wake_whoever_waits_only_for_places_freed_since() -> None:
-    """Waiting for a place begins with a failed take and ends with the next place that is given back."""
+def test_permits_are_bounded_and_wake_whoever_waits_for_one() -> None:
+    """Waiting for a permit ends as soon as one is free; taking one that is not there is a fault, as is giving back."""
 
     async def main() -> None:
-        places = Places(1)
-        assert places.take()
-        places.free()
-        assert places.take()
-        assert not places.take()
-        waiting = asyncio.create_task(places.wait())
+        permits = Permits(1)
+        await permits.wait()
+        permits.take()
+        with pytest.raises(RuntimeError, match="all 1 permits"):
+            permits.take()
+        waiting = asyncio.create_task(permits.wait())
         await _settle()
         assert not waiting.done()
-        places.free()
+        permits.free()
         await waiting
-        assert (places.taken, places.highest) == (0, 1)
+        with pytest.raises(RuntimeError, match="no permit"):
+            permits.free()
 
     simulate(main())

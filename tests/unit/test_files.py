@@ -1,12 +1,13 @@
-"""Claims: no file under way twice, attempts counted per identity, and the order in which files are taken."""
+"""Log files: the hour folders in which they lie, and the order in which they are taken."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.flow.claims import Claims, oldest_first
+from cdn77_exporter.core.files import LogFile, hour_prefixes, oldest_first
 
 HOUR = "logs/20260110/14"
 
@@ -16,54 +17,17 @@ def _file(shard: int, sequence: int, modified_ms: int, writer: str = "w", folder
     return LogFile(key, f"etag-{shard}-{sequence}-{writer}", 100, modified_ms)
 
 
-def test_a_claimed_file_is_not_offered_again_until_it_is_released() -> None:
-    """A file is under way from its claim to its release, and no other file is."""
-    claims = Claims()
-    one, two = _file(0, 1, 1000), _file(0, 2, 2000)
-    claims.claim([one])
-    assert claims.unclaimed([one, two]) == [two]
-    assert len(claims) == 1
-    claims.release(one.identity)
-    claims.release(one.identity)
-    assert claims.unclaimed([one, two]) == [one, two]
-    assert len(claims) == 0
-
-
-def test_a_key_with_other_content_is_another_file() -> None:
-    """The identity of a claim is the key and the ETag."""
-    claims = Claims()
-    claims.claim([LogFile("a", "1", 1, 0)])
-    assert claims.unclaimed([LogFile("a", "2", 1, 0)]) == [LogFile("a", "2", 1, 0)]
-
-
-def test_attempts_are_counted_per_file_and_forgotten_on_success() -> None:
-    """Each failure of a file adds one to its own count; forgetting begins anew."""
-    claims = Claims()
-    one, two = _file(0, 1, 1000), _file(0, 2, 2000)
-    assert [claims.failed(one), claims.failed(two), claims.failed(one)] == [1, 1, 2]
-    claims.forget(one.identity)
-    assert [claims.failed(one), claims.failed(two)] == [1, 2]
-
-
-def test_a_flood_of_unreadable_files_is_remembered_within_a_bound() -> None:
-    """However many files fail, at most ten thousand counts are kept, and the newest are among them."""
-    claims = Claims()
-    files = [_file(0, number, number) for number in range(10_050)]
-    for file in files:
-        claims.failed(file)
-    assert claims.failed(files[-1]) == 2
-    assert claims.failed(files[0]) == 1
-    assert len(claims._attempts) == 10_000
-
-
-def test_counting_a_failure_again_at_the_bound_forgets_no_other_file() -> None:
-    """At the bound a file that is already counted takes no other file's place."""
-    claims = Claims()
-    files = [_file(0, number, number) for number in range(10_000)]
-    for file in files:
-        claims.failed(file)
-    assert claims.failed(files[5000]) == 2
-    assert claims.failed(files[0]) == 2
+def test_the_hours_from_the_lookback_to_now_are_listed() -> None:
+    """Every hour folder from the lookback to five minutes from now is listed, oldest first, over midnight too."""
+    now = int(datetime(2026, 1, 1, 0, 57, tzinfo=UTC).timestamp() * 1000)
+    assert hour_prefixes("a/b", now, 2) == [
+        "a/b/20251231/22/",
+        "a/b/20251231/23/",
+        "a/b/20260101/00/",
+        "a/b/20260101/01/",
+    ]
+    assert hour_prefixes("", now - 600_000, 0.5) == ["20260101/00/"]
+    assert hour_prefixes("", now - 600_000, 1) == ["20251231/23/", "20260101/00/"]
 
 
 def test_a_shards_files_come_by_their_sequence_numbers() -> None:

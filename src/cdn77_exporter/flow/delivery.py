@@ -1,0 +1,36 @@
+"""The end of a request: stored or not, as the receiver's answers and those that were lost say."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from cdn77_exporter.core.errors import Refused
+
+#: Refusals that name samples which the receiver has already.
+_KNOWN_STATUS = {400, 409}
+_KNOWN_WORDS = re.compile(r"duplicate|out[ -]of[ -]order|(repeated|same) timestamp", re.IGNORECASE)
+
+
+class Delivery(Enum):
+    """The end of a request. A tick is acknowledged with what is stored or unknown, never with what is not stored."""
+
+    STORED = "stored"
+    NOT_STORED = "not stored"
+    UNKNOWN = "unknown"  # counts as stored: going back would count twice what was stored
+
+
+def after_refusal(refusal: Refused, *, lost: bool) -> Delivery:
+    """Tell the end of a request that the receiver refused; `lost`: the answer to an earlier attempt was lost.
+
+    Only then can words such as "duplicate sample" mean this very request.
+    """
+    if not lost:
+        return Delivery.NOT_STORED
+    known = refusal.status in _KNOWN_STATUS and _KNOWN_WORDS.search(refusal.words)
+    return Delivery.STORED if known else Delivery.UNKNOWN
+
+
+def after_giving_up(*, lost: bool) -> Delivery:
+    """Tell the end of a request that is not tried again; `lost`: the answer to an attempt was lost."""
+    return Delivery.UNKNOWN if lost else Delivery.NOT_STORED

@@ -1,0 +1,167 @@
+"""The life of a file: a table of the moves that it may make, and the one book of which file is where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.flow.ordered import Permits
+from cdn77_exporter.flow.ports import Report
+
+if TYPE_CHECKING:
+    from cdn77_exporter.telemetry.messages import MessageName
+
+#: Polls at which an unreadable file is tried before it is set aside.
+MAX_ATTEMPTS = 3
+_MAX_REMEMBERED = 10_000
+
+Identity = tuple[str, str]
+
+
+class At(StrEnum):
+    """The stations of a file. The last four end its life in this process; a later poll may begin another one."""
+
+    LISTED = "listed"  # found by a poll, not begun
+    FETCHING = "fetching"
+    FETCHED = "fetched"  # its bytes are there, or whoever decodes it fetches it
+    DECODING = "decoding"
+    DECODED = "decoded"  # what it counts is there
+    UNREADABLE = "unreadable"  # it cannot be inflated, or is not what was listed
+    COUNTED = "counted"  # it is part of the totals, and waits for their commit
+    COMMITTED = "committed"  # the ledger has it
+    LEFT = "left"  # to a later poll, or to the next process
+    GONE = "gone"  # no longer in the bucket
+    SET_ASIDE = "set aside"  # in the ledger, as one that cannot be read
+
+
+#: Where a file takes memory: it has a permit while it is there.
+IN_MEMORY = frozenset({At.FETCHING, At.FETCHED, At.DECODING, At.DECODED, At.UNREADABLE})
+#: Where a file is still expected to bring its shard's progress: the watermark waits for it.
+OUTSTANDING = IN_MEMORY | {At.LISTED}
+#: From where a file may go to where, and the message that tells of it, if any. Nothing else may happen to a file.
+MOVES: Mapping[At, Mapping[At, MessageName | None]] = {
+    At.LISTED: {At.FETCHING: None, At.LEFT: None},
+    At.FETCHING: {
+        At.FETCHED: None,
+        At.UNREADABLE: "file_unreadable",
+        At.GONE: "file_gone",
+        At.LEFT: "file_fetch_failed",
+    },
+    At.FETCHED: {At.DECODING: None},
+    At.DECODING: {
+        At.DECODED: None,
+        At.UNREADABLE: "file_unreadable",
+        At.GONE: "file_gone",
+        At.LEFT: "file_fetch_failed",
+    },
+    At.UNREADABLE: {At.SET_ASIDE: "file_set_aside", At.LEFT: None},
+    At.DECODED: {At.COUNTED: "file_counted"},
+    At.COUNTED: {At.COMMITTED: None},
+}
+
+
+def takes_permit(at: At, to: At) -> bool:
+    """Tell whether a move takes a memory permit."""
+    return at not in IN_MEMORY and to in IN_MEMORY
+
+
+def frees_permit(at: At, to: At) -> bool:
+    """Tell whether a move frees the file's memory permit."""
+    return at in IN_MEMORY and to not in IN_MEMORY
+
+
+class ForbiddenMove(Exception):
+    """A file was to make a move that is not in `MOVES`: a fault of the program, never of the file."""
+
+
+class InFlight:
+    """Knows every file from its listing to the end of its life, and what follows from where it is.
+
+    At most `most` files are in memory. A move that has a message is reported with the file's key.
+    """
+
+    def __init__(self, most: int, report: Report) -> None:
+        self.permits = Permits(most)
+        self._report = report
+        self._at: dict[Identity, At] = {}
+        self._files: dict[At, dict[Identity, LogFile]] = {at: {} for at in MOVES}
+        self._outstanding: Counter[str] = Counter()
+        self._attempts: dict[Identity, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def count(self, at: At) -> int:
+        """Return how many files are there."""
+        return len(self._files[at])
+
+    def files(self, at: At) -> list[LogFile]:
+        """Return the files that are there, in the order in which they came."""
+        return list(self._files[at].values())
+
+    @property
+    def outstanding(self) -> Mapping[str, int]:
+        """The number of files by shard that are expected to bring its progress; shards without any are not in it."""
+        return self._outstanding
+
+    def unknown(self, files: Iterable[LogFile]) -> list[LogFile]:
+        """Return those of `files` that are not in flight."""
+        return [file for file in files if file.identity not in self._at]
+
+    def list(self, files: Iterable[LogFile]) -> None:
+        """Enter files that a poll has found; raises ForbiddenMove for one that is in flight."""
+        for file in files:
+            if file.identity in self._at:
+                raise ForbiddenMove(f"{file.key} is {self._at[file.identity]} and was listed as a new file")
+            self._enter(file, At.LISTED)
+
+    def move(self, file: LogFile, to: At, **fields: object) -> None:
+        """Move a file; that takes or frees its permit, tells its shard, and is reported with `fields`.
+
+        Raises ForbiddenMove for what is not in `MOVES`.
+        """
+        at = self._at.get(file.identity)
+        if at is None or to not in MOVES[at]:
+            raise ForbiddenMove(f"{file.key} is {at or 'not in flight'} and was to be {to}")
+        if takes_permit(at, to):
+            self.permits.take()
+        elif frees_permit(at, to):
+            self.permits.free()
+        self._leave(file, at)
+        if to in MOVES:
+            self._enter(file, to)
+        if to is At.UNREADABLE:
+            fields["attempt"] = self._count_attempt(file)
+        elif to in (At.DECODED, At.SET_ASIDE):
+            self._attempts.pop(file.identity, None)
+        if message := MOVES[at][to]:
+            self._report(message, key=file.key, **fields)
+
+    def _enter(self, file: LogFile, at: At) -> None:
+        self._at[file.identity] = at
+        self._files[at][file.identity] = file
+        if at in OUTSTANDING:
+            self._outstanding[file.shard] += 1
+
+    def _leave(self, file: LogFile, at: At) -> None:
+        del self._at[file.identity], self._files[at][file.identity]
+        if at in OUTSTANDING:
+            self._outstanding[file.shard] -= 1
+            if not self._outstanding[file.shard]:
+                del self._outstanding[file.shard]
+
+    # Files that cannot be read
+
+    def attempts(self, file: LogFile) -> int:
+        """Return how often in a row the file could not be read."""
+        return self._attempts.get(file.identity, 0)
+
+    def _count_attempt(self, file: LogFile) -> int:
+        count = self._attempts.pop(file.identity, 0) + 1
+        if len(self._attempts) >= _MAX_REMEMBERED:
+            self._attempts.pop(next(iter(self._attempts)))
+        self._attempts[file.identity] = count
+        return count

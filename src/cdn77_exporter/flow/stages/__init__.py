@@ -1,0 +1,1 @@
+"""The stages: each takes from one channel and puts into the next."""

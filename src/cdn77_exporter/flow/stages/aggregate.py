@@ -1,0 +1,159 @@
+"""Aggregate: add files to the totals, settle complete ticks, and commit both with the requests that tell of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cdn77_exporter.core.arrivals import Arrivals
+from cdn77_exporter.core.changes import Request
+from cdn77_exporter.core.tally import counts_of
+from cdn77_exporter.core.timeline import Timeline
+from cdn77_exporter.core.watermark import Watermark
+from cdn77_exporter.flow.channel import Channel, Closed
+from cdn77_exporter.flow.in_flight import At, InFlight
+from cdn77_exporter.flow.ports import Common, Ledger
+from cdn77_exporter.flow.retry import until_written
+from cdn77_exporter.flow.stages.decode import DecodedFiles
+
+T = TypeVar("T")
+_COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete,
+_COMMIT_BYTES = 8 * 1024 * 1024  # or until so much of them waits: a commit holds what all of them count
+_AT_ONCE = 16  # of what was decoded together
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that were committed together, by their numbers in the outbox.
+
+    `through_tick` (Unix seconds) is the last tick that they and those before them complete.
+    """
+
+    through_tick: int
+    numbers: tuple[int, ...] = ()
+    first_tick: int = 0  # the earliest tick of which a request tells
+    samples: int = 0
+
+
+@dataclass(slots=True)
+class AggregateStats:
+    """The seconds that the last commit took; None before the first."""
+
+    commit_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Aggregator:
+    """Counts files, settles ticks, and commits.
+
+    `thread`: where the timeline does its work, so that the event loop stays free. `keeps_state`: whether another
+    process will go on from what is committed.
+    """
+
+    common: Common
+    in_flight: InFlight
+    timeline: Timeline
+    ledger: Ledger
+    watermark: Watermark
+    arrivals: Arrivals
+    thread: Executor
+    keeps_state: bool
+    stats: AggregateStats = field(default_factory=AggregateStats, init=False)
+    _committed_at: float = field(default=0.0, init=False)
+    _last_tick: int = field(default=0, init=False)
+
+    async def run(self, inbox: Channel[DecodedFiles], outlet: Channel[Batch]) -> None:
+        """Count until the inbox has ended and everything is committed."""
+        self._last_tick = self.timeline.emitted
+        async with outlet:
+            while True:
+                try:
+                    found = await inbox.take(_AT_ONCE, seconds=1.0)
+                except Closed:
+                    break
+                found.reverse()
+                while found:  # none is kept in memory once it is counted
+                    await self._absorb(found.pop())
+                await self._advance(outlet, commit=False)
+            await self._advance(outlet, commit=True)
+            if not self.keeps_state:
+                await self._flush(outlet)
+
+    async def between_steps(self, call: Callable[[], None]) -> None:
+        """Do something with the timeline when nothing else does."""
+        await self._work(call)
+
+    async def _work(self, call: Callable[..., T], *values: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: call(*values))
+
+    async def _absorb(self, decoded: DecodedFiles) -> None:
+        shares = [(one.file, one.share) for one in decoded.files]
+        results = await self._work(lambda: self.timeline.absorb_together(shares, counts_of(decoded.counts)))
+        for one, absorbed in zip(decoded.files, results, strict=True):
+            file, share = one.file, one.share
+            self.watermark.delivered(file.shard, share.newest_ms, self.common.clock.now_ms())
+            self.arrivals.counted(file.shard, file.modified_ms, share.newest_ms)
+            skipped = self.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
+            self.in_flight.move(
+                file,
+                At.COUNTED,
+                shard=file.shard,
+                size=file.size,
+                lines=share.lines,
+                events=share.events,
+                rejects=share.rejects,
+                late=absorbed.late,
+                late_seconds=absorbed.late_seconds or None,
+                skipped=max(0, skipped),
+                fetch_seconds=one.fetch_seconds,
+                decode_seconds=share.seconds,
+            )
+
+    async def _advance(self, outlet: Channel[Batch], *, commit: bool) -> None:
+        more = True
+        while more:
+            watermark_ms = self.watermark.advance(self.in_flight.outstanding)
+            requests, more = await self._work(self.timeline.advance, watermark_ms, self.common.clock.now_ms())
+            due = self.in_flight.count(At.COUNTED) and (commit or self._waited_enough())
+            if self.timeline.emitted > self._last_tick or due or (commit and not more):
+                await self._commit(requests, outlet)
+
+    def _waited_enough(self) -> bool:
+        waited = self.common.clock.monotonic() - self._committed_at
+        return waited >= _COMMIT_SECONDS or sum(file.size for file in self.in_flight.files(At.COUNTED)) >= _COMMIT_BYTES
+
+    async def _flush(self, outlet: Channel[Batch]) -> None:
+        """Write what is held, as there is no state; what may not be written stays uncounted in the bucket."""
+        flushed = await self._work(self.timeline.flush, self.common.clock.now_ms())
+        if flushed is not None:
+            requests, covered = flushed
+            await self._commit(requests, outlet, covered)
+
+    async def _commit(self, requests: list[Request], outlet: Channel[Batch], covered: int = 0) -> None:
+        clock = self.common.clock
+        changes = await self._work(
+            self.timeline.take_changes, requests, self.watermark.value_ms, self.watermark.take_changes()
+        )
+        began = clock.monotonic()
+        await until_written(self.common, lambda: self.ledger.commit(changes))
+        self._committed_at = clock.monotonic()
+        self.stats.commit_seconds = self._committed_at - began
+        for file in self.in_flight.files(At.COUNTED):
+            self.in_flight.move(file, At.COMMITTED)
+        tick = max(self.timeline.emitted, covered)
+        if requests or tick != self._last_tick:
+            self._last_tick = tick
+            await outlet.put(_batch(requests, tick))
+
+
+def _batch(requests: list[Request], tick: int) -> Batch:
+    """Say what was committed without its bodies: those wait in the outbox, where they take no memory."""
+    return Batch(
+        through_tick=tick,
+        numbers=tuple(request.number for request in requests),
+        first_tick=min((request.tick for request in requests), default=0),
+        samples=sum(request.samples for request in requests),
+    )

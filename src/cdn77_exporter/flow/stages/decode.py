@@ -1,0 +1,101 @@
+"""Decode: turn the bytes of files into what they count, beside the event loop, those together that are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cdn77_exporter.core.bundle import Bundle, Failure, Share
+from cdn77_exporter.core.errors import Transient
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog
+from cdn77_exporter.core.tally import Example, TickTally
+from cdn77_exporter.flow.batched import BatchedMap
+from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.in_flight import At, InFlight
+from cdn77_exporter.flow.ports import Common, Decodes, Ledger
+from cdn77_exporter.flow.retry import Backoff, Failed, retry
+from cdn77_exporter.flow.stages.unfinished import Unfinished
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFile:
+    """One of the files decoded together: what it has by itself, and the seconds that it took to fetch."""
+
+    file: LogFile
+    share: Share
+    fetch_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFiles:
+    """Files that were decoded together: what each has by itself, and what all of them count."""
+
+    files: list[DecodedFile]
+    counts: dict[int, TickTally]
+
+
+@dataclass(slots=True)
+class DecodeStats:
+    """The last line that was not an event, and its file's key, by the reason."""
+
+    examples: dict[str, tuple[str, Example]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FileDecoder:
+    """Has files decoded, and leaves those that cannot be read to a later poll."""
+
+    common: Common
+    in_flight: InFlight
+    decoder: Decodes
+    ledger: Ledger
+    stats: DecodeStats = field(default_factory=DecodeStats, init=False)
+    _unfinished: Unfinished = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._unfinished = Unfinished(self.common, self.in_flight, self.ledger)
+
+    async def run(self, inbox: Channel[RawLog], outlet: Channel[DecodedFiles]) -> None:
+        """Decode until the inbox has ended."""
+        batched = BatchedMap(self._decode, batch_size=self.decoder.most, concurrency=self.decoder.width)
+        await batched.run(inbox, outlet)
+
+    async def _decode(self, logs: Sequence[RawLog]) -> DecodedFiles | None:
+        """Return what the files count, or None when none of them can be read."""
+        for log in logs:
+            self.in_flight.move(log.file, At.DECODING)
+        bundle = await self._bundle(logs)
+        files = []
+        for log, share in zip(logs, bundle.shares, strict=True):
+            if isinstance(share, Failure):
+                await self._unfinished.end(log.file, share.error())
+            else:
+                self.in_flight.move(log.file, At.DECODED)
+                files.append(DecodedFile(log.file, share, log.fetch_seconds))
+                self.stats.examples.update({example.reason: (log.file.key, example) for example in share.examples})
+        return DecodedFiles(files, bundle.ticks) if files else None
+
+    async def _bundle(self, logs: Sequence[RawLog]) -> Bundle:
+        """Decode however long it takes; when a stop comes while nothing decodes, the files are left to a later process.
+
+        No event is later than the upload of its file, or than now when a clock is ahead.
+        """
+        clock, problems, stop = self.common.clock, self.common.problems, self.common.stop
+        now_ms = clock.now_ms()
+        latest_ms = [min(log.file.modified_ms, now_ms) for log in logs]
+
+        def failed(failure: Failed) -> None:
+            self.common.report("decoders_unavailable", error=str(failure.error), files=len(logs))
+            problems.found("decoders", f"{failure.error}; files wait until it can be reached")
+            if stop.is_set():
+                raise failure.error
+
+        async def decode() -> Bundle:
+            return await self.decoder.decode(logs, latest_ms, now_ms - MAX_AGE_MS)
+
+        try:
+            bundle = await retry(decode, clock, Backoff(most=15.0), failed, stop)
+        except Transient as error:
+            return Bundle([Failure.of(error) for _ in logs])
+        problems.solved("decoders")
+        return bundle

@@ -1,0 +1,80 @@
+"""Delete: remove the files of which the receiver has every tick."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cdn77_exporter.core.errors import Misconfigured, Transient
+from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.ports import Common, Deletes, Ledger
+from cdn77_exporter.flow.stages.push import Receipt
+
+_DELETE_AT_ONCE = 1000
+_TOLD_AT_ONCE = 20  # of their log lines
+
+
+@dataclass(slots=True)
+class Deleter:
+    """Deletes files because of receipts; with `keep_files` it only notes in the ledger that they are done."""
+
+    common: Common
+    bucket: Deletes
+    ledger: Ledger
+    keep_files: bool
+    # Files at the front that could not be deleted and must not hold up those behind them.
+    _skip: int = field(default=0, init=False)
+
+    async def run(self, inbox: Channel[Receipt]) -> None:
+        """Delete for each receipt all that it covers."""
+        async for receipt in inbox:
+            while await self._delete_some(receipt.through_tick):
+                pass
+
+    async def _delete_some(self, through_tick: int) -> bool:
+        """Delete a part; return whether there may be more."""
+        counted = await self.ledger.deletable(through_tick, _DELETE_AT_ONCE, self._skip)
+        if not counted:
+            self._skip = 0
+            return False
+        files = [LogFile(file.key, file.etag, file.size, file.modified_ms) for file in counted]
+        try:
+            failures, deleted = await self._delete(files)
+        except (Transient, Misconfigured) as error:
+            words = f"{error}; {error.remedy}"
+            self.common.report("delete_failed", count=len(files), error=words)
+            if isinstance(error, Misconfigured):
+                self.common.problems.found("deletion", words)
+            return False
+        if failures:
+            reason = next(iter(failures.values()))
+            self.common.report("delete_failed", count=len(failures), error=reason)
+            self.common.problems.found("deletion", f"{reason}: does the key have the right to delete?")
+        elif not self._skip:
+            self.common.problems.solved("deletion")
+        await self._tell(deleted)
+        full = len(files) == _DELETE_AT_ONCE
+        self._skip = self._skip + len(failures) if full else 0
+        return full and not failures
+
+    async def _delete(self, files: list[LogFile]) -> tuple[dict[tuple[str, str], str], list[str]]:
+        """Delete files and note it in the ledger; return why some could not be deleted, and the keys of the others."""
+        failures = {} if self.keep_files else await self.bucket.delete(files)
+        changed = [identity for identity, reason in failures.items() if reason == "changed"]
+        for identity in changed:
+            self.common.report("file_changed", key=identity[0])
+            del failures[identity]  # the new content is another file; this one is no more
+        done = [file.identity for file in files if file.identity not in failures]
+        await self.ledger.mark_deleted(done)
+        return failures, [] if self.keep_files else [key for key, etag in done if (key, etag) not in changed]
+
+    async def _tell(self, keys: Sequence[str]) -> None:
+        """Say what was deleted; other tasks run in between."""
+        for number, key in enumerate(keys, start=1):
+            self.common.report("file_deleted", key=key)
+            if number % _TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if keys:
+            self.common.report("files_deleted", count=len(keys))

@@ -1,0 +1,120 @@
+"""The life of a file: only the moves of the table, and what follows from where files are, after any history."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, ForbiddenMove, InFlight
+from tests.support.examples import examples
+from tests.support.stage_bench import counted_fields, log_file
+from tests.support.world import Said
+
+FIELDS: dict[At, dict[str, object]] = {
+    At.COUNTED: counted_fields(),
+    At.UNREADABLE: {"reason": "truncated"},
+    At.SET_ASIDE: {"reason": "truncated"},
+}
+
+
+def _move(book: InFlight, file: LogFile, *ways: At) -> None:
+    for to in ways:
+        book.move(file, to, **FIELDS.get(to, {}))
+
+
+@examples(200)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([None, *At])), max_size=80
+    ),  # a file, and where it is to go; None: it is listed
+    most=st.integers(1, 4),
+)
+def test_whatever_happens_the_book_is_right(steps: list[tuple[int, At | None]], most: int) -> None:
+    """After any moves, those refused among them, permits, shards and counts follow from where the files are."""
+    said = Said()
+    book, plain = InFlight(most, said), dict[int, At]()
+    files = [log_file(number, shard=number % 2) for number in range(6)]
+    for number, to in steps:
+        file, at = files[number], plain.get(number)
+        full = sum(where in IN_MEMORY for where in plain.values()) == most
+        if to is None:
+            allowed = at is None
+        else:
+            allowed = at is not None and to in MOVES[at] and not (full and to in IN_MEMORY and at not in IN_MEMORY)
+        before = len(said.events)
+        if allowed:
+            book.list([file]) if to is None else _move(book, file, to)
+            message = MOVES[at][to] if at and to else None
+            assert [name for name, _ in said.events[before:]] == ([message] if message else [])
+            where = to or At.LISTED
+            plain[number] = where
+            if where not in MOVES:
+                del plain[number]
+        else:
+            with pytest.raises((ForbiddenMove, RuntimeError)):
+                book.list([file]) if to is None else _move(book, file, to)
+            assert len(said.events) == before
+        _check(book, plain, files)
+
+
+def _check(book: InFlight, plain: dict[int, At], files: list[LogFile]) -> None:
+    assert len(book) == len(plain)
+    assert book.permits.taken == sum(at in IN_MEMORY for at in plain.values()) <= book.permits.most
+    assert book.outstanding == Counter(files[number].shard for number, at in plain.items() if at in OUTSTANDING)
+    for at in MOVES:
+        expected = {files[number].identity for number, where in plain.items() if where is at}
+        found = [file.identity for file in book.files(at)]
+        assert set(found) == expected
+        assert len(found) == book.count(at) == len(expected)
+    assert book.unknown(files) == [file for number, file in enumerate(files) if number not in plain]
+
+
+def test_every_life_comes_to_an_end() -> None:
+    """From everywhere a file can reach an end; it has left memory and its shard by then, and nothing leads back."""
+
+    def longest(at: At) -> int:
+        return 1 + max(map(longest, MOVES[at])) if at in MOVES else 0
+
+    assert longest(At.LISTED) == 6
+    ends = set(At) - MOVES.keys()
+    assert ends == {At.COMMITTED, At.LEFT, At.GONE, At.SET_ASIDE}
+    assert not ends & OUTSTANDING
+    assert set(MOVES) | ends == {At.LISTED}.union(*MOVES.values())
+
+
+def test_a_key_with_other_content_is_another_file() -> None:
+    """A file is known by its key and its ETag."""
+    book = InFlight(4, Said())
+    book.list([log_file(0, etag="old")])
+    assert book.unknown([log_file(0, etag="old"), log_file(0, etag="new")]) == [log_file(0, etag="new")]
+
+
+def test_attempts_are_counted_per_file_until_it_is_read() -> None:
+    """Each failure in a row adds one to a file's own count, which is told; a file that was read begins anew."""
+    said = Said()
+    book = InFlight(4, said)
+    one, two = log_file(1), log_file(2)
+    for file in (one, two, one):
+        book.list([file])
+        _move(book, file, At.FETCHING, At.UNREADABLE, At.LEFT)
+    assert [fields["attempt"] for fields in said.of("file_unreadable")] == [1, 1, 2]
+    assert (book.attempts(one), book.attempts(two)) == (2, 1)
+    book.list([one, two])
+    _move(book, one, At.FETCHING, At.FETCHED, At.DECODING, At.DECODED)
+    _move(book, two, At.FETCHING, At.UNREADABLE, At.SET_ASIDE)
+    assert (book.attempts(one), book.attempts(two)) == (0, 0)
+
+
+def test_a_flood_of_unreadable_files_is_remembered_within_a_bound() -> None:
+    """At most ten thousand counts are kept; the newest are among them, and one that is there takes no other's room."""
+    book = InFlight(1, lambda *_, **__: None)
+    files = [log_file(number) for number in range(10_050)]
+    for file in [*files, files[-1]]:
+        book.list([file])
+        _move(book, file, At.FETCHING, At.UNREADABLE, At.LEFT)
+    assert book.attempts(files[-1]) == 2
+    assert [book.attempts(files[number]) for number in (49, 50)] == [0, 1]
