@@ -44,29 +44,42 @@ BETTER = {
 RIDDLES = {"What", "Whether", "How", "Where", "Until", "Who", "Whose", "When", "Why", "Which"}
 #: First words of functions' docstrings: imperative verbs. A new verb is added here, another word is not.
 _VERBS = """
-    Abandon Accept Acknowledge Add Admit Adopt Advance Answer Apply Ask Assert Attach Begin Bind Build Call Cancel Check
-    Choose Clean Clear Close Collect Combine Commit Compare Compress Connect Convert Copy Count Create Cut Declare
-    Decode Delete Describe Detect Disable Discard Do Download Draw Drive Drop Emit Empty Enable Encode End Ensure
-    Enter Estimate Evict Exit Expire Export Extend Fetch Fill Find Finish Flush Fold Forget Format Free Generate
-    Give Group Grow Guess Hash Hide Hold Import Include Increase Inflate Inform Insert Install Iterate Join Keep
-    Lease Let List Listen Load Locate Lock Log Look Lower Make Map Mark Mask Match Measure Merge Move Number Observe
-    Open Order Pack Pad Parse Pass Pause Peek Pick Plan Poll Prepare Print Prune Push Put Queue Quote Raise Rank
-    Read Rebuild Receive Record Reduce Refresh Register Reject Release Remember Remove Rename Renew Repeat Replace
-    Report Request Reset Resolve Restore Retry Return Reveal Rewrite Round Run Sample Save Say Scan Search Select
-    Send Serve Set Settle Shorten Show Shrink Shuffle Skip Sleep Sort Split Spread Start Step Stop Store Stream
-    Subtract Suggest Sum Swap Sync Take Tell Test Throw Time Translate Trim Truncate Try Turn Undo Unlock Unpack
-    Update Upload Use Validate Verify Visit Wait Walk Warn Watch Weigh Widen Work Wrap Write Yield
+    Abandon Accept Acknowledge Add Admit Adopt Advance Answer Apply Ask Assert Attach
+    Begin Bind Build
+    Call Cancel Check Choose Clean Clear Close Collect Combine Commit Compare Compress Connect Convert Copy
+    Count Create Cut
+    Declare Decode Delete Describe Detect Disable Discard Do Download Draw Drive Drop
+    Emit Empty Enable Encode End Ensure Enter Estimate Evict Exit Expire Export Extend
+    Fetch Fill Find Finish Flush Fold Forget Format Free
+    Generate Give Group Grow Guess
+    Hash Hide Hold
+    Import Include Increase Inflate Inform Insert Install Iterate
+    Join
+    Keep
+    Lease Let Limit List Listen Load Locate Lock Log Look Lower
+    Make Map Mark Mask Match Measure Merge Move
+    Number
+    Observe Open Order
+    Pack Pad Parse Pass Pause Peek Pick Plan Poll Prepare Print Prune Push Put
+    Queue Quote
+    Raise Rank Read Rebuild Receive Record Reduce Refresh Register Reject Release Remember Remove Rename Renew
+    Repeat Replace Report Request Reset Resolve Restore Retry Return Reveal Rewrite Round Run
+    Sample Save Say Scan Search Select Send Serve Set Settle Shorten Show Shrink Shuffle Skip Sleep Sort Split
+    Spread Start Step Stop Store Stream Subtract Suggest Sum Swap Sync
+    Take Tell Test Throw Time Translate Trim Truncate Try Turn
+    Undo Unlock Unpack Update Upload Use
+    Validate Verify Visit
+    Wait Walk Warn Watch Weigh Widen Work Wrap Write
+    Yield
 """
 #: Paths that are not converted yet. Take yours out when you have been through it; nothing is added.
 NOT_YET = (
     "bench/",
     "deploy/",
     "docs/performance.md",
-    "src/cdn77_exporter/commands/",
+    "src/cdn77_exporter/commands/backfill/",
     "src/cdn77_exporter/core/",
     "src/cdn77_exporter/edge/",
-    "src/cdn77_exporter/service/",
-    "src/cdn77_exporter/settings/",
 )
 _GENERATED = ("_pb2.py", "_pb2.pyi")
 

@@ -12,7 +12,7 @@ from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, host_to_ask, http_address
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to ask, and for what."""
+    """Declare the address and the question."""
     parser.add_argument("--ready", action="store_true", help="ask whether it is ready, not only whether it is alive")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="wait at most so long (5)")
 

@@ -20,7 +20,7 @@ _HOUR_FOLDER = re.compile(r"(?:^|/)(\d{8})/(\d{2})/[^/]*$")
 
 
 def log_paths(folder: str) -> list[Path]:
-    """Every `*.gz` in the folder and below, by name; ConfigError when there is none."""
+    """Return every `*.gz` in the folder and below, by name; raises ConfigError when there is none."""
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError([f"{folder} is not a folder; name one that holds log files (*.gz)."])
@@ -40,7 +40,7 @@ def log_paths(folder: str) -> list[Path]:
 
 
 def decode_path(decoder: Decoder, path: Path, now_ms: int) -> Tally:
-    """What a file counts, as if it were counted when it was uploaded. Raises Unreadable or OSError."""
+    """Decode a file as if it were counted when it was uploaded. Raises Unreadable or OSError."""
     uploaded_ms = _uploaded_ms(path, now_ms)
     if uploaded_ms is not None:
         return decoder.decode(_pieces(path), latest_ms=uploaded_ms, oldest_ms=uploaded_ms - MAX_AGE_MS)
@@ -58,7 +58,7 @@ def decode_path(decoder: Decoder, path: Path, now_ms: int) -> Tally:
 
 
 def _uploaded_ms(path: Path, now_ms: int) -> int | None:
-    """When the file was uploaded: its own time if that fits its hour folder, else the end of that hour."""
+    """Return when the file was uploaded: its own time if that fits its hour folder, else the end of that hour."""
     found = _HOUR_FOLDER.search(path.absolute().as_posix())
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, and a progress bar for work that takes its time."""
+"""Prints the results of commands: tables for people, JSON for programs, and a progress bar for long work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Cell = str | tuple[str, str]  # text, or text and its style
 
 
 def console() -> Console:
-    """Where people read; a sign that the terminal does not have is replaced."""
+    """Return the console for people; a character that the terminal cannot show is replaced."""
     from rich.console import Console  # noqa: PLC0415 - JSON and --help do without it
 
     if isinstance(sys.stdout, TextIOWrapper):
@@ -36,7 +36,7 @@ def console() -> Console:
 def print_table(
     screen: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()
 ) -> None:
-    """A table without a frame; the columns named in `right` are aligned there, the last one is folded to fit."""
+    """Print a table without a frame; the columns named in `right` are aligned there, the last one is folded to fit."""
     from rich.table import Table  # noqa: PLC0415 - see `console`
     from rich.text import Text  # noqa: PLC0415
 
@@ -50,23 +50,23 @@ def print_table(
 
 
 def print_json(found: Mapping[str, object]) -> None:
-    """One JSON object."""
+    """Print one JSON object."""
     sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 def say(text: str) -> None:
-    """A sentence beside the result."""
+    """Print a sentence beside the result."""
     print(text, file=sys.stderr)
 
 
 def number(count: float, unit: str = "") -> str:
-    """A count with its unit: `1,234 files`, `1 file`."""
+    """Format a count with its unit: `1,234 files`, `1 file`."""
     text = f"{count:,}" if isinstance(count, int) else f"{count:,.0f}"
     return f"{text} {unit}{'' if count == 1 else 's'}" if unit else text
 
 
 def span(seconds: float) -> str:
-    """A length of time in the two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
+    """Format a length of time in its two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
     whole = int(abs(seconds))
     units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
     first = next((place for place, (_, count) in enumerate(units) if count), 3)
@@ -75,12 +75,12 @@ def span(seconds: float) -> str:
 
 
 def instant(seconds: float) -> str:
-    """An instant (Unix seconds), UTC."""
+    """Format an instant (Unix seconds) in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def size(count: float) -> str:
-    """A number of bytes in the largest binary unit that fits."""
+    """Format a number of bytes in the largest binary unit that fits."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -112,7 +112,7 @@ class Bar:
             self._progress = None
 
     def advance(self, count: int = 1) -> None:
-        """So many more steps are done."""
+        """Add the number of finished steps."""
         if not self._wanted:
             return
         self._done += count

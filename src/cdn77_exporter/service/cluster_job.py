@@ -1,4 +1,4 @@
-"""What a worker of a cluster does: fetches files with the credentials of its own environment, checks, decodes them.
+"""The job of a cluster's worker: fetches files with the credentials of its own environment, checks and decodes them.
 
 The worker is configured like the exporter, by the `S3_` variables of its environment. Nothing secret is in a call.
 """
@@ -26,7 +26,7 @@ _decoding = threading.Lock()
 
 
 def on_cluster(bucket: str, rules: DecoderRules) -> Job:
-    """The job of fetching and decoding files of `bucket`."""
+    """Return the job of fetching and decoding files of `bucket`."""
     return lambda logs: (fetch_and_decode, (__version__, bucket, rules, [log.file for log in logs]))
 
 
@@ -60,7 +60,7 @@ def _refuse(files: Sequence[LogFile], reason: str, remedy: str) -> Bundle:
 
 
 def _bucket() -> tuple[Settings, asyncio.Runner]:
-    """The settings of this worker, and this thread's event loop, on which its client of the bucket is open."""
+    """Return the settings of this worker, and this thread's event loop, on which its client of the bucket is open."""
     if getattr(_own, "runner", None) is None:
         settings = worker_settings(os.environ)
         client = open_bucket(settings)
@@ -71,7 +71,7 @@ def _bucket() -> tuple[Settings, asyncio.Runner]:
 
 
 def worker_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of a worker, which needs those of the bucket alone; raises ConfigError."""
+    """Return the settings of a worker, which needs those of the bucket alone; raises ConfigError."""
     return load({"S3_PREFIX": "/"} | {name: text for name, text in environ.items() if text.strip()}, receiver=False)
 
 

@@ -34,7 +34,7 @@ async def open_state(place: StatePlace, home: S3Bucket) -> State:
 
 @dataclass(slots=True)
 class Ownership:
-    """What a process must own before it counts; an async context manager that gives it up.
+    """The state and the lease that a process must own before it counts; an async context manager that releases them.
 
     `open`: opens the state; StateLocked while another process holds it.
     """

@@ -1,4 +1,4 @@
-"""What goes on beside the pipeline: its gauges, and what has to be looked at now and then."""
+"""The work beside the pipeline: its gauges, and periodic checks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Upkeep:
         return self.pipeline.aggregator.timeline
 
     async def run(self) -> None:
-        """The clock, the GeoIP file, the secrets, the ledger and the bounds, every few seconds."""
+        """Check the clock, the GeoIP file, the secrets, the ledger and the limits, every few seconds."""
         stop = self.pipeline.common.stop
         self._say_geoip(new=self.geoip.available)
         collect_rarely()
@@ -66,7 +66,7 @@ class Upkeep:
                 await asyncio.wait_for(stop.wait(), UPKEEP_SECONDS)
 
     async def measure_lag(self) -> None:
-        """How late the event loop is: how much longer than asked a short sleep takes."""
+        """Measure the delay of the event loop: how much longer than asked a short sleep takes."""
         loop = asyncio.get_running_loop()
         while not self.pipeline.common.stop.is_set():
             due = loop.time() + _LAG_SAMPLE_SECONDS
@@ -123,7 +123,7 @@ class Upkeep:
             self._said[limit] = count
 
     def watch(self) -> None:
-        """Have the gauges read from where their values are."""
+        """Connect the gauges with their values."""
         pipeline, timeline, clock = self.pipeline, self.timeline, self.clock
         watch = self.telemetry.watch
         for channel in self.pipeline.channels:

@@ -16,7 +16,7 @@ _SECRET_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Print:
-    """What tells one content of a file from the next without reading it."""
+    """A fingerprint that tells one content of a file from the next without reading it."""
 
     inode: int
     size: int
@@ -24,7 +24,7 @@ class _Print:
 
     @classmethod
     def of(cls, path: Path) -> _Print:
-        """The file's, following links, as mounted secrets are links that are swapped."""
+        """Return the fingerprint of a file, following links, since mounted secrets are links that are swapped."""
         found = path.stat()
         return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
@@ -78,7 +78,7 @@ class Secret:
 
     @property
     def source(self) -> str:
-        """How it is shown: masked, with the file that it comes from."""
+        """The text that may be shown: masked, with the file of the secret."""
         return f"{MASK} (file {self._path})" if self._path else MASK
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class Headers(Mapping[str, str]):
 
     @property
     def secret(self) -> Secret | None:
-        """Where they come from."""
+        """The secret that the headers come from."""
         return self._secret
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
 
     @property
     def decoder_rules(self) -> DecoderRules:
-        """What a decoder is made from."""
+        """The rules from which a decoder is made."""
         from cdn77_exporter.core.decode import Limits  # noqa: PLC0415 - commands that decode nothing start without it
         from cdn77_exporter.edge.decode_job import DecoderRules  # noqa: PLC0415
 
@@ -37,7 +37,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
 
     @property
     def timeline_rules(self) -> Rules:
-        """What a timeline is made from."""
+        """The rules from which a timeline is made."""
         from cdn77_exporter.core.timeline import Rules  # noqa: PLC0415 - as above
 
         return Rules(

@@ -96,7 +96,7 @@ def variables(section: type) -> tuple[Variable, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Bucket:
-    """Where log files come from."""
+    """The source of log files."""
 
     s3_endpoint: str = env(parse.endpoint, REQUIRED, "The S3 server.", "https://eu-1.cdn77-storage.com")
     s3_bucket: str = env(parse.bucket_name, REQUIRED, "The bucket with the log files.", "my-logs")
@@ -122,7 +122,7 @@ class Bucket:
 
 @dataclass(frozen=True, repr=False)
 class Receiver:
-    """Where samples go."""
+    """The destination of samples."""
 
     prometheus_url: str = env(
         parse.web_address, REQUIRED, "The remote-write endpoint.", "https://prometheus.example.com/api/v1/write"
@@ -156,7 +156,7 @@ class Receiver:
 
 @dataclass(frozen=True, repr=False)
 class Time:
-    """When things happen, and how far apart."""
+    """Times and intervals."""
 
     poll_interval: float = env(
         parse.duration(1, 3600),
@@ -195,7 +195,7 @@ class Time:
 
 @dataclass(frozen=True, repr=False)
 class Streams:
-    """What counts as what."""
+    """The rules for streams."""
 
     stream_pattern: str = env(
         parse.pattern,
@@ -217,7 +217,7 @@ class Streams:
 
 @dataclass(frozen=True, repr=False)
 class Bounds:
-    """What files may ask for at most."""
+    """The limits on files and their content."""
 
     max_streams: int = env(
         parse.whole(1, 10_000_000),
@@ -240,7 +240,7 @@ class Bounds:
 
 @dataclass(frozen=True, repr=False)
 class Process:
-    """How this process runs."""
+    """The process itself."""
 
     state_path: StatePlace = env(
         parse.state_place,

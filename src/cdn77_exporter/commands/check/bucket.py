@@ -1,4 +1,4 @@
-"""What `check` asks the bucket: the rights of the key, the clock, and how new the newest log file is."""
+"""Checks the bucket: the rights of the key, the clock, and the age of the newest log file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def check_bucket(bucket: S3Bucket, settings: Settings, findings: Findings)
 
 
 async def _newest(bucket: S3Bucket, settings: Settings) -> tuple[LogFile | None, int]:
-    """The newest file of the newest hour folder that has any, and how many files that folder has."""
+    """Return the newest file of the newest hour folder that has any, and the number of files in that folder."""
     now_ms = int(time.time() * 1000)
     for prefix in reversed(hour_prefixes(settings.s3_prefix, now_ms, settings.lookback_hours)):
         files = [file async for page in bucket.list_files(prefix) for file in page]
@@ -74,7 +74,7 @@ async def _first(bucket: S3Bucket, prefix: str) -> list[LogFile]:
 
 
 async def _other_prefix(bucket: S3Bucket, quarantine: str | None) -> str | None:
-    """A folder of the bucket that has hour folders, if the first keys of all show one; the quarantine is none."""
+    """Return a folder of the bucket that has hour folders, if the first keys show one, but not the quarantine."""
     for file in await _first(bucket, ""):
         found = _HOUR_FOLDER.match(file.key)
         if found and not (quarantine and file.key.startswith(quarantine)):

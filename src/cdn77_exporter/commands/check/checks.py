@@ -14,7 +14,7 @@ from cdn77_exporter.settings import VARIABLES, File, Off, Settings
 
 
 async def check_all(settings: Settings, seconds: float) -> list[Finding]:
-    """Every finding, in the order of the table."""
+    """Run every check; return the findings in the order of the table."""
     parts = await asyncio.gather(
         asyncio.to_thread(_variables, settings, seconds),
         _bucket(settings, seconds),

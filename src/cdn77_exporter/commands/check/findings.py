@@ -1,4 +1,4 @@
-"""What a check has found: one line of its table."""
+"""The findings of `check`: each is one line of its table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Refuse
 
 
 class Status(StrEnum):
-    """How a check came out."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it is, and what to do if it is not right."""
+    """The subject of a check, its state, and the remedy if something is wrong."""
 
     check: str
     status: Status
@@ -38,24 +38,24 @@ class Findings:
     all: list[Finding] = field(default_factory=list)
 
     def ok(self, check: str, found: str) -> None:
-        """It is as it should be."""
+        """Record a check that passed."""
         self.all.append(Finding(check, Status.OK, found))
 
     def warn(self, check: str, found: str, remedy: str) -> None:
-        """It works, but is worth a look."""
+        """Record something that works but deserves attention."""
         self.all.append(Finding(check, Status.WARNING, found, remedy))
 
     def fail(self, check: str, found: str, remedy: str) -> None:
-        """It does not work."""
+        """Record a check that failed."""
         self.all.append(Finding(check, Status.FAILED, found, remedy))
 
     def skip(self, check: str, found: str) -> None:
-        """It need not, or could not be looked at."""
+        """Record a check that was skipped."""
         self.all.append(Finding(check, Status.SKIPPED, found))
 
     @asynccontextmanager
     async def contact(self, check: str, *, needed: bool = True, otherwise: str = "") -> AsyncIterator[None]:
-        """One contact within its time; an error becomes the check's finding.
+        """Limit the time of one contact; turn an error into the finding of the check.
 
         What is not `needed` is a warning, and `otherwise` says what cannot be done without it.
         """
@@ -77,5 +77,5 @@ class Findings:
             note(check, f"{error}{tail}", "check the server's own log")
 
     def has(self, check: str) -> bool:
-        """Whether there is a finding of this check."""
+        """Return whether this check has a finding."""
         return any(finding.check == check for finding in self.all)

@@ -1,4 +1,4 @@
-"""What `check` looks at on this machine: the GeoIP database and the state."""
+"""Checks this machine: the GeoIP database and the state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WRITABLE = "make the file and its folder writable for this user, or set STATE_P
 
 
 def check_geoip(settings: Settings, findings: Findings) -> None:
-    """Whether the database can be read, and how old it is."""
+    """Check that the database can be read, and its age."""
     path = settings.geoip_db_path
     if path is None:
         findings.skip(GEOIP, "GEOIP_DB_PATH is not set: no regions, and countries only as the log names them")
@@ -73,7 +73,7 @@ def _last_tick(emitted: int) -> str:
 
 
 def _running(settings: Settings) -> str:
-    """What the running exporter's status server says of its progress, if it answers."""
+    """Return the progress that the running exporter's status server reports, if it answers."""
     if settings.http_addr is None:
         return ""
     host, port = settings.http_addr
@@ -88,7 +88,7 @@ def _running(settings: Settings) -> str:
 
 
 async def check_bucket_state(bucket: S3Bucket, place: InBucket, findings: Findings) -> None:
-    """Whether there is a state under its prefix of the bucket, and whether it can be written there."""
+    """Check that the state in the bucket exists, or can be written there."""
     async with findings.contact(STATE):
         key = f"{place.prefix}/.cdn77-exporter-check"
         await bucket.abort_upload(key, await bucket.begin_upload(key))

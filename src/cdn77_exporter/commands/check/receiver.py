@@ -1,4 +1,4 @@
-"""What `check` asks the receiver: whether it takes what is written, and how late samples may come."""
+"""Checks the receiver: whether it accepts writes, and how late samples may arrive."""
 
 from __future__ import annotations
 

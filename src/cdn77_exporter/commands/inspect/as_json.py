@@ -1,4 +1,4 @@
-"""What `inspect` has found, as one JSON object for programs."""
+"""Prints the result of `inspect` as one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTED = 1000
 
 
 def to_json(inspection: Inspection, top: int) -> str:
-    """One line of JSON; the `top` streams with most requests are listed."""
+    """Return one line of JSON, with the `top` streams that have most requests."""
     found: dict[str, Any] = {
         "files": inspection.files,
         "lines": inspection.lines,

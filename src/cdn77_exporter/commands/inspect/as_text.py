@@ -1,4 +1,4 @@
-"""What `inspect` has found, as tables for people. Nothing in them is a client's address."""
+"""Prints the result of `inspect` as tables for people. They hold no client's address."""
 
 from __future__ import annotations
 

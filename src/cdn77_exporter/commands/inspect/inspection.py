@@ -1,4 +1,4 @@
-"""What `inspect` has found in some files: sums over all of them, and what was wrong."""
+"""The result of `inspect` for some files: sums over all of them, and what was wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _counts() -> defaultdict[str, int]:
 
 @dataclass(slots=True)
 class StreamSums:
-    """What one stream has had."""
+    """The sums of one stream."""
 
     requests: int = 0
     bytes: int = 0
@@ -63,11 +63,11 @@ class Inspection:
 
     @property
     def viewers_complete(self) -> bool:
-        """Whether all viewers have been told apart; if not, their numbers are least numbers."""
+        """True if every viewer was counted; otherwise the numbers of viewers are lower bounds."""
         return len(self._seen) < _MOST_SEEN
 
     def top_streams(self, count: int) -> list[tuple[str, StreamSums]]:
-        """So many of the streams, those with most requests first."""
+        """Return so many of the streams, those with most requests first."""
         return nlargest(count, self.streams.items(), key=lambda entry: (entry[1].requests, entry[0]))
 
     def add(self, path: str, tally: Tally, ahead_tick: int) -> None:
@@ -122,18 +122,18 @@ class Inspection:
 
 
 def largest(counts: dict[str, int], count: int) -> dict[str, int]:
-    """So many of the entries, the largest first."""
+    """Return so many of the entries, the largest first."""
     return dict(nlargest(count, counts.items(), key=lambda entry: (entry[1], entry[0])))
 
 
 def shown(path: str) -> str:
-    """A path as it may be printed, whatever bytes it is made of."""
+    """Return a path as it may be printed, whatever its bytes are."""
     text = fsencode(path).decode("utf-8", "replace")
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def decode_file(decoder: Decoder, pieces: Pieces, now_ms: int, tick_ms: int) -> tuple[Tally, int]:
-    """A file's tally, and the tick at which events later than the current time are counted in it.
+    """Decode a file; return its tally and the tick at which events later than the current time are counted.
 
     `pieces` gives the file's bytes from the beginning each time that it is called. Raises Unreadable.
     """
@@ -149,7 +149,7 @@ def decode_file(decoder: Decoder, pieces: Pieces, now_ms: int, tick_ms: int) -> 
 
 
 def _newest_ms(tally: Tally, now_ms: int, ahead_tick: int) -> int:
-    """The time at which the seven days of a file end: now, but for a file without an event of the last seven days.
+    """Return when the seven days of a file end: now, unless the file has no event of the last seven days.
 
     When most of a file is ahead of the clock, it is rather the clock that is wrong, and the file is of now.
     """

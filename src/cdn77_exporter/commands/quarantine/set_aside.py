@@ -36,7 +36,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What became of a release: the key under which the file is tried again, or why it is not."""
+    """The outcome of a release: the key under which the file is tried again, or the reason why it is not."""
 
     key: str
     to: str = ""
@@ -45,7 +45,7 @@ class Released:
 
 
 async def list_kept(settings: Settings, seconds: float) -> tuple[list[Kept], str]:
-    """All files that are known to be set aside, and a remark about those that may not be known."""
+    """Return all files known to be set aside, and a remark about those that may not be known."""
     async with open_bucket(settings, seconds=seconds) as bucket:
         return await _kept(bucket, settings, seconds)
 
@@ -144,7 +144,7 @@ async def _release_moved(bucket: S3Bucket, settings: Settings, one: Kept, file: 
 
 
 def _way_back(settings: Settings, key: str) -> str:
-    """The file's own key where that is still listed, else one in the folder of the present hour."""
+    """Return the file's own key if its folder is still listed, else one in the folder of the present hour."""
     if _is_listed(settings, key):
         return key
     now_ms = int(time.time() * 1000)
@@ -160,7 +160,7 @@ def _is_listed(settings: Settings, key: str) -> bool:
 
 
 async def _in_place(settings: Settings, seconds: float) -> tuple[list[Kept], str]:
-    """What the state has set aside and left, and why that may not be all."""
+    """Return what the state has set aside and left in place, and why that may not be all."""
     place = settings.state_path
     if isinstance(place, Off):
         return [], "With STATE_PATH=off nothing remembers files that were left in their place."

@@ -168,7 +168,7 @@ def _show(
 
 
 def _by_stream(differences: Sequence[Difference]) -> list[tuple[Difference, Difference]]:
-    """Requests and bytes of the streams that differ, those with most requests off first."""
+    """Return requests and bytes of the streams that differ, the largest difference in requests first."""
     streams: dict[str, dict[str, Difference]] = {}
     for row in differences:
         streams.setdefault(row.stream, {})[row.quantity] = row
@@ -181,7 +181,7 @@ def _by_stream(differences: Sequence[Difference]) -> list[tuple[Difference, Diff
 
 
 def _row(requests: Difference, sizes: Difference) -> tuple[Cell, ...]:
-    """What the receiver has too much (+) or too little (-), with the requests on both sides."""
+    """Return a row: what the receiver has too much (+) or too little (-), with the requests on both sides."""
     return (
         (f"{-requests.unexplained:+,}", "bold red"),
         f"{requests.files:,}",
@@ -192,7 +192,7 @@ def _row(requests: Difference, sizes: Difference) -> tuple[Cell, ...]:
 
 
 def _note(differences: Sequence[Difference], recount: Recount, end: int, newest: int) -> str:
-    """What explains a difference, perhaps."""
+    """Suggest an explanation of the difference."""
     if not any(row.unexplained for row in differences):
         return ""
     if not recount.files:

@@ -24,7 +24,7 @@ class Increments:
             own[tick] = own.get(tick, 0) + amount
 
     def between(self, stream: str, quantity: str, begin: int, end: int) -> int:
-        """How much came after tick `begin`, up to tick `end`."""
+        """Return the amount after tick `begin`, up to tick `end`."""
         own = self.ticks.get((stream, quantity), {})
         return sum(amount for tick, amount in own.items() if begin < tick <= end)
 
@@ -45,12 +45,12 @@ class Difference:
 
     @property
     def unexplained(self) -> int:
-        """What is neither equal nor late."""
+        """The part of the difference that late events do not explain."""
         return self.files - self.receiver - self.late
 
 
 def compare(files: Increments, receiver: Increments, begin: int, end: int) -> Iterator[Difference]:
-    """Every stream's quantities over the ticks after `begin` up to `end`, by the streams' names.
+    """Compare every stream's quantities over the ticks after `begin` up to `end`, by the streams' names.
 
     The increments reach further on both sides, where late events are looked for.
     """
@@ -63,7 +63,7 @@ def compare(files: Increments, receiver: Increments, begin: int, end: int) -> It
 
 
 def _late(files: Increments, receiver: Increments, stream: str, quantity: str, begin: int, end: int) -> int:
-    """How much more of the stream waits to be counted at `end` than at `begin`.
+    """Return how much more of the stream waits to be counted at `end` than at `begin`.
 
     What the files have and the receiver has not yet, at a tick, is what waits there, plus a number that is the same
     at all ticks as long as nothing is lost. The least of the ticks around is taken for one at which nothing waits.
@@ -83,6 +83,6 @@ def _late(files: Increments, receiver: Increments, stream: str, quantity: str, b
 
 
 def total(differences: Iterable[Difference], quantity: str) -> tuple[int, int]:
-    """A quantity of all streams, in files and at the receiver."""
+    """Return a quantity of all streams, in files and at the receiver."""
     rows = [row for row in differences if row.quantity == quantity]
     return sum(row.files for row in rows), sum(row.receiver for row in rows)

@@ -30,7 +30,7 @@ _OFFSET_SECONDS = 0.999
 
 @dataclass(slots=True)
 class Recount:
-    """What the files count."""
+    """The counts of the files."""
 
     increments: Increments
     files: int = 0
@@ -62,7 +62,7 @@ def count_paths(recount: Recount, paths: Sequence[Path], decoder: Decoder, advan
 
 
 async def list_span(bucket: S3Bucket, prefix: str, begin: int, end: int) -> list[LogFile]:
-    """The files that may hold events of the span (Unix seconds): those of its hours, and of the two after it."""
+    """List the files that may hold events of the span (Unix seconds): those of its hours, and of the two after it."""
     until_ms = int(min(time.time(), end + _LATE_HOURS * 3600) * 1000)
     hours = max(0.0, until_ms / 3_600_000 - begin / 3600)
     return [
@@ -135,7 +135,7 @@ async def read_counters(api: QueryApi, increments: Increments, tick_seconds: int
 async def _stored(
     api: QueryApi, metric: str, begin: int, end: int, advance: Callable[[], None]
 ) -> AsyncIterator[tuple[Labels, Sequence[tuple[int, float]]]]:
-    """The stored samples after `begin` up to `end`, in steps that the receiver gives out."""
+    """Yield the stored samples after `begin` up to `end`, in steps that the receiver answers."""
     step = _STEP_SECONDS
     at = begin
     while at < end:
