@@ -208,7 +208,7 @@ def test_an_old_file_a_wrong_clock_and_an_old_database(
         (Answers(status=401), "failed", "PROMETHEUS_BEARER_TOKEN"),
         (Answers(status=404), "failed", "--web.enable-remote-write-receiver"),
         (Answers(status=400, body=b"no samples", content_type="text/plain"), "warning", "request_refused"),
-        (Answers(status=503), "failed", "is up"),
+        (Answers(status=503), "failed", "is running"),
     ],
     ids=["401", "404", "400", "503"],
 )

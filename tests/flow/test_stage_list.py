@@ -147,14 +147,15 @@ def test_a_poll_that_fails_lists_nothing_and_the_next_one_finds_all(failure: Exc
 
     async def main() -> None:
         bench = StageBench()
+        bench.trouble.found("start", "wait")
         listing = _Listing([[log_file(0)], failure], [failure], [[log_file(0)], [log_file(1)]])
-        states: list[tuple[bool, int]] = []
+        states: list[tuple[set[str], int]] = []
         for at in (59, 119, 121):
             asyncio.get_running_loop().call_later(
-                at, lambda: states.append(("bucket" in bench.trouble.now, len(bench.in_flight)))
+                at, lambda: states.append((set(bench.trouble.now), len(bench.in_flight)))
             )
         assert await _listed(bench, listing, 130) == [log_file(0), log_file(1)]
-        assert states == [(True, 0), (True, 0), (False, 2)]
+        assert states == [({"start", "bucket"}, 0), ({"start", "bucket"}, 0), (set(), 2)]
         failed = bench.said.of("poll_failed")
         assert [poll["error"] for poll in failed] == [str(failure)] * 2
         assert all(poll["remedy"] for poll in failed)

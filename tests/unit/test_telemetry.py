@@ -464,12 +464,11 @@ def test_problems_have_a_beginning_and_an_end() -> None:
     assert len(problems) == 2
 
 
-def test_the_service_is_not_ready_before_the_first_poll(voice: Voice) -> None:
-    """The problem that the service starts with is solved by the first poll."""
-    assert [problem.what for problem in voice.telemetry.problems.current()] == ["start"]
-    voice.telemetry("poll_finished", listed=0, new=0, seconds=0.1)
-    assert voice.telemetry.problems.current() == []
+def test_problems_are_counted_by_a_gauge(voice: Voice) -> None:
+    """The gauge is the number of current problems."""
     assert voice.metric("problems") == 0
+    voice.telemetry.problems.found("bucket", "wait")
+    assert voice.metric("problems") == 1
 
 
 @pytest.fixture

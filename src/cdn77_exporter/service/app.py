@@ -66,6 +66,7 @@ class Service:
         settings, telemetry = self.settings, self.telemetry
         for variable, doubt in settings.doubts:
             telemetry("setting_doubtful", setting=variable, doubt=doubt)
+        telemetry.problems.found("start", "waiting for the first successful listing of the bucket")
         self.shutdown.listen()
         began = self.clock.monotonic()
         drained = True

@@ -61,13 +61,10 @@ class Telemetry:
         self.watch("event_loop_lag_p99_seconds", self.loop_lag.p99)
         self.watch("event_loop_lag_max_seconds", self.loop_lag.most)
         self.watch("problems", lambda: len(self.problems))
-        self.problems.found("start", "waiting for the first successful listing of the bucket")
 
     def __call__(self, message: MessageName, /, **fields: object) -> None:
         """Log a message of the table and update its self-metrics."""
         self._log.msg(message, **fields)
-        if message == "poll_finished":
-            self.problems.solved("start")
 
     def crashed(self, error: BaseException) -> None:
         """Log the error that ends the service: what, where, and the calls that led there; no variables' values."""

@@ -92,6 +92,7 @@ class Lister:
             problems.found("bucket", f"{error}; {error.remedy}")
             return []
         problems.solved("bucket")
+        problems.solved("start")
         self.stats.listed, self.stats.last_poll_ms = listed, clock.now_ms()
         self.in_flight.list(files)
         self.watermark.listed(self.stats.last_poll_ms)
