@@ -156,7 +156,7 @@ async def test_the_policy_is_enough_for_a_state_in_the_bucket(shop: Shop) -> Non
         state.close()
         again = await BucketState.open(bucket, _STATE)
         assert again.database.secret_key() == key
-        assert [row[0] for row in await again.aside()] == [f"{_HOUR}x.gz"]
+        assert [one.key for one in await again.aside()] == [f"{_HOUR}x.gz"]
         again.close()
     assert shop.names()
     assert all(key.startswith(f"{_STATE}/") for key in shop.names())

@@ -30,7 +30,7 @@ AWAITS = {
     "delete, after a file",
 }
 #: The kinds of statement that the state store is asked.
-STATEMENTS = {"BEGIN", "COMMIT", "SELECT", "INSERT", "UPDATE", "DELETE"}
+STATEMENTS = {"BEGIN", "COMMIT", "SELECT", "INSERT", "DELETE"}
 
 
 class _Killed(Exception):

@@ -125,11 +125,13 @@ async def test_a_write_whose_answer_is_lost_is_no_other_process() -> None:
     changes = _changes(0)
     with pytest.raises(Transient):
         await state.commit(changes)
-    await state.mark_done([], 0)
+    await state.set_aside(LogFile("bad", "etag", 1, 1), "corrupt")  # goes along with the commit after this one
     await state.commit(changes)
     await state.commit(_changes(1))
     state.close()
-    assert (await _content(bucket))[3] == [(0, 0, 1), (1, 15, 1)]
+    content = await _content(bucket)
+    assert content[3] == [(0, 0, 1), (1, 15, 1)]
+    assert content[5]["aside"] == 1  # type: ignore[index]
 
 
 async def test_of_two_writers_one_ends() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdn77_exporter.core.timeline import Timeline
-from cdn77_exporter.service.upkeep import PRUNE_EVERY, UPKEEP_SECONDS
+from cdn77_exporter.service.upkeep import UPKEEP_SECONDS
 from tests.support.geo_database import write_city_database
 from tests.support.service_run import BEGAN_MS, THROUGH_SECONDS, Run, simulate, state_file
 
@@ -65,9 +65,9 @@ def test_files_are_forgotten_while_the_service_runs(new_run: NewRun, tmp_path: P
         await count_a_file(new_run(**state_file(tmp_path)))
         run = new_run(began_ms=BEGAN_MS + KEPT_MS - 120_000, **state_file(tmp_path))
         async with run.upkeep():
-            await rounds(PRUNE_EVERY - 1)
+            await rounds(20)
             assert run.gauge("ledger_files") == 1
-            await rounds(3)
+            await rounds(100)
             assert run.gauge("ledger_files") == 0
 
     simulate(main())

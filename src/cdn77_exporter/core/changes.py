@@ -17,6 +17,16 @@ class CountedFile(msgspec.Struct, frozen=True, array_like=True):
     modified_ms: int = 0
 
 
+class AsideFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file that is set aside, and why."""
+
+    key: str
+    etag: str
+    reason: str
+    size: int
+    modified_ms: int
+
+
 class Request(msgspec.Struct, frozen=True, array_like=True):
     """An encoded request: its place in the order of all requests, the tick it ends, its samples and its body."""
 

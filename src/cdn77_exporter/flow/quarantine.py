@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from cdn77_exporter.core.changes import AsideFile
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.reasons import UNREADABLE_REASONS
@@ -38,7 +39,7 @@ class Objects(Protocol):
 class SetAside(Protocol):
     """The ledger of files that cannot be read."""
 
-    async def aside(self) -> list[tuple[str, str, str, int]]: ...
+    async def aside(self) -> list[AsideFile]: ...
     async def release(self, key: str) -> None: ...
 
 
@@ -88,15 +89,15 @@ class Quarantine:
 
     async def sweep(self) -> None:
         """Move some of what is set aside; what does not succeed now is tried at a later poll."""
-        rows = [row for row in await self.ledger.aside() if row[:2] not in self._left]
+        rows = [row for row in await self.ledger.aside() if (row.key, row.etag) not in self._left]
         moved_all = True
-        for key, etag, reason, _ in rows[:_AT_ONCE]:
+        for row in rows[:_AT_ONCE]:
             try:
-                moved_all = await self._move(key, etag, reason) and moved_all
+                moved_all = await self._move(row.key, row.etag, row.reason) and moved_all
             except FileGone:
                 continue  # somebody else has removed it just now; the next sweep sees that
             except (Transient, Misconfigured) as error:
-                self._fail(key, f"{error}; {error.remedy}")
+                self._fail(row.key, f"{error}; {error.remedy}")
                 return
         if moved_all:
             self.problems.solved("quarantine")

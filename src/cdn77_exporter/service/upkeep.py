@@ -20,7 +20,6 @@ from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
 from cdn77_exporter.telemetry.logger import Telemetry
 
 UPKEEP_SECONDS = 5.0
-PRUNE_EVERY = 120  # rounds of upkeep
 _LAG_SAMPLE_SECONDS = 0.05
 
 
@@ -49,7 +48,6 @@ class Upkeep:
         stop = self.pipeline.common.stop
         self._say_geoip(new=self.geoip.available)
         collect_rarely()
-        rounds = 0
         while not stop.is_set():
             self._compare_clock()
             await self._refresh_geoip()
@@ -57,11 +55,9 @@ class Upkeep:
                 self.telemetry("secret_reloaded", setting=variable)
             await self._count_ledger()
             self._look_at_limits()
-            if rounds % PRUNE_EVERY == 0:
-                hours = self.settings.lookback_hours + 48
-                with suppress(Transient):
-                    await self.state.prune(self.clock.now_ms() - int(hours * 3_600_000))
-            rounds += 1
+            hours = self.settings.lookback_hours + 48
+            with suppress(Transient):
+                await self.state.prune(self.clock.now_ms() - int(hours * 3_600_000))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), UPKEEP_SECONDS)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from cdn77_exporter import __version__
+from cdn77_exporter.core.changes import AsideFile
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Shard, Watermark
@@ -43,8 +44,6 @@ _WARNINGS = 20
 ASIDE_SHOWN = 50
 _TEXT_CHARACTERS = 400
 
-AsideRow = tuple[str, str, str, int]  # key, ETag, reason, bytes
-
 
 @dataclass(frozen=True, slots=True)
 class _Point:
@@ -70,7 +69,7 @@ class Overview:
         self._pipeline: Pipeline | None = None
         self._timeline: Timeline | None = None
         self._reader = AudienceReader()
-        self.aside: list[AsideRow] = []
+        self.aside: list[AsideFile] = []
         self.counts: Mapping[str, int] = {}  # of the ledger and the outbox, as `Database.counts` gives them
 
     def attach(self, pipeline: Pipeline, timeline: Timeline) -> None:
@@ -138,7 +137,10 @@ class Overview:
             history=self._shown_history(),
             audience=self._audience(),
             rejects=self._rejects(pipeline),
-            aside=[Aside(key=key, reason=why, meaning=_meaning(why), size=size) for key, _, why, size in self.aside],
+            aside=[
+                Aside(key=file.key, reason=file.reason, meaning=_meaning(file.reason), size=file.size)
+                for file in self.aside
+            ],
             aside_files=self.counts.get("aside", 0),
             warnings=[_warned(line) for line in list(self._telemetry.recent)[: -_WARNINGS - 1 : -1]],
             settings=self._settings,

@@ -171,7 +171,7 @@ async def _in_place(settings: Settings, seconds: float) -> tuple[list[Kept], str
         return [], "A running exporter holds the state: files that it left in their place are on its status page."
     if look_at.access is Access.UNREADABLE:
         return [], f"The state {place} cannot be looked at ({look_at.words})."
-    return [Kept(key, key, reason, size, instant(at)) for key, reason, size, at in look_at.aside], ""
+    return [Kept(one.key, one.key, one.reason, one.size, instant(one.modified_ms)) for one in look_at.aside], ""
 
 
 async def _in_bucket_state(settings: Settings, place: InBucket, seconds: float) -> list[Kept]:
@@ -181,7 +181,9 @@ async def _in_bucket_state(settings: Settings, place: InBucket, seconds: float) 
             return []
         state = await BucketState.open(bucket, place.prefix)
         try:
-            return [Kept(key, key, reason, size, "") for key, _, reason, size in await state.aside()]
+            return [
+                Kept(one.key, one.key, one.reason, one.size, instant(one.modified_ms)) for one in await state.aside()
+            ]
         finally:
             state.close()
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import cramjam
 import msgspec
@@ -24,10 +24,18 @@ from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.state.database import Database
 from cdn77_exporter.edge.state.store import State
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _SNAPSHOT_EVERY = 200  # commits
 _DIGITS = 12
-_LOGGED = ("mark_done", "mark_deleted", "set_aside", "release", "prune")
+#: What is done between two commits and goes into the journal, with the form of its values there.
+_LOGGED: dict[str, Any] = {
+    "mark_done": tuple[list[int], int | None],
+    "mark_deleted": tuple[list[tuple[str, str]]],
+    "set_aside": tuple[tuple[str, str, int, int], str],
+    "release": tuple[str],
+    "prune": tuple[int],
+}
 
 
 class Objects(Protocol):
@@ -50,7 +58,7 @@ class _Entry(msgspec.Struct, array_like=True):
 class BucketState(State):
     """The state of `State`, durable in the bucket under `prefix`."""
 
-    def __init__(self, bucket: Objects, prefix: str, database: Database, number: int, fresh: bool) -> None:
+    def __init__(self, bucket: Objects, prefix: str, database: Database, number: int) -> None:
         super().__init__(database)
         self._bucket = bucket
         self._prefix = prefix
@@ -60,7 +68,6 @@ class BucketState(State):
         self._steps: list[tuple[str, list[Any]]] = []
         # A commit that is tried again must have the same bytes: the first attempt may have arrived after all.
         self._encoded: tuple[Changes, bytes, int] | None = None
-        self._fresh = fresh
         self._turn = asyncio.Lock()
 
     @classmethod
@@ -85,7 +92,7 @@ class BucketState(State):
             number = entry_number
         if journal and not snapshots:
             raise _damaged(prefix, "there is a journal and no snapshot")
-        state = cls(bucket, prefix, database, number, fresh=not snapshots)
+        state = cls(bucket, prefix, database, number)
         if not snapshots:
             await state.save()  # it holds the key that viewers are hashed with
         return state
@@ -121,20 +128,14 @@ class BucketState(State):
     async def take(self) -> None:
         """Make the state this process's own: whoever had it before can commit nothing more. Transient when just now
         somebody did; then the state is to be read again."""
-        entry = _Entry(self._writer, [], None)
-        body = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(entry), level=3))
         try:
-            await self._append(self._number + 1, body)
+            await self._append(self._number + 1, _packed(_Entry(self._writer, [], None)))
         except LeaseLost as error:
             raise Transient(str(error)) from error
         self._number += 1
 
     def _encode(self, changes: Changes) -> bytes:
-        return bytes(
-            cramjam.zstd.compress(
-                msgspec.msgpack.encode(_Entry(self._writer, self._steps, changes), enc_hook=list), level=3
-            )
-        )
+        return _packed(_Entry(self._writer, self._steps, changes))
 
     async def _append(self, number: int, body: bytes) -> None:
         key = _name(self._prefix, "journal", number)
@@ -158,31 +159,18 @@ class BucketState(State):
                 if ("/journal-" in key and old <= number) or ("/snapshot-" in key and old < number):
                     await self._bucket.remove(key)
 
-    async def _logged(self, call: Callable[..., T], *values: Any) -> T:
+    async def ask(self, method: Callable[Concatenate[Database, P], T], /, *values: P.args, **named: P.kwargs) -> T:
+        """Call a method of the database; what it changes goes along with the next commit."""
+        if method.__name__ not in _LOGGED:
+            return await super().ask(method, *values, **named)
         async with self._turn:
-            result = await self.run(call, *values)
-            self._steps.append((call.__name__, [_plain(value) for value in values]))
+            result = await super().ask(method, *values, **named)
+            self._steps.append((method.__name__, [_plain(value) for value in values]))
         return result
 
-    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
-        """See `Database.mark_done`."""
-        await self._logged(self.database.mark_done, numbers, acknowledged)
 
-    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
-        """See `Database.mark_deleted`."""
-        await self._logged(self.database.mark_deleted, files)
-
-    async def set_aside(self, file: LogFile, reason: str) -> None:
-        """See `Database.set_aside`."""
-        await self._logged(self.database.set_aside, file, reason)
-
-    async def release(self, key: str) -> None:
-        """See `Database.release`."""
-        await self._logged(self.database.release, key)
-
-    async def prune(self, before_ms: int) -> None:
-        """See `Database.prune`."""
-        await self._logged(self.database.prune, before_ms)
+def _packed(entry: _Entry) -> bytes:
+    return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(entry, enc_hook=list), level=3))
 
 
 def _plain(value: Any) -> Any:
@@ -208,11 +196,10 @@ async def _read(bucket: Objects, key: str) -> bytes:
 def _replay(database: Database, prefix: str, number: int, body: bytes) -> None:
     try:
         entry = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(body)), type=_Entry)
-    except (cramjam.DecompressionError, msgspec.MsgspecError) as error:
+        steps = [(name, list(msgspec.convert(values, _LOGGED[name]))) for name, values in entry.steps]
+    except (cramjam.DecompressionError, msgspec.MsgspecError, KeyError) as error:
         raise _damaged(prefix, f"journal object {number}: {error}") from error
-    for name, values in entry.steps:
-        if name not in _LOGGED:
-            raise _damaged(prefix, f"journal object {number} has an unknown step")
+    for name, values in steps:
         if name == "set_aside":
             values[0] = LogFile(*values[0])
         getattr(database, name)(*values)

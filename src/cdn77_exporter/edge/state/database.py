@@ -8,21 +8,34 @@ single file, so that no loss of a second file can take back a commit; every comm
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from zlib import crc32
+from itertools import count
+from typing import Any
 
 import msgspec
 
-from cdn77_exporter.core.changes import Changes, CountedFile, Snapshot
-from cdn77_exporter.core.errors import StateError, Transient
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot
+from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewers.rows import merge_runs
-from cdn77_exporter.edge.state.file import RESTART, check, open_file, state_error
-from cdn77_exporter.edge.state.schema import ASIDE, COUNTED, DONE
+from cdn77_exporter.edge.state import schema
+from cdn77_exporter.edge.state.file import READ_ERRORS, check, damaged, open_file, state_error
+from cdn77_exporter.edge.state.schema import ASIDE, COUNTED, DONE, LEDGER, Damaged, Table
+
+Identity = tuple[str, str]
 
 _UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
 _FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
 _LEVELS = 100  # more than there ever are; every part of the viewers has so many, and what has just come is 0
+_KEYS_AT_ONCE = 500
+_PRUNED_AT_ONCE = 5_000  # rows that one call looks at
+_WITH_KEYS = f"WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
+_WITH_IDENTITY = "WHERE key = ? AND etag = ?"
+_decode_profile = msgspec.msgpack.Decoder(tuple[str, str | None, str | None, tuple[str, str] | None]).decode
+_decode_pending = msgspec.msgpack.Decoder(list[tuple[int, float]]).decode
+_decode_waits = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
+_EMPTY_LIST = msgspec.msgpack.encode([])
 
 
 class Database:
@@ -35,29 +48,13 @@ class Database:
         self.path = path
         self._on_statement = on_statement
         self._connection = open_file(path)
-
-    def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        if self._on_statement:
-            self._on_statement(statement)
-        return self._connection.execute(statement, values)
-
-    def _each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
-        if self._on_statement:
-            self._on_statement(statement)
-        self._connection.executemany(statement, rows)
-
-    def _atomically(self, step: Callable[[], None]) -> None:
+        self._counts: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()  # what the step that is being done adds to the counts
+        self._pruned = ("", "")  # up to this identity, since the last time from the beginning
         try:
-            self._execute("BEGIN IMMEDIATE")
-            step()
-            self._execute("COMMIT")
-        except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise Transient(f"the state file {self.path} cannot be written: {error}", remedy=_UNWRITABLE) from error
-            if isinstance(error, sqlite3.DatabaseError):
-                raise state_error(self.path, error) from error
+            self._count_anew()
+        except BaseException:
+            self.close()  # the lock must not outlive the refusal
             raise
 
     def close(self) -> None:
@@ -72,39 +69,82 @@ class Database:
         """Become what `serialize` gave (for a state in memory)."""
         self._connection.deserialize(content)
         check(self._connection, self.path)
+        self._count_anew()
+
+    # Statements
+
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        if self._on_statement:
+            self._on_statement(statement)
+        return self._connection.execute(statement, values)
+
+    def _each(self, statement: str, rows: Iterable[Sequence[object]]) -> int:
+        """Do a statement for every row; how many rows of the table it changed."""
+        if self._on_statement:
+            self._on_statement(statement)
+        return self._connection.executemany(statement, rows).rowcount
+
+    def _rows(self, table: Table, rest: str = "", values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of a table as they were written; StateError when one is not."""
+        try:
+            yield from table.sound(self._connection.execute(f"{table.select} {rest}", values))
+        except Damaged as error:
+            raise damaged(self.path, error) from error
+        except READ_ERRORS as error:
+            raise state_error(self.path, error) from error
+
+    def _atomically(self, step: Callable[[], None]) -> None:
+        """Do all of a step or nothing. Raises Transient when the disk refuses; then it may be tried again."""
+        self._counted.clear()
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            step()
+            self._execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise Transient(f"the state file {self.path} cannot be written: {error}", remedy=_UNWRITABLE) from error
+            if isinstance(error, sqlite3.DatabaseError):
+                raise state_error(self.path, error) from error
+            raise
+        self._counts.update(self._counted)
 
     # Restoring
 
     def secret_key(self) -> bytes:
         """The random key that viewers are hashed with; made with the state."""
-        return bytes(self._connection.execute("SELECT key FROM secret").fetchone()[0])
+        for _, key in self._rows(schema.SECRET):
+            return bytes(key)
+        raise damaged(self.path, "it has no key")
 
     def load(self) -> Snapshot | None:
         """What was committed last, or None when nothing was."""
-        select = self._connection.execute
-        meta = dict(select("SELECT name, value FROM meta"))
+        meta = dict(self._rows(schema.META))
         if "settled" not in meta:
             return None
-        profiles = [
-            (number, *msgspec.msgpack.decode(labels, type=tuple[str, str | None, str | None, tuple[str, str] | None]))
-            for number, labels in select("SELECT number, labels FROM profiles ORDER BY number")
-        ]
+        lists = dict(self._rows(schema.LISTS))
         return Snapshot(
             meta=meta,
-            profiles=profiles,
+            profiles=[
+                (number, *_decode_profile(labels)) for number, labels in self._rows(schema.PROFILES, "ORDER BY number")
+            ],
             series=self._series(),
-            pending=list(select("SELECT slot, value FROM pending")),
-            waits=list(select("SELECT slot, total_ms, count FROM waits")),
-            viewer_runs=map(self._unseal, select("SELECT rows FROM viewer_runs ORDER BY level DESC, id")),
-            held=((tick, self._unseal((tally,))) for tick, tally in select("SELECT tick, tally FROM held ORDER BY id")),
-            shards=list(select("SELECT name, newest_ms, seen_ms FROM shards")),
+            pending=_decode_pending(lists.get("pending", _EMPTY_LIST)),
+            waits=_decode_waits(lists.get("waits", _EMPTY_LIST)),
+            viewer_runs=(rows for _, _, rows in self._rows(schema.VIEWER_RUNS, "ORDER BY level DESC, id")),
+            held=((tick, tally) for _, tick, tally in self._rows(schema.HELD, "ORDER BY id")),
+            shards=list(self._rows(schema.SHARDS)),
+            metrics=list(self._rows(schema.METRICS, "ORDER BY code")),
         )
 
     def _series(self) -> Iterator[tuple[str, float, int, int, bool]]:
-        rows = self._connection.execute("SELECT slot, key, value, changed, written, live FROM series ORDER BY slot")
-        for expected, (slot, key, value, changed, written, live) in enumerate(rows):
-            if slot != expected:
-                raise StateError(f"the state file {self.path} lacks series {expected}", RESTART)
+        keys = self._rows(schema.SERIES, "ORDER BY slot")
+        values = self._rows(schema.VALUES, "ORDER BY slot")
+        for expected, (slot, key) in enumerate(keys):
+            same, value, changed, written, live = next(values, (None, 0.0, 0, 0, 0))
+            if not slot == same == expected:
+                raise damaged(self.path, f"it lacks series {expected}")
             yield key, value, changed, written, bool(live)
 
     # Committing
@@ -114,172 +154,200 @@ class Database:
         self._atomically(lambda: self._write(changes))
 
     def _write(self, changes: Changes) -> None:
+        self._each(schema.META.replace, changes.meta.items())
+        self._each(schema.METRICS.replace, changes.metrics)
         self._each(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            changes.meta.items(),
+            schema.PROFILES.insert, ((number, msgspec.msgpack.encode(labels)) for number, *labels in changes.profiles)
         )
-        self._each(
-            "INSERT INTO profiles VALUES (?, ?)",
-            ((number, msgspec.msgpack.encode(labels)) for number, *labels in changes.profiles),
-        )
-        self._each("INSERT INTO series (slot, key) VALUES (?, ?)", changes.series_new)
-        self._each(
-            "UPDATE series SET value = ?2, changed = ?3, written = ?4, live = ?5 WHERE slot = ?1", changes.series
-        )
-        self._execute("DELETE FROM pending")
-        self._each("INSERT INTO pending VALUES (?, ?)", changes.pending)
-        self._execute("DELETE FROM waits")
-        self._each("INSERT INTO waits VALUES (?, ?, ?)", changes.waits)
+        self._each(schema.SERIES.insert, changes.series_new)
+        self._each(schema.VALUES.insert, ((slot, 0.0, 0, 0, False) for slot, _ in changes.series_new))
+        self._each(schema.VALUES.replace, changes.series)
+        for name, rows in (("pending", changes.pending), ("waits", changes.waits)):
+            self._execute(schema.LISTS.replace, (name, msgspec.msgpack.encode(rows, enc_hook=list)))
         if changes.viewers:
-            self._execute("INSERT INTO viewer_runs (level, rows) VALUES (0, ?)", (_seal(changes.viewers),))
+            self._add_run(0, changes.viewers)
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
-        self._each(
-            "INSERT INTO held (tick, tally) VALUES (?, ?)", ((tick, _seal(tally)) for tick, tally in changes.held)
-        )
-        self._each("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", changes.shards)
-        self._each(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, 0, ?, ?, ?, '')",
-            ((file.key, file.etag, file.due, file.size, file.modified_ms) for file in changes.files),
-        )
-        self._each(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?)",
-            ((request.number, request.tick, request.samples, _seal(request.body)) for request in changes.requests),
-        )
+        ids = count(self._next_id("held"))
+        self._each(schema.HELD.insert, ((next(ids), tick, tally) for tick, tally in changes.held))
+        self._each(schema.SHARDS.replace, changes.shards)
+        self._add_files(changes.files)
+        requests = changes.requests
+        self._each(schema.OUTBOX.insert, ((one.number, one.tick, one.samples, len(one.body)) for one in requests))
+        self._each(schema.BODIES.insert, ((one.number, one.body) for one in requests))
+        self._counted.update(requests=len(requests), bytes=sum(len(one.body) for one in requests))
+
+    def _next_id(self, table: str) -> int:
+        """An id for a new row, later than all there are."""
+        found: int = self._execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0]  # noqa: S608
+        return found
+
+    def _add_run(self, level: int, rows: bytes) -> None:
+        self._execute(schema.VIEWER_RUNS.insert, (self._next_id("viewer_runs"), level, rows))
 
     def _merge_runs(self, level: int, since_ms: int) -> None:
-        count = self._execute("SELECT count(*) FROM viewer_runs WHERE level = ?", (level,)).fetchone()[0]
-        if count < _FAN_IN:
+        found = self._execute("SELECT count(*) FROM viewer_runs WHERE level = ?", (level,)).fetchone()
+        if found[0] < _FAN_IN:
             return
-        runs = self._execute("SELECT rows FROM viewer_runs WHERE level = ? ORDER BY id", (level,))
-        merged = merge_runs(map(self._checked, runs), since_ms)  # one after the other, for they are large
+        runs = self._rows(schema.VIEWER_RUNS, "WHERE level = ? ORDER BY id", (level,))
+        merged = merge_runs((rows for _, _, rows in runs), since_ms)  # one after the other, for they are large
         self._execute("DELETE FROM viewer_runs WHERE level = ?", (level,))
         for part, rows in enumerate(merged):
             if rows:
                 above = part * _LEVELS + level % _LEVELS + 1
-                self._execute("INSERT INTO viewer_runs (level, rows) VALUES (?, ?)", (above, _seal(rows)))
+                self._add_run(above, rows)
                 self._merge_runs(above, since_ms)
 
     # The outbox
 
     def outbox(self) -> list[tuple[int, int, int]]:
         """Number, tick and samples of the requests not yet done, in order."""
-        return self._execute("SELECT number, tick, samples FROM outbox ORDER BY number").fetchall()
+        return [row[:3] for row in self._rows(schema.OUTBOX, "ORDER BY number")]
 
     def body(self, number: int) -> bytes:
         """The body of a request in the outbox."""
-        return self._unseal(self._execute("SELECT body FROM outbox WHERE number = ?", (number,)).fetchone())
-
-    def _unseal(self, row: tuple[bytes]) -> bytes:
-        """A copy of what `_checked` gives."""
-        return bytes(self._checked(row))
-
-    def _checked(self, row: tuple[bytes]) -> memoryview:
-        """A row's only value without its checksum; StateError when it is not what was written."""
-        content = memoryview(row[0])
-        if crc32(content[:-4]).to_bytes(4, "little") != content[-4:]:
-            raise StateError(f"the state file {self.path} is damaged (a checksum is wrong)", RESTART)
-        return content[:-4]
+        for _, body in self._rows(schema.BODIES, "WHERE number = ?", (number,)):
+            return bytes(body)
+        raise damaged(self.path, f"it lacks the body of request {number}")
 
     def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
         """Take requests out of the outbox; `acknowledged`: the last tick that has been accepted whole, if it moved."""
 
         def step() -> None:
-            self._each("DELETE FROM outbox WHERE number = ?", ((number,) for number in numbers))
+            for number in set(numbers):
+                for _, _, _, size in self._rows(schema.OUTBOX, "WHERE number = ?", (number,)):
+                    self._counted.update(requests=-1, bytes=-size)
+            for table in ("outbox", "bodies"):
+                self._each(f"DELETE FROM {table} WHERE number = ?", ((number,) for number in numbers))  # noqa: S608
             if acknowledged is not None:
-                self._execute(
-                    "INSERT INTO meta VALUES ('acknowledged', ?) "
-                    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                    (acknowledged,),
-                )
+                self._execute(schema.META.replace, ("acknowledged", max(acknowledged, self.acknowledged())))
 
         self._atomically(step)
 
+    def acknowledged(self) -> int:
+        """Return the last tick (Unix seconds) up to which the receiver has everything; 0 when there is none."""
+        for _, tick in self._rows(schema.META, "WHERE name = 'acknowledged'"):
+            return int(tick)
+        return 0
+
     # The ledger
 
-    def known(self, files: Sequence[LogFile], again: bool = False) -> set[tuple[str, str]]:
+    def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[Identity]:
         """The identities among `files` that the ledger has.
 
         `again`: those of them that had been deleted are in the bucket again and are to be deleted again.
         """
-        if not files:
-            return set()
-        keys = [file.key for file in files]
-        rows = self._execute(
-            "SELECT key, etag, status FROM files WHERE key BETWEEN ? AND ?", (min(keys), max(keys))
-        ).fetchall()
-        listed = {file.identity for file in files}
-        back = [(key, etag) for key, etag, status in rows if status == DONE and (key, etag) in listed]
-        if again and back:
-            self._atomically(lambda: self._each("UPDATE files SET status = 0 WHERE key = ? AND etag = ?", back))
-        return listed & {(key, etag) for key, etag, _ in rows}
+        listed = {file.identity: file for file in files}
+        there = {table: {row[:2] for row in self._with_keys(table, listed)} for table in LEDGER}
+        if again and there[DONE]:
 
-    def acknowledged(self) -> int:
-        """Return the last tick (Unix seconds) up to which the receiver has everything; 0 when there is none."""
-        row = self._execute("SELECT coalesce(max(value), 0) FROM meta WHERE name = 'acknowledged'").fetchone()
-        return int(row[0])
+            def step() -> None:
+                self._forget(there[DONE])
+                back = [listed[identity] for identity in sorted(there[DONE])]
+                self._add(COUNTED, [(file.key, file.etag, 0, file.size, file.modified_ms) for file in back])
+
+            self._atomically(step)
+        return set().union(*there.values())
+
+    def _with_keys(self, table: Table, identities: Iterable[Identity]) -> list[tuple[Any, ...]]:
+        """The rows of one of the ledger's tables that have these identities."""
+        wanted = set(identities)
+        keys = sorted({key for key, _ in wanted}) if self._counts[table.name] else []
+        found = []
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[begin : begin + _KEYS_AT_ONCE]
+            some += some[-1:] * (_KEYS_AT_ONCE - len(some))  # the same statement for any number of keys
+            found += [row for row in self._rows(table, _WITH_KEYS, some) if row[:2] in wanted]
+        return found
+
+    def _add(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
+        self._each(table.insert, rows)
+        self._counted[table.name] += len(rows)
+
+    def _add_files(self, files: Iterable[CountedFile]) -> None:
+        rows = {(file.key, file.etag): (file.key, file.etag, file.due, file.size, file.modified_ms) for file in files}
+        self._forget(rows)
+        self._add(COUNTED, list(rows.values()))
+
+    def _forget(self, identities: Iterable[Identity], tables: Iterable[Table] = LEDGER) -> None:
+        gone = list(identities)
+        for table in tables:
+            self._counted[table.name] -= self._each(f"DELETE FROM {table.name} {_WITH_IDENTITY}", gone)  # noqa: S608
 
     def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
         """Return counted files that are due by the tick `through`, oldest first, without the first `skip`."""
-        rows = self._execute(
-            "SELECT key, etag, due, size, modified_ms FROM files WHERE status = 0 AND due <= ? "
-            "ORDER BY due, key LIMIT ? OFFSET ?",
-            (through, most, skip),
-        )
-        return [CountedFile(*row) for row in rows]
+        rest = "WHERE due <= ? ORDER BY due, key LIMIT ? OFFSET ?"
+        return [CountedFile(*row) for row in self._rows(COUNTED, rest, (through, most, skip))]
 
-    def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
+    def mark_deleted(self, files: Sequence[Identity]) -> None:
         """The files are no longer in the bucket (or are kept there for good); the ledger remembers them."""
-        self._atomically(lambda: self._each("UPDATE files SET status = 1 WHERE key = ? AND etag = ?", files))
+
+        def step() -> None:
+            for table in (COUNTED, ASIDE):
+                rows = [(key, etag, modified_ms) for key, etag, *_, modified_ms in self._with_keys(table, files)]
+                self._forget([row[:2] for row in rows], [table])
+                self._add(DONE, rows)
+
+        self._atomically(step)
 
     def set_aside(self, file: LogFile, reason: str) -> None:
         """The file cannot be read and will not be tried again."""
-        row = (file.key, file.etag, ASIDE, 0, file.size, file.modified_ms, reason)
-        self._atomically(lambda: self._each("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", [row]))
 
-    def aside(self, most: int = 1000) -> list[tuple[str, str, str, int]]:
-        """Key, ETag, reason and size of files set aside."""
-        rows = self._execute("SELECT key, etag, reason, size FROM files WHERE status = 2 ORDER BY key LIMIT ?", (most,))
-        return rows.fetchall()
+        def step() -> None:
+            self._forget([file.identity])
+            self._add(ASIDE, [(file.key, file.etag, reason, file.size, file.modified_ms)])
+
+        self._atomically(step)
+
+    def aside(self, most: int = 1000) -> list[AsideFile]:
+        """Files that are set aside, by key."""
+        return [AsideFile(*row) for row in self._rows(ASIDE, "ORDER BY key LIMIT ?", (most,))]
 
     def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
         """The keys of files that were set aside and have been written again since, with the same content."""
-        if not files:
+        if not self._counts[ASIDE.name]:
             return []
-        rows = self._execute(
-            "SELECT key, etag, modified_ms FROM files WHERE status = 2 AND key BETWEEN ? AND ?",
-            (min(file.key for file in files), max(file.key for file in files)),
-        )
-        aside = {(key, etag): modified_ms for key, etag, modified_ms in rows}
-        return [file.key for file in files if file.modified_ms > aside.get(file.identity, file.modified_ms)]
+        listed = {file.identity: file for file in files}
+        rows = [AsideFile(*row) for row in self._with_keys(ASIDE, listed)]
+        return [row.key for row in rows if listed[row.key, row.etag].modified_ms > row.modified_ms]
 
-    def release(self, key: str) -> bool:
-        """Forget that a file was set aside, so that it is tried again; whether there was one."""
-        found = []
-        self._atomically(
-            lambda: found.append(self._execute("DELETE FROM files WHERE status = 2 AND key = ?", (key,)).rowcount)
-        )
-        return bool(found[0])
+    def release(self, key: str) -> None:
+        """Forget that a file was set aside, so that it is tried again."""
+
+        def step() -> None:
+            self._counted[ASIDE.name] -= self._execute("DELETE FROM aside WHERE key = ?", (key,)).rowcount
+
+        self._atomically(step)
 
     def prune(self, before_ms: int) -> None:
-        """Forget files that are gone from the bucket and too old to be listed again."""
-        self._atomically(
-            lambda: (self._execute("DELETE FROM files WHERE status = 1 AND modified_ms < ?", (before_ms,)), None)[1]
-        )
+        """Forget files that are gone from the bucket and too old to be listed again.
+
+        A call looks at some thousands of them and the next one goes on from there, so that none takes long.
+        """
+        rest = "WHERE (key, etag) > (?, ?) ORDER BY key, etag LIMIT ?"
+        rows = list(self._rows(DONE, rest, (*self._pruned, _PRUNED_AT_ONCE)))
+        self._pruned = rows[-1][:2] if len(rows) == _PRUNED_AT_ONCE else ("", "")
+        old = [(key, etag) for key, etag, modified_ms in rows if modified_ms < before_ms]
+        if old:
+            self._atomically(lambda: self._forget(old, [DONE]))
+
+    # Counts
 
     def counts(self) -> dict[str, int]:
-        """How many files the ledger holds, by status, and requests and bytes of the outbox."""
-        found = dict(self._execute("SELECT status, count(*) FROM files GROUP BY status"))
-        requests, size = self._execute("SELECT count(*), coalesce(sum(length(body) - 4), 0) FROM outbox").fetchone()
-        return {
-            "counted": found.get(COUNTED, 0),
-            "done": found.get(DONE, 0),
-            "aside": found.get(ASIDE, 0),
-            "requests": requests,
-            "bytes": size,
-        }
+        """How many files the ledger holds, by what they are, and requests and bytes of the outbox; at no cost."""
+        return {name: self._counts[name] for name in (*(table.name for table in LEDGER), "requests", "bytes")}
 
-
-def _seal(content: bytes) -> bytes:
-    """With a checksum behind it: the pages of large values are the ones that SQLite's own check cannot judge."""
-    return content + crc32(content).to_bytes(4, "little")
+    def _count_anew(self) -> None:
+        """Count what there is, and check the ledger: a file whose key is damaged would be counted again."""
+        self._counts.clear()
+        try:
+            for table in LEDGER:
+                found, wrong = self._connection.execute(table.verify).fetchone()
+                if wrong:
+                    raise damaged(self.path, f"a checksum is wrong in {table.name}")
+                self._counts[table.name] = found
+            outbox = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM outbox")
+            requests, size = outbox.fetchone()
+        except READ_ERRORS as error:
+            raise state_error(self.path, error) from error
+        self._counts.update(requests=requests, bytes=size)

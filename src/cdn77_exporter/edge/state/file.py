@@ -10,7 +10,10 @@ from pathlib import Path
 
 from cdn77_exporter.core.errors import StateError, StateLocked
 from cdn77_exporter.edge.state import schema
+from cdn77_exporter.edge.state.migration import OLD_VERSION, migrate
 
+#: What SQLite raises on what it cannot read; the second, when not even its words can be.
+READ_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 RESTART = (
     "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
     "or restore it from a backup"
@@ -29,6 +32,7 @@ def open_file(path: str) -> sqlite3.Connection:
         _look_at(path)
     connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
     try:
+        schema.register(connection)
         if path == ":memory:":
             schema.fill(connection)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -39,35 +43,48 @@ def open_file(path: str) -> sqlite3.Connection:
         check(connection, path)
     except BaseException as error:
         connection.close()  # the lock must not outlive the refusal
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, READ_ERRORS):
             raise state_error(path, error) from error
         raise
     return connection
 
 
 def check(connection: sqlite3.Connection, path: str) -> None:
-    """Lock a state and check that it is one, whole, of a known version, and writable. Raises as `open_file` does."""
+    """Lock a state, check that it is one, whole and writable, and bring it to this version. Raises as `open_file`."""
     connection.execute("BEGIN EXCLUSIVE")  # held until the connection is closed
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    size = pages * connection.execute("PRAGMA page_size").fetchone()[0]
+    application, version, pages, page_size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version", "page_count", "page_size")
+    )
     connection.execute("COMMIT")
     if application != schema.APPLICATION_ID:
         raise StateError(f"{path} is not a state file of this program", RESTART)
-    if version != schema.VERSION:
+    if version not in (OLD_VERSION, schema.VERSION):
         raise StateError(
             f"the state file {path} has version {version}, this program reads version {schema.VERSION}",
             "run the version that wrote it, or " + RESTART,
         )
+    size = pages * page_size
     if path != ":memory:" and Path(path).stat().st_size != size:  # a last page cut short reads as zeros
-        raise StateError(f"the state file {path} is damaged (it does not have {size} bytes)", RESTART)
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        raise damaged(path, f"it does not have {size} bytes")
+    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
-        raise StateError(f"the state file {path} is damaged ({found})", RESTART)
+        raise damaged(path, found)
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("UPDATE secret SET key = key")  # SQLite opens a file that is read-only without a word
     connection.execute("ROLLBACK")
+    if version == OLD_VERSION:
+        try:
+            migrate(connection)
+        except schema.Damaged as error:
+            raise damaged(path, error) from error
+    if not schema.is_intact(connection):
+        raise damaged(path, "its schema is not this program's")
+
+
+def damaged(path: str, what: object) -> StateError:
+    """What is said of a state that is not what was written."""
+    return StateError(f"the state file {path} is damaged ({what})", RESTART)
 
 
 def _private_folder(folder: Path) -> None:
@@ -124,7 +141,8 @@ def _look_at(path: str) -> None:
         raise StateError(f"{path} is not a state file of this program", RESTART)
 
 
-def state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
+def state_error(path: str, error: Exception) -> Exception:
+    """What an error of SQLite means to an operator."""
     words = str(error)
     if "locked" in words:
         return StateLocked(f"another process holds the state file {path}")
@@ -136,4 +154,4 @@ def state_error(path: str, error: sqlite3.DatabaseError) -> Exception:
         )
     if "full" in words:
         return StateError(f"the disk of the state file {path} is full", "free some space; nothing is lost meanwhile")
-    return StateError(f"the state file {path} is damaged: {words}", RESTART)
+    return damaged(path, words)

@@ -12,6 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote
 
+from cdn77_exporter.core.changes import AsideFile
+from cdn77_exporter.edge.state.migration import OLD_VERSION
+
 #: Below this the disk may be full before somebody looks again.
 LITTLE_ROOM_BYTES = 256 * 1024 * 1024
 
@@ -33,7 +36,7 @@ class StateLook:
     writable: bool  # file and folder, for this user
     free_bytes: int
     emitted: int = 0
-    aside: tuple[tuple[str, str, int, int], ...] = ()  # key, reason, size, LastModified in Unix ms
+    aside: tuple[AsideFile, ...] = ()
     words: str = ""
 
 
@@ -47,8 +50,11 @@ def look_at_state(path: Path) -> StateLook:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=0.2)) as connection:
             meta = dict(connection.execute("SELECT name, value FROM meta"))
-            rows = connection.execute("SELECT key, reason, size, modified_ms FROM files WHERE status = 2 ORDER BY key")
-            return StateLook(Access.READ, writable, free, meta.get("emitted", 0), tuple(rows))
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            table = "files WHERE status = 2" if version == OLD_VERSION else "aside"
+            rows = connection.execute(f"SELECT key, etag, reason, size, modified_ms FROM {table} ORDER BY key")  # noqa: S608
+            aside = tuple(AsideFile(*row) for row in rows)
+            return StateLook(Access.READ, writable, free, meta.get("emitted", 0), aside)
     except sqlite3.Error as error:
         access = Access.IN_USE if "locked" in str(error) else Access.UNREADABLE
         return StateLook(access, writable, free, words=str(error))

@@ -1,41 +1,163 @@
-"""The tables of the state, and the versions of its format."""
+"""The tables of the state: what they hold, how their rows are checked, and the version of their format.
+
+Every row carries a checksum of its values, since SQLite's own check sees damage of its structure and not of what is
+stored. Text of the schema is compared as a whole, so that damage to it is no other schema.
+"""
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from zlib import crc32
+
+import msgspec
 
 APPLICATION_ID = 0x63373765
-VERSION = 3
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE secret (key BLOB NOT NULL);
-CREATE TABLE profiles (number INTEGER PRIMARY KEY, labels BLOB NOT NULL);
-CREATE TABLE series (
-    slot INTEGER PRIMARY KEY, key TEXT NOT NULL, value REAL NOT NULL DEFAULT 0,
-    changed INTEGER NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0, live INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE pending (slot INTEGER PRIMARY KEY, value REAL NOT NULL);
-CREATE TABLE waits (slot INTEGER PRIMARY KEY, total_ms INTEGER NOT NULL, count INTEGER NOT NULL);
-CREATE TABLE viewer_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, level INTEGER NOT NULL, rows BLOB NOT NULL);
-CREATE TABLE held (id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, tally BLOB NOT NULL);
-CREATE TABLE shards (name TEXT PRIMARY KEY, newest_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE files (
-    key TEXT NOT NULL, etag TEXT NOT NULL, status INTEGER NOT NULL, due INTEGER NOT NULL, size INTEGER NOT NULL,
-    modified_ms INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (key, etag)) WITHOUT ROWID;
-CREATE INDEX files_due ON files (due) WHERE status = 0;
-CREATE INDEX files_aside ON files (key) WHERE status = 2;
-CREATE TABLE outbox (number INTEGER PRIMARY KEY, tick INTEGER NOT NULL, samples INTEGER NOT NULL, body BLOB NOT NULL);
-"""
+VERSION = 4
 
-# A file's status in the ledger.
-COUNTED, DONE, ASIDE = 0, 1, 2
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Damaged(Exception):
+    """A row is not what was written."""
+
+
+def _checksum(*values: object) -> int:
+    return crc32(_encode(values))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table: its name, the declared type of each column, and the columns of its primary key."""
+
+    name: str
+    columns: dict[str, str]
+    key: tuple[str, ...]
+
+    @cached_property
+    def create(self) -> str:
+        """The statement that makes it. Other keys than a single integer are those of the table's own tree."""
+        columns = [f"{name} {kind} NOT NULL" for name, kind in self.columns.items()]
+        parts = ", ".join([*columns, "checksum INTEGER NOT NULL", f"PRIMARY KEY ({', '.join(self.key)})"])
+        return f"CREATE TABLE {self.name} ({parts}){'' if self._is_numbered else ' WITHOUT ROWID'}"
+
+    @cached_property
+    def insert(self) -> str:
+        """The statement that adds a row of all columns and gives it its checksum."""
+        return f"INSERT INTO {self._values}"
+
+    @cached_property
+    def replace(self) -> str:
+        """The same in place of the row with the same key."""
+        return f"INSERT OR REPLACE INTO {self._values}"
+
+    @cached_property
+    def select(self) -> str:
+        """The statement, up to its conditions, that reads rows for `sound`."""
+        return f"SELECT {', '.join(self.columns)}, checksum FROM {self.name}"  # noqa: S608 - constants
+
+    @cached_property
+    def verify(self) -> str:
+        """The statement that counts the rows, and those whose checksum is wrong; for tables without blobs."""
+        return (
+            f"SELECT count(*), coalesce(sum(checksum({', '.join(self.columns)}) <> checksum), 0) "  # noqa: S608 - constants
+            f"FROM {self.name}"
+        )
+
+    def sound(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """The rows that `select` gave, without their checksums. Raises Damaged at one that is not what was written."""
+        for row in rows:
+            values = row[:-1]
+            seen = [crc32(value) if isinstance(value, bytes) else value for value in values] if self._blobs else values
+            if crc32(_encode(seen)) != row[-1]:
+                raise Damaged(f"a checksum is wrong in {self.name}")
+            yield values
+
+    @property
+    def _is_numbered(self) -> bool:
+        return [self.columns[name] for name in self.key] == ["INTEGER"]
+
+    @cached_property
+    def _blobs(self) -> bool:
+        return "BLOB" in self.columns.values()
+
+    @cached_property
+    def _values(self) -> str:
+        seen = {"BLOB": "crc32(?{})", "REAL": "CAST(?{} AS REAL)"}  # a blob is not copied; 7 is stored as 7.0
+        places = range(1, len(self.columns) + 1)
+        checked = (seen.get(kind, "?{}").format(at) for at, kind in zip(places, self.columns.values(), strict=True))
+        return f"{self.name} VALUES ({', '.join(f'?{at}' for at in places)}, checksum({', '.join(checked)}))"
+
+
+#: Numbers by name: the floor, the last tick that was written, and the like.
+META = Table("meta", {"name": "TEXT", "value": "INTEGER"}, ("name",))
+#: The key that viewers are hashed with.
+SECRET = Table("secret", {"id": "INTEGER", "key": "BLOB"}, ("id",))
+#: What the codes in keys of series mean; `labels`: names, with commas between them, in the order of a key's values.
+METRICS = Table("metrics", {"code": "INTEGER", "name": "TEXT", "labels": "TEXT"}, ("code",))
+PROFILES = Table("profiles", {"number": "INTEGER", "labels": "BLOB"}, ("number",))
+SERIES = Table("series", {"slot": "INTEGER", "key": "TEXT"}, ("slot",))
+#: Apart from the keys, since these change and those do not.
+VALUES = Table(
+    "series_values",
+    {"slot": "INTEGER", "value": "REAL", "changed": "INTEGER", "written": "INTEGER", "live": "INTEGER"},
+    ("slot",),
+)
+#: Lists that every commit replaces, encoded: `pending` and `waits`.
+LISTS = Table("lists", {"name": "TEXT", "content": "BLOB"}, ("name",))
+VIEWER_RUNS = Table("viewer_runs", {"id": "INTEGER", "level": "INTEGER", "rows": "BLOB"}, ("id",))
+#: What ticks hold that are not settled.
+HELD = Table("held", {"id": "INTEGER", "tick": "INTEGER", "tally": "BLOB"}, ("id",))
+SHARDS = Table("shards", {"name": "TEXT", "newest_ms": "INTEGER", "seen_ms": "INTEGER"}, ("name",))
+#: The ledger: a file is in one of these three.
+COUNTED = Table(
+    "counted",
+    {"key": "TEXT", "etag": "TEXT", "due": "INTEGER", "size": "INTEGER", "modified_ms": "INTEGER"},
+    ("key", "etag"),
+)
+DONE = Table("done", {"key": "TEXT", "etag": "TEXT", "modified_ms": "INTEGER"}, ("key", "etag"))
+ASIDE = Table(
+    "aside",
+    {"key": "TEXT", "etag": "TEXT", "reason": "TEXT", "size": "INTEGER", "modified_ms": "INTEGER"},
+    ("key", "etag"),
+)
+LEDGER = (COUNTED, DONE, ASIDE)
+OUTBOX = Table("outbox", {"number": "INTEGER", "tick": "INTEGER", "samples": "INTEGER", "size": "INTEGER"}, ("number",))
+#: Apart from the outbox, which is read without them.
+BODIES = Table("bodies", {"number": "INTEGER", "body": "BLOB"}, ("number",))
+
+TABLES = (META, SECRET, METRICS, PROFILES, SERIES, VALUES, LISTS, VIEWER_RUNS, HELD, SHARDS, *LEDGER, OUTBOX, BODIES)
+_INDEXES = ("CREATE INDEX counted_due ON counted (due, key)",)
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that the statements of the tables use."""
+    connection.create_function("checksum", -1, _checksum, deterministic=True)
+    connection.create_function("crc32", 1, crc32, deterministic=True)
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables, empty."""
+    for table in TABLES:
+        connection.execute(table.create)
+    for statement in _INDEXES:
+        connection.execute(statement)
 
 
 def fill(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new state."""
-    for statement in _SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+    """Make the tables of a new state, with a key of its own."""
+    register(connection)
+    make_tables(connection)
+    connection.execute(SECRET.insert, (0, secrets.token_bytes(32)))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def is_intact(connection: sqlite3.Connection) -> bool:
+    """Whether the schema is, to the letter, the one that `fill` makes."""
+    found = connection.execute("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
+    return {sql for (sql,) in found} == {*(table.create for table in TABLES), *_INDEXES}

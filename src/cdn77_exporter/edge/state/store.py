@@ -1,86 +1,59 @@
-"""The database on a thread of its own."""
+"""The database on a thread of its own, so that a slow disk does not hold the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from cdn77_exporter.core.changes import Changes, CountedFile
-from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.state.database import Database
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def _call(method: Callable[Concatenate[Database, P], T]) -> Callable[Concatenate[State, P], Coroutine[Any, Any, T]]:
+    """Make a call of the database one of the state."""
+
+    @wraps(method)
+    async def call(state: State, /, *values: P.args, **named: P.kwargs) -> T:
+        return await state.ask(method, *values, **named)
+
+    return call
+
+
 class State:
-    """The database on a thread of its own, so that a slow disk does not hold the event loop."""
+    """The database, whose calls are done one after the other in the order in which they are asked for."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._thread = ThreadPoolExecutor(1, "state")
 
     async def run(self, call: Callable[..., T], *values: object) -> T:
-        """`call(*values)` of the database, on its thread; calls are done in the order in which they are asked for."""
+        """Call `call(*values)` on the database's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*values))
 
-    async def commit(self, changes: Changes) -> None:
-        """See `Database.commit`."""
-        await self.run(self.database.commit, changes)
+    async def ask(self, method: Callable[Concatenate[Database, P], T], /, *values: P.args, **named: P.kwargs) -> T:
+        """Call a method of the database on its thread."""
+        return await self.run(partial(method, self.database, *values, **named))
 
-    async def outbox(self) -> list[tuple[int, int, int]]:
-        """See `Database.outbox`."""
-        return await self.run(self.database.outbox)
-
-    async def body(self, number: int) -> bytes:
-        """See `Database.body`."""
-        return await self.run(self.database.body, number)
-
-    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
-        """See `Database.mark_done`."""
-        await self.run(self.database.mark_done, numbers, acknowledged)
-
-    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]:
-        """See `Database.known`."""
-        return await self.run(self.database.known, files, again)
-
-    async def acknowledged(self) -> int:
-        """See `Database.acknowledged`."""
-        return await self.run(self.database.acknowledged)
-
-    async def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
-        """See `Database.deletable`."""
-        return await self.run(self.database.deletable, through, most, skip)
-
-    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
-        """See `Database.mark_deleted`."""
-        await self.run(self.database.mark_deleted, files)
-
-    async def set_aside(self, file: LogFile, reason: str) -> None:
-        """See `Database.set_aside`."""
-        await self.run(self.database.set_aside, file, reason)
-
-    async def aside(self) -> list[tuple[str, str, str, int]]:
-        """See `Database.aside`."""
-        return await self.run(self.database.aside)
-
-    async def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
-        """See `Database.uploaded_again`."""
-        return await self.run(self.database.uploaded_again, files)
-
-    async def release(self, key: str) -> None:
-        """See `Database.release`."""
-        await self.run(self.database.release, key)
-
-    async def prune(self, before_ms: int) -> None:
-        """See `Database.prune`."""
-        await self.run(self.database.prune, before_ms)
-
-    async def counts(self) -> dict[str, int]:
-        """See `Database.counts`."""
-        return await self.run(self.database.counts)
+    commit = _call(Database.commit)
+    outbox = _call(Database.outbox)
+    body = _call(Database.body)
+    mark_done = _call(Database.mark_done)
+    acknowledged = _call(Database.acknowledged)
+    known = _call(Database.known)
+    deletable = _call(Database.deletable)
+    mark_deleted = _call(Database.mark_deleted)
+    set_aside = _call(Database.set_aside)
+    aside = _call(Database.aside)
+    uploaded_again = _call(Database.uploaded_again)
+    release = _call(Database.release)
+    prune = _call(Database.prune)
+    counts = _call(Database.counts)
 
     async def taken(self) -> State:
         """Return the state as this process's own, to be called once no other process may count."""
@@ -93,6 +66,6 @@ class State:
         return "state-" + blake2b(b"lease", key=self.database.secret_key(), digest_size=8).hexdigest()
 
     def close(self) -> None:
-        """Wait for the call under way and give up the lock."""
+        """Wait for the call that runs and give up the lock."""
         self._thread.shutdown(wait=True)
         self.database.close()
