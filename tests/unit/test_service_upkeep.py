@@ -65,7 +65,7 @@ def test_files_are_forgotten_while_the_service_runs(new_run: NewRun, tmp_path: P
         await count_a_file(new_run(**state_file(tmp_path)))
         run = new_run(began_ms=BEGAN_MS + KEPT_MS - 120_000, **state_file(tmp_path))
         async with run.upkeep():
-            await rounds(20)
+            await rounds(5)
             assert run.gauge("ledger_files") == 1
             await rounds(100)
             assert run.gauge("ledger_files") == 0

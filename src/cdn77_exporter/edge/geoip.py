@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdn77_exporter.edge.stamp import Stamp, stamp_of
+
 if TYPE_CHECKING:  # without a database the library is not imported
     import geoip2.database
     import geoip2.models
@@ -16,7 +18,6 @@ if TYPE_CHECKING:  # without a database the library is not imported
 #: The country and region of an address that the database does not know.
 NOWHERE = ("XX", "Unknown")
 
-_Stamp = tuple[int, int, int, int]
 _Find = Callable[[str], "geoip2.models.Country"]
 
 
@@ -30,7 +31,7 @@ class GeoIp:
     def __init__(self, path: Path | None, cache_size: int = 65536) -> None:
         self._path = path
         self._cache_size = max(1, cache_size // 2)
-        self._stamp: _Stamp | None = None  # of the file that was read last
+        self._stamp: Stamp | None = None  # of the file that was read last
         self._find: _Find | None = None
         self._recent: dict[str, tuple[str, str]] = {}
         self._older: dict[str, tuple[str, str]] = {}
@@ -57,13 +58,13 @@ class GeoIp:
         if self._path is None:
             return False
         try:
-            stamp = _stamp(self._path)
+            stamp = stamp_of(self._path)
             if stamp == self._stamp:
                 return False
             self._stamp = stamp
             reader = _open(self._path)
             find = _finder(reader)
-            if _stamp(self._path) != stamp:
+            if stamp_of(self._path) != stamp:
                 raise OSError("the file changes while it is read")
         except OSError as error:
             self._stamp = None  # may pass without a change of the file
@@ -93,11 +94,6 @@ class GeoIp:
             self._recent = recent = {}
         recent[ip] = found
         return found
-
-
-def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return (found.st_ino, found.st_dev, found.st_mtime_ns, found.st_size)
 
 
 def _open(path: Path) -> geoip2.database.Reader:

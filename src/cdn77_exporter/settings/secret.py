@@ -5,28 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, cast
 
 from cdn77_exporter.core.masking import MASK
+from cdn77_exporter.edge.stamp import stamp_of
 
 _SECRET_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Print:
-    """A fingerprint that tells one content of a file from the next without reading it."""
-
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> _Print:
-        """Return the fingerprint of a file, following links, since mounted secrets are links that are swapped."""
-        found = path.stat()
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class Secret:
@@ -38,7 +23,7 @@ class Secret:
         self._value = value
         self._path = path
         self._check = check or secret_text
-        self._print = _Print.of(path) if path else None
+        self._print = stamp_of(path) if path else None
         self._seen: tuple[str, ...] = (value,)  # what the value is or was: an old one still may not be shown
         self._changes = 0
         self._asked = 0
@@ -48,7 +33,7 @@ class Secret:
         if self._path is None:
             return self._value
         try:
-            now = _Print.of(self._path)
+            now = stamp_of(self._path)
             if now != self._print:
                 value = read_secret(self._path)
                 self._check(value)

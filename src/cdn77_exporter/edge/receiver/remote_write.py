@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import re
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +16,8 @@ from yarl import URL
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+from cdn77_exporter.edge.http_faults import TlsFault, retry_after, tls_fault
+from cdn77_exporter.edge.stamp import Stamp, stamp_of
 
 _WORDS_CHARACTERS = 500
 _WORDS_BYTES = 4 * _WORDS_CHARACTERS
@@ -59,21 +59,11 @@ _UNTRUSTED = (
 )
 _CLIENT_REFUSED = "set PROMETHEUS_CLIENT_CERT and PROMETHEUS_CLIENT_KEY to a certificate that the receiver accepts"
 _NOT_TLS = "check the scheme and port of PROMETHEUS_URL; the server did not answer with TLS"
-#: What a TLS failure's text contains, and the remedy; what fits none is a broken connection and may pass.
-_TLS_REMEDIES = (
-    ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
-    ("ALERT_CERTIFICATE", _CLIENT_REFUSED),
-    ("ALERT_BAD_CERTIFICATE", _CLIENT_REFUSED),
-    ("ALERT_UNKNOWN_CA", _CLIENT_REFUSED),
-    ("ALERT_UNSUPPORTED_CERTIFICATE", _CLIENT_REFUSED),
-    ("ALERT_ACCESS_DENIED", _CLIENT_REFUSED),
-    ("ALERT_HANDSHAKE_FAILURE", _CLIENT_REFUSED),
-    ("WRONG_VERSION_NUMBER", _NOT_TLS),
-    ("HTTP_REQUEST", _NOT_TLS),
-    ("UNSUPPORTED_PROTOCOL", _NOT_TLS),
-    ("ALERT_PROTOCOL_VERSION", _NOT_TLS),
-    ("RECORD_LAYER_FAILURE", _NOT_TLS),
-)
+_TLS_REMEDIES = {
+    TlsFault.UNTRUSTED: _UNTRUSTED,
+    TlsFault.CLIENT_REFUSED: _CLIENT_REFUSED,
+    TlsFault.NOT_TLS: _NOT_TLS,
+}
 
 _CLOSED = "the receiver closed the connection without an answer"
 #: Since TLS 1.3 that is all a client gets to see of a server that misses its certificate.
@@ -210,13 +200,13 @@ class _Tls:
         self._ca_bundle, self._client_cert, self._client_key = ca_bundle, client_cert, client_key
         self._paths = [Path(path) for path in (ca_bundle, client_cert, client_key) if path]
         self.shows_client = client_cert is not None
-        self._stamp: list[tuple[int, int, int]] | None = None
+        self._stamp: list[Stamp] | None = None
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
         """The context of the files as they are; while they cannot be read, the one before."""
         try:
-            stamp = [_stamp(path) for path in self._paths]
+            stamp = [stamp_of(path) for path in self._paths]
             if self._context is None or stamp != self._stamp:
                 self._context = self._load()
                 self._stamp = stamp
@@ -242,11 +232,6 @@ def _no_passphrase() -> str:
     return ""
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
-
-
 def _reveal(secret: SecretText) -> str:
     return (secret() if callable(secret) else secret) or ""
 
@@ -270,7 +255,7 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
     if status in _REMEDIES:
         raise Misconfigured(said, _REMEDIES[status])
     if status in _TRANSIENT or status >= 500:
-        raise Transient(said, _retry_after(response.headers), lost=status in _ANSWER_LOST)
+        raise Transient(said, retry_after(response.headers), lost=status in _ANSWER_LOST)
     raise Refused(status, words)
 
 
@@ -308,49 +293,18 @@ def _address(target: str) -> str:
         return "an address that is none"
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the receiver asks for, which may be a number or a date."""
-    text = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
-        return float(text)
-    until = _http_date(text)
-    if until is None:
-        return None
-    # The receiver's own clock is the one that its date is meant by.
-    now = _http_date(headers.get("Date", "")) or time.time()
-    return max(0.0, until - now)
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-
-
 def _network_error(error: BaseException) -> Transient | Misconfigured:
     """What a failure below HTTP means: TLS that cannot work as it is set up, or something that may pass."""
-    for cause in reversed([*_causes(error)]):  # the innermost says it without a wrapping
-        if isinstance(cause, ssl.SSLError):
-            text = str(cause).upper().replace(" ", "_")
-            for sign, remedy in _TLS_REMEDIES:
-                if sign in text:
-                    return Misconfigured(f"TLS: {_first_line(cause)}", remedy)
+    found = tls_fault(error)
+    if found is not None and found[0] in _TLS_REMEDIES:
+        fault, _, cause = found
+        return Misconfigured(f"TLS: {_first_line(cause)}", _TLS_REMEDIES[fault])
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Transient(f"the name {error.host} cannot be resolved ({_first_line(error.os_error)})")
     if isinstance(error, aiohttp.ClientConnectorError):
         why = "closed during the handshake" if error.os_error.args == (None,) else _first_line(error.os_error)
         return Transient(f"no connection to {error.host}:{error.port} ({why})")
     return Transient(f"{type(error).__name__}: {_first_line(error)}", lost=True)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(10):
-        if error is None:
-            return
-        yield error
-        inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
-import time
-from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 
 import aiohttp
 import botocore.exceptions as boto
 
 from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient
+from cdn77_exporter.edge.http_faults import TlsFault, causes_of, retry_after, tls_fault
 
 #: What each call does, for error texts.
 VERBS = {
@@ -105,19 +103,12 @@ _NO_MULTI_DELETE = {
     "NotImplemented",
     "UnsupportedOperation",
 }
-#: What the text of a TLS failure contains; what fits none is a broken connection.
-_TLS_REMEDIES = (
-    ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
-    ("NO_CERTIFICATE_OR_CRL_FOUND", _BAD_BUNDLE),
-    ("X509", _BAD_BUNDLE),
-    ("PEM", _BAD_BUNDLE),
-    ("WRONG_VERSION_NUMBER", _NOT_TLS),
-    ("HTTP_REQUEST", _NOT_TLS),
-    ("UNSUPPORTED_PROTOCOL", _NOT_TLS),
-    ("PROTOCOL_VERSION", _NOT_TLS),
-    ("HANDSHAKE_FAILURE", _NOT_TLS),
-    ("RECORD_LAYER_FAILURE", _NOT_TLS),
-)
+_TLS_REMEDIES = {
+    TlsFault.UNTRUSTED: _UNTRUSTED,
+    TlsFault.CLIENT_REFUSED: _NOT_TLS,
+    TlsFault.NOT_TLS: _NOT_TLS,
+    TlsFault.BAD_FILE: _BAD_BUNDLE,
+}
 #: Only the bundle of authorities is a file.
 _UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
 #: The first that is among an error's causes says what happened.
@@ -127,7 +118,6 @@ _CONNECTION_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], 
     ((TimeoutError, boto.ConnectTimeoutError, boto.ReadTimeoutError), "the bucket does not answer in time"),
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_MOST_RETRY_AFTER = 3600.0
 
 #: What the client may raise; anything else is a bug.
 CLIENT_ERRORS = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
@@ -178,48 +168,21 @@ def _of_answer(error: boto.ClientError, verb: str, *, of_object: bool) -> Except
     said = code if str(status) in (code, "0") else f"{status} {code}"
     reason = f"the bucket refuses to {verb}: {said}"
     if status >= 500 or status in _PASSING_STATUSES or code in _PASSING:
-        return Transient(f"the bucket cannot {verb} now: {said}", _retry_after(answer.get("HTTPHeaders", {})))
+        return Transient(f"the bucket cannot {verb} now: {said}", retry_after(answer.get("HTTPHeaders", {})))
     by_status = _PLACE if 300 <= status < 400 else _STRANGE
     return Misconfigured(reason, _REMEDIES.get(code) or _REMEDIES.get(str(status), by_status))
 
 
 def _of_connection(error: BaseException, verb: str) -> Exception:
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, _UNREADABLE):
-            return Misconfigured("the authorities in S3_CA_BUNDLE cannot be loaded", _BAD_BUNDLE)
-        if isinstance(cause, ssl.SSLError | aiohttp.ClientSSLError | boto.SSLError):
-            text = str(cause).upper().replace(" ", "_")
-            for part, remedy in _TLS_REMEDIES:
-                if part in text:
-                    return Misconfigured(f"no TLS connection to the bucket: {part.lower().replace('_', ' ')}", remedy)
+    causes = causes_of(error)
+    if any(isinstance(cause, _UNREADABLE) for cause in causes):
+        return Misconfigured("the authorities in S3_CA_BUNDLE cannot be loaded", _BAD_BUNDLE)
+    found = tls_fault(error)
+    if found is not None:
+        fault, words, _ = found
+        said = words.lower().replace("_", " ")
+        return Misconfigured(f"no TLS connection to the bucket: {said}", _TLS_REMEDIES[fault])
     for kinds, words in _CONNECTION_WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return Transient(f"cannot {verb}: {words}")
     return Transient(f"cannot {verb}: the connection to the bucket broke ({type(causes[-1]).__name__})")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that led to it; the client library wraps them as it likes."""
-    seen: set[int] = set()
-    left = [error]
-    while left:
-        one = left.pop(0)
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        inner = [one.__cause__, one.__context__, getattr(one, "os_error", None)]
-        inner.append(getattr(one, "kwargs", {}).get("error"))
-        left += [cause for cause in inner if isinstance(cause, BaseException)]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    text = headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return min(float(text), _MOST_RETRY_AFTER)
-    try:
-        seconds = parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, IndexError):
-        return None
-    return min(max(0.0, seconds), _MOST_RETRY_AFTER)
