@@ -1,8 +1,8 @@
-"""Writes the Grafana dashboards from the tables below; `--check` says whether the files are what the tables give.
+"""Writes the Grafana dashboards from the tables below; `--check` reports whether the files are what the tables give.
 
 A dashboard is rows of panels, and a panel is a title, a kind, a unit and its queries. Everything else is the same for
-all and is said once. The traffic is asked for with `offset 90s`: the newest minute and a half is still on its way from
-the CDN and would be shown as a dip. The exporter's own metrics are scraped and need no offset.
+all and is written once. Traffic is queried with `offset 90s`: the newest minute and a half is still on its way from the
+CDN and would look like a dip. The exporter's own metrics are scraped and need no offset.
 """
 
 from __future__ import annotations
@@ -79,34 +79,34 @@ class Dashboard:
 
 
 def rate(metric: str, by: str = "", where: str = _WHERE) -> str:
-    """Per second, summed up; over a span that fits the picture's resolution."""
+    """Return the query of a sum per second, over a span that fits the resolution of the panel."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{where}}}[$__rate_interval] {_LATER}))"
 
 
 def share(metric: str, part: str, by: str = "") -> str:
-    """Which share of the requests has `part`: 0 and not nothing when none has."""
+    """Return the query of the share of requests with `part`: 0, not nothing, when none has it."""
     whole = rate(metric, by)
     return f"({rate(metric, by, f'{_WHERE}, {part}')} or {whole} * 0) / ({whole} > 0)"
 
 
 def own(metric: str, by: str = "", where: str = "") -> str:
-    """Per second, of one of the exporter's own counters."""
+    """Return the query of a self-metric's counter per second."""
     matchers = f"{_OWN}, {where}" if where else _OWN
     return f"sum{f' by ({by})' if by else ''} (rate(cdn77_exporter_{metric}{{{matchers}}}[$__rate_interval]))"
 
 
 def lately(metric: str, by: str = "", where: str = "") -> str:
-    """How often within the picture's resolution, of one of the exporter's own counters."""
+    """Return the query of a self-metric's increase within the resolution of the panel."""
     return own(metric, by, where).replace("(rate(", "(increase(")
 
 
 def now(metric: str, how: str = "max") -> str:
-    """The value of one of the exporter's own gauges; of two processes one works, and only it has most of them."""
+    """Return the query of a self-metric's gauge; of two processes one works, and only it has most of them."""
     return f"{how} (cdn77_exporter_{metric}{{{_OWN}}})"
 
 
 def quantiles(metric: str) -> tuple[tuple[str, str], ...]:
-    """Median and 95th percentile of one of the exporter's own histograms."""
+    """Return the queries of a self-metric's median and 95th percentile."""
     buckets = own(f"{metric}_bucket", "le")
     return tuple((f"histogram_quantile({q}, {buckets})", name) for q, name in ((0.5, "half"), (0.95, "95 %")))
 
@@ -117,14 +117,14 @@ _VIEWERS = f"sum (cdn77_active_viewers{{{_STREAM}}} {_LATER})"
 
 
 def viewers_by(label: str, most: int = 12) -> str:
-    """Active viewers by one label of theirs."""
+    """Return the query of active viewers by one of their labels."""
     metric = f"cdn77_active_viewers_by_{label}"
     labels = "country, region" if label == "region" else "device_type" if label == "device" else label
     return f"topk({most}, sum by ({labels}) ({metric}{{{_STREAM}}} {_LATER}))"
 
 
 def mean_ttfb(by: str = "") -> str:
-    """The mean of what the requests of each tick took."""
+    """Return the query of the mean time to first byte of each tick."""
     return f"avg{f' by ({by})' if by else ''} (avg_over_time({_TTFB}{{{_WHERE}}}[$__rate_interval] {_LATER}))"
 
 
@@ -656,7 +656,7 @@ DASHBOARDS = {"traffic.json": TRAFFIC, "exporter.json": EXPORTER, "logs.json": L
 
 
 def made(dashboard: Dashboard) -> dict[str, Any]:
-    """The dashboard as Grafana's JSON."""
+    """Return the dashboard as Grafana's JSON."""
     panels: list[dict[str, Any]] = []
     top = 0
     for row in dashboard.rows:
@@ -820,12 +820,12 @@ def _transformations(panel: Panel) -> list[dict[str, Any]]:
 
 
 def written(dashboard: Dashboard) -> str:
-    """The file's text."""
+    """Return the text of the file."""
     return json.dumps(made(dashboard), indent=1, ensure_ascii=False) + "\n"
 
 
 def stale(folder: Path = FOLDER) -> list[str]:
-    """The files that are not what the tables give."""
+    """Return the files that differ from what the tables give."""
     return [
         name
         for name, dashboard in DASHBOARDS.items()
