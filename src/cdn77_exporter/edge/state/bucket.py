@@ -111,7 +111,7 @@ class BucketState(State):
         return state
 
     async def commit(self, changes: Changes) -> None:
-        """Durable when the journal object is written; LeaseLost when another process has written one of its number."""
+        """Write the journal object; raises LeaseLost when another process has written one of that number."""
         async with self._turn:
             if self._encoded is None or self._encoded[0] is not changes:
                 self._encoded = (changes, await self.run(self._encode, changes), len(self._steps))

@@ -62,11 +62,11 @@ class Database:
         self._connection.close()
 
     def serialize(self) -> bytes:
-        """The whole state as the bytes of a database file."""
+        """Return the whole state as the bytes of a database file."""
         return self._connection.serialize()
 
     def replace(self, content: bytes) -> None:
-        """Become what `serialize` gave (for a state in memory)."""
+        """Replace the content by what `serialize` returned (for a state in memory)."""
         self._connection.deserialize(content)
         check(self._connection, self.path)
         self._count_anew()
@@ -85,7 +85,7 @@ class Database:
         return self._connection.executemany(statement, rows).rowcount
 
     def _rows(self, table: Table, rest: str = "", values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        """Rows of a table as they were written; StateError when one is not."""
+        """Yield the rows of a table as they were written; raises StateError when one was altered."""
         try:
             yield from table.sound(self._connection.execute(f"{table.select} {rest}", values))
         except Damaged as error:
@@ -113,13 +113,13 @@ class Database:
     # Restoring
 
     def secret_key(self) -> bytes:
-        """The random key that viewers are hashed with; made with the state."""
+        """Return the random key that viewers are hashed with; it is made with the state."""
         for _, key in self._rows(schema.SECRET):
             return bytes(key)
         raise damaged(self.path, "it has no key")
 
     def load(self) -> Snapshot | None:
-        """What was committed last, or None when nothing was."""
+        """Return what was committed last, or None when nothing was."""
         meta = dict(self._rows(schema.META))
         if "settled" not in meta:
             return None
@@ -178,7 +178,7 @@ class Database:
         self._counted.update(requests=len(requests), bytes=sum(len(one.body) for one in requests))
 
     def _next_id(self, table: str) -> int:
-        """An id for a new row, later than all there are."""
+        """Return an id for a new row, later than all others."""
         found: int = self._execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0]  # noqa: S608
         return found
 
@@ -205,7 +205,7 @@ class Database:
         return [row[:3] for row in self._rows(schema.OUTBOX, "ORDER BY number")]
 
     def body(self, number: int) -> bytes:
-        """The body of a request in the outbox."""
+        """Return the body of a request in the outbox."""
         for _, body in self._rows(schema.BODIES, "WHERE number = ?", (number,)):
             return bytes(body)
         raise damaged(self.path, f"it lacks the body of request {number}")
@@ -233,7 +233,7 @@ class Database:
     # The ledger
 
     def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[Identity]:
-        """The identities among `files` that the ledger has.
+        """Return the identities among `files` that the ledger has.
 
         `again`: those of them that had been deleted are in the bucket again and are to be deleted again.
         """
@@ -250,7 +250,7 @@ class Database:
         return set().union(*there.values())
 
     def _with_keys(self, table: Table, identities: Iterable[Identity]) -> list[tuple[Any, ...]]:
-        """The rows of one of the ledger's tables that have these identities."""
+        """Return the rows of one of the ledger's tables that have these identities."""
         wanted = set(identities)
         keys = sorted({key for key, _ in wanted}) if self._counts[table.name] else []
         found = []
@@ -280,7 +280,7 @@ class Database:
         return [CountedFile(*row) for row in self._rows(COUNTED, rest, (through, most, skip))]
 
     def mark_deleted(self, files: Sequence[Identity]) -> None:
-        """The files are no longer in the bucket (or are kept there for good); the ledger remembers them."""
+        """Mark files that are no longer in the bucket, or are kept there permanently; the ledger remembers them."""
 
         def step() -> None:
             for table in (COUNTED, ASIDE):
@@ -291,7 +291,7 @@ class Database:
         self._atomically(step)
 
     def set_aside(self, file: LogFile, reason: str) -> None:
-        """The file cannot be read and will not be tried again."""
+        """Set aside a file that cannot be read and will not be tried again."""
 
         def step() -> None:
             self._forget([file.identity])
@@ -300,11 +300,11 @@ class Database:
         self._atomically(step)
 
     def aside(self, most: int = 1000) -> list[AsideFile]:
-        """Files that are set aside, by key."""
+        """Return files that are set aside, by key."""
         return [AsideFile(*row) for row in self._rows(ASIDE, "ORDER BY key LIMIT ?", (most,))]
 
     def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
-        """The keys of files that were set aside and have been written again since, with the same content."""
+        """Return the keys of files that were set aside and have been written again since, with the same content."""
         if not self._counts[ASIDE.name]:
             return []
         listed = {file.identity: file for file in files}
@@ -334,7 +334,7 @@ class Database:
     # Counts
 
     def counts(self) -> dict[str, int]:
-        """How many files the ledger holds, by what they are, and requests and bytes of the outbox; at no cost."""
+        """Return how many files the ledger holds, by kind, and requests and bytes of the outbox; at no cost."""
         return {name: self._counts[name] for name in (*(table.name for table in LEDGER), "requests", "bytes")}
 
     def _count_anew(self) -> None:

@@ -83,7 +83,7 @@ def check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def damaged(path: str, what: object) -> StateError:
-    """What is said of a state that is not what was written."""
+    """Return the error for a state that is not what was written."""
     return StateError(f"the state file {path} is damaged ({what})", RESTART)
 
 
@@ -98,7 +98,7 @@ def _private_folder(folder: Path) -> None:
 
 
 def _make(path: str) -> None:
-    """A new state file. It appears whole or not at all, so that a kill leaves no half of one that nobody can open."""
+    """Make a new state file. It appears whole or not at all, so that a kill leaves no half that nobody can open."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         schema.fill(connection)
         content = connection.serialize()
@@ -123,7 +123,7 @@ def _make(path: str) -> None:
 
 
 def _look_at(path: str) -> None:
-    """Refuse what cannot be a state file before SQLite would take it for an empty database and write to it."""
+    """Reject what cannot be a state file before SQLite would take it for an empty database and write to it."""
     journal = Path(f"{path}-journal")
     if journal.exists() and journal.stat().st_size:
         return  # SQLite first takes back what was not committed
@@ -142,7 +142,7 @@ def _look_at(path: str) -> None:
 
 
 def state_error(path: str, error: Exception) -> Exception:
-    """What an error of SQLite means to an operator."""
+    """Return what an error of SQLite means to an operator."""
     words = str(error)
     if "locked" in words:
         return StateLocked(f"another process holds the state file {path}")

@@ -20,7 +20,7 @@ LITTLE_ROOM_BYTES = 256 * 1024 * 1024
 
 
 class Access(StrEnum):
-    """How a state file was found."""
+    """The condition of a state file."""
 
     MISSING = "missing"
     READ = "read"
@@ -30,7 +30,7 @@ class Access(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StateLook:
-    """What is to be seen of a state file. `emitted`: the last tick written, Unix seconds, 0 for none."""
+    """The visible content of a state file. `emitted`: the last tick written, Unix seconds, 0 for none."""
 
     access: Access
     writable: bool  # file and folder, for this user
@@ -41,7 +41,7 @@ class StateLook:
 
 
 def look_at_state(path: Path) -> StateLook:
-    """What can be seen of the file now."""
+    """Return what can be seen of the file now."""
     folder = _existing(path.parent)
     writable = _can_write(folder) and (not path.exists() or os.access(path, os.R_OK | os.W_OK))
     free = shutil.disk_usage(folder).free
@@ -61,7 +61,7 @@ def look_at_state(path: Path) -> StateLook:
 
 
 def _can_write(folder: Path) -> bool:
-    """Tried with a file without a name: what rights say is not the whole truth for root and odd file systems."""
+    """Try to write a file without a name: permissions are not the whole truth for root and odd file systems."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

@@ -69,7 +69,7 @@ class Table:
         )
 
     def sound(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """The rows that `select` gave, without their checksums. Raises Damaged at one that is not what was written."""
+        """Yield the rows that `select` gave, without their checksums. Raises Damaged at one that was altered."""
         for row in rows:
             values = row[:-1]
             seen = [crc32(value) if isinstance(value, bytes) else value for value in values] if self._blobs else values
@@ -158,6 +158,6 @@ def fill(connection: sqlite3.Connection) -> None:
 
 
 def is_intact(connection: sqlite3.Connection) -> bool:
-    """Whether the schema is, to the letter, the one that `fill` makes."""
+    """Return whether the schema is, to the letter, the one that `fill` makes."""
     found = connection.execute("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
     return {sql for (sql,) in found} == {*(table.create for table in TABLES), *_INDEXES}
