@@ -527,6 +527,7 @@ EXPORTER = Dashboard(
                         (lately("push_retries_total"), "sent again"),
                         (lately("requests_refused_total"), "refused"),
                         (lately("requests_dropped_total"), "dropped"),
+                        (lately("requests_unknown_total"), "unknown"),
                         (lately("receiver_misconfigured_total"), "misconfigured"),
                     ),
                     "Requests.",

@@ -100,18 +100,54 @@ class Receives(Protocol):
         """Make one attempt; raises Transient, Refused or Misconfigured."""
 
 
-class Ledger(Protocol):
-    """The state as the stages see it."""
+class KnowsFiles(Protocol):
+    """The state as the lister sees it."""
 
-    async def commit(self, changes: Changes) -> None: ...
-    async def outbox(self) -> list[tuple[int, int, int]]: ...
-    async def body(self, number: int) -> bytes: ...
-    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None: ...
-    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]: ...
-    async def acknowledged(self) -> int: ...
-    async def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]: ...
-    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None: ...
-    async def set_aside(self, file: LogFile, reason: str) -> None: ...
-    async def uploaded_again(self, files: Sequence[LogFile]) -> list[str]: ...
-    async def release(self, key: str) -> None: ...
-    async def prune(self, before_ms: int) -> None: ...
+    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]:
+        """Return the identities that it has; with `again` those of deleted files are to be deleted once more."""
+
+    async def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
+        """Return the keys of files that were set aside and have been written again since."""
+
+    async def release(self, key: str) -> None:
+        """Forget that a file was set aside."""
+
+
+class SetsAside(Protocol):
+    """The state as whoever cannot read a file sees it."""
+
+    async def set_aside(self, file: LogFile, reason: str) -> None:
+        """Remember a file as one that is not tried again; raises Transient."""
+
+
+class Commits(Protocol):
+    """The state as the aggregator sees it."""
+
+    async def commit(self, changes: Changes) -> None:
+        """Write all or nothing; raises Transient or Misconfigured, after which it may be tried again."""
+
+
+class Outbox(Protocol):
+    """The state as the pusher sees it: the committed requests that are not finished."""
+
+    async def acknowledged(self) -> int:
+        """Return the last tick (Unix seconds) up to which the receiver has everything, 0 without any."""
+
+    async def outbox(self) -> list[tuple[int, int, int]]:
+        """List number, tick and samples of each request, in order."""
+
+    async def body(self, number: int) -> bytes:
+        """Return the body of a request."""
+
+    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
+        """Remove requests, and note the tick that is acknowledged with them, if it is; raises Transient."""
+
+
+class Ledger(Protocol):
+    """The state as the deleter sees it."""
+
+    async def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
+        """List counted files that are due by the tick `through`, oldest first, without the first `skip`."""
+
+    async def mark_deleted(self, files: Sequence[tuple[str, str]]) -> None:
+        """Mark files, given by their identities, as deleted; raises Transient."""

@@ -15,7 +15,7 @@ from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.in_flight import At, InFlight
-from cdn77_exporter.flow.ports import Common, Ledger
+from cdn77_exporter.flow.ports import Commits, Common
 from cdn77_exporter.flow.retry import until_written
 from cdn77_exporter.flow.stages.decode import DecodedFiles
 
@@ -56,7 +56,7 @@ class Aggregator:
     common: Common
     in_flight: InFlight
     timeline: Timeline
-    ledger: Ledger
+    ledger: Commits
     watermark: Watermark
     arrivals: Arrivals
     thread: Executor

@@ -12,7 +12,7 @@ from cdn77_exporter.core.tally import Example, TickTally
 from cdn77_exporter.flow.batched import BatchedMap
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
-from cdn77_exporter.flow.ports import Common, Decodes, Ledger
+from cdn77_exporter.flow.ports import Common, Decodes, SetsAside
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
 from cdn77_exporter.flow.stages.unfinished import Unfinished
 
@@ -48,7 +48,7 @@ class FileDecoder:
     common: Common
     in_flight: InFlight
     decoder: Decodes
-    ledger: Ledger
+    ledger: SetsAside
     stats: DecodeStats = field(default_factory=DecodeStats, init=False)
     _unfinished: Unfinished = field(init=False)
 

@@ -10,7 +10,7 @@ from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.ordered import OrderedMap
-from cdn77_exporter.flow.ports import Common, Fetches, Ledger
+from cdn77_exporter.flow.ports import Common, Fetches, SetsAside
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
 from cdn77_exporter.flow.stages.unfinished import Unfinished
 
@@ -35,7 +35,7 @@ class Fetcher:
     common: Common
     in_flight: InFlight
     bucket: Fetches
-    ledger: Ledger
+    ledger: SetsAside
     watermark: Watermark
     lookahead: int = LOOKAHEAD
     _unfinished: Unfinished = field(init=False)

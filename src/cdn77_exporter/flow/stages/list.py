@@ -10,7 +10,7 @@ from cdn77_exporter.core.files import LogFile, hour_prefixes, oldest_first
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
-from cdn77_exporter.flow.ports import Common, Ledger, Lists
+from cdn77_exporter.flow.ports import Common, KnowsFiles, Lists
 from cdn77_exporter.flow.quarantine import Quarantine
 from cdn77_exporter.flow.retry import pause
 
@@ -36,7 +36,7 @@ class Lister:
     common: Common
     in_flight: InFlight
     bucket: Lists
-    ledger: Ledger
+    ledger: KnowsFiles
     watermark: Watermark
     arrivals: Arrivals
     prefix: str

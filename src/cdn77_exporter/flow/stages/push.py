@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal
-from cdn77_exporter.flow.ports import Common, Ledger, Receives
+from cdn77_exporter.flow.ports import Common, Outbox, Receives
 from cdn77_exporter.flow.retry import Backoff, Failed, retry, until_written
 from cdn77_exporter.flow.stages.aggregate import Batch
 
@@ -47,7 +47,7 @@ class Pusher:
 
     common: Common
     receiver: Receives
-    ledger: Ledger
+    ledger: Outbox
     give_up_seconds: float
     leaves: bool = False
     stats: PushStats = field(default_factory=PushStats, init=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.flow.in_flight import MAX_ATTEMPTS, At, InFlight
-from cdn77_exporter.flow.ports import Common, Ledger
+from cdn77_exporter.flow.ports import Common, SetsAside
 
 #: What can keep a file from being counted.
 Hindrance = FileGone | Unreadable | Misconfigured | Transient
@@ -19,7 +19,7 @@ class Unfinished:
 
     common: Common
     in_flight: InFlight
-    ledger: Ledger
+    ledger: SetsAside
 
     async def end(self, file: LogFile, error: Hindrance) -> None:
         """Report why the file is not counted, and set it aside or leave it to a later poll."""
