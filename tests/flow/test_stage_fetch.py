@@ -11,7 +11,8 @@ from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unrea
 from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At
-from cdn77_exporter.flow.stages.fetch import Fetcher
+from cdn77_exporter.flow.ports import Fetches
+from cdn77_exporter.flow.stages.fetch import FetchedByDecoder, Fetcher
 from tests.support.stage_bench import StageBench, log_file
 from tests.support.virtual_time import simulate
 from tests.support.world import InlineState
@@ -32,7 +33,7 @@ class _Fetching:
         return outcome
 
 
-async def _fetched(bench: StageBench, bucket: _Fetching, *files: LogFile, ledger: Any = None) -> list[RawLog]:
+async def _fetched(bench: StageBench, bucket: Fetches, *files: LogFile, ledger: Any = None) -> list[RawLog]:
     """What the fetcher makes of some files that were listed."""
     inbox: Channel[LogFile] = Channel(10)
     outlet: Channel[RawLog] = Channel(10)
@@ -52,6 +53,18 @@ def test_a_fetched_file_is_passed_on_and_stays_in_memory() -> None:
         assert (fetched.file, fetched.body) == (log_file(0), b"body")
         assert bench.in_flight.files(At.FETCHED) == [log_file(0)]
         assert bench.in_flight.permits.taken == 1
+
+    simulate(main())
+
+
+def test_files_that_their_decoders_fetch_pass_without_bytes() -> None:
+    """They take their permits all the same, so that the bound on files in memory holds for a cluster, too."""
+
+    async def main() -> None:
+        bench = StageBench()
+        found = await _fetched(bench, FetchedByDecoder(), log_file(0), log_file(1, shard=1))
+        assert [(log.file.shard, log.body) for log in found] == [("0", b""), ("1", b"")]
+        assert bench.in_flight.permits.taken == 2
 
     simulate(main())
 

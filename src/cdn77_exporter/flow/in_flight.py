@@ -141,13 +141,15 @@ class InFlight:
             self._report(message, key=file.key, **fields)
 
     def _enter(self, file: LogFile, at: At) -> None:
-        self._at[file.identity] = at
-        self._files[at][file.identity] = file
+        identity = file.identity
+        self._at[identity] = at
+        self._files[at][identity] = file
         if at in OUTSTANDING:
             self._outstanding[file.shard] += 1
 
     def _leave(self, file: LogFile, at: At) -> None:
-        del self._at[file.identity], self._files[at][file.identity]
+        identity = file.identity
+        del self._at[identity], self._files[at][identity]
         if at in OUTSTANDING:
             self._outstanding[file.shard] -= 1
             if not self._outstanding[file.shard]:
