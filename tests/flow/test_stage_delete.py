@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -40,11 +41,13 @@ class _Deleting:
 async def _deleted(
     bench: StageBench, bucket: _Deleting, receipts: int = 1, *, through: int = TICK, keep_files: bool = False
 ) -> None:
-    inbox: Channel[Receipt] = Channel(10)
-    async with inbox:
-        for _ in range(receipts):
-            await inbox.put(Receipt(through))
-    await Deleter(bench.common, bucket, bench.state, keep_files).run(inbox)
+    inbox: Channel[Receipt] = Channel(1)  # so that they come one after the other
+    deleter = Deleter(bench.common, bucket, bench.state, keep_files)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(deleter.run(inbox))
+        async with inbox:
+            for _ in range(receipts):
+                await inbox.put(Receipt(through))
 
 
 def test_only_files_with_every_tick_acknowledged_are_deleted() -> None:
@@ -64,6 +67,24 @@ def test_only_files_with_every_tick_acknowledged_are_deleted() -> None:
         assert bench.said.of("files_deleted") == [{"count": 2}]
         assert len(bench.said.of("file_deleted")) == 2
         assert bench.database.counts()["counted"] == 1
+
+    simulate(main())
+
+
+def test_receipts_that_wait_are_one() -> None:
+    """The newest covers all before it, so that a slow bucket is not asked once for each."""
+
+    async def main() -> None:
+        bench = StageBench()
+        bench.counted(log_file(0), due=TICK)
+        bench.counted(log_file(1), due=TICK + 15)
+        bucket = _Deleting()
+        inbox: Channel[Receipt] = Channel(2)
+        async with inbox:
+            await inbox.put(Receipt(TICK))
+            await inbox.put(Receipt(TICK + 15))
+        await Deleter(bench.common, bucket, bench.state, keep_files=False).run(inbox)
+        assert bucket.asked == [[log_file(0).key, log_file(1).key]]
 
     simulate(main())
 

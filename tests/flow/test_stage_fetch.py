@@ -154,6 +154,7 @@ def test_a_file_is_set_aside_later_when_the_state_cannot_be_written() -> None:
 
         class Refusing(InlineState):
             async def set_aside(self, file: LogFile, reason: str) -> None:
+                assert bench.in_flight.permits.taken == 1  # while this waits, the file may be in memory
                 if refusing:
                     raise Transient("disk full")
                 await super().set_aside(file, reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cdn77_exporter.core.errors import Misconfigured, Transient
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.ports import Common, Deletes, Ledger
 from cdn77_exporter.flow.stages.push import Receipt
 
@@ -28,9 +28,13 @@ class Deleter:
     _skip: int = field(default=0, init=False)
 
     async def run(self, inbox: Channel[Receipt]) -> None:
-        """Delete for each receipt all that it covers."""
-        async for receipt in inbox:
-            while await self._delete_some(receipt.through_tick):
+        """Delete for the newest receipt all that it covers; it covers what those before it do."""
+        while True:
+            try:
+                receipts = await inbox.take(inbox.capacity)
+            except Closed:
+                return
+            while await self._delete_some(max(receipt.through_tick for receipt in receipts)):
                 pass
 
     async def _delete_some(self, through_tick: int) -> bool:
