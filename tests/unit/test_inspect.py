@@ -404,7 +404,7 @@ def test_a_bar_is_drawn_on_a_terminal_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Work that takes longer than the patience has a bar on stderr when that is a terminal; stdout stays clean."""
-    monkeypatch.setattr(inspect, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("cdn77_exporter.commands.output._PATIENCE_SECONDS", 0.0)
     path = write(tmp_path / "a.gz", log_file(traffic(3000, start_ms=NOW_MS - 60_000)))
     assert command_line.main(["inspect", "--json", str(path)]) == 0
     assert capsys.readouterr().err == ""

@@ -114,6 +114,16 @@ async def test_a_changed_secret_is_used_at_once(receiver: FakeReceiver) -> None:
     assert [headers["Authorization"] for headers in receiver.headers] == ["Bearer first", "Bearer second"]
 
 
+async def test_headers_that_have_changed_are_used_at_once(receiver: FakeReceiver) -> None:
+    """The mapping is read before every attempt: its file may have been replaced."""
+    headers = {"X-Token": "first"}
+    async with RemoteWriter(receiver.write_url, headers=headers) as writer:
+        await writer.write(body())
+        headers["X-Token"] = "second"
+        await writer.write(body())
+    assert [sent["X-Token"] for sent in receiver.headers] == ["first", "second"]
+
+
 async def test_credentials_in_the_address_are_used_and_hidden(receiver: FakeReceiver) -> None:
     """They go into the header, and no error text shows them."""
     url = receiver.write_url.replace("://", "://someone:s3cret@")

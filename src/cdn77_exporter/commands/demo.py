@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+
+from cdn77_exporter.commands.output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +42,13 @@ def _seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo or the traffic; the exit code."""
+    """Run the demo or the traffic, and return the exit code."""
     from cdn77_exporter.demo.run import Options, Target, run_demo, run_traffic  # noqa: PLC0415 - --help is quick
 
     options = Options(args.seconds, args.keep, args.rate)
     if args.traffic_only:
         if not args.endpoint or not args.bucket:
-            print("--traffic-only needs --endpoint and --bucket (or S3_ENDPOINT and S3_BUCKET)", file=sys.stderr)
+            say("--traffic-only needs --endpoint and --bucket (or S3_ENDPOINT and S3_BUCKET)")
             return 2
         target = Target(
             args.endpoint,
@@ -59,6 +60,6 @@ def run(args: argparse.Namespace) -> int:
         )
         return run_traffic(options, target)
     if not args.seconds:
-        print("--seconds 0 (without end) is for --traffic-only", file=sys.stderr)
+        say("--seconds 0 (without end) is for --traffic-only")
         return 2
     return run_demo(options)

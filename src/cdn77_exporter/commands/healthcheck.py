@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import sys
 
+from cdn77_exporter.commands.output import say
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, host_to_ask, http_address
 
@@ -14,11 +14,11 @@ from cdn77_exporter.settings import DEFAULT_HTTP_ADDR, host_to_ask, http_address
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the address and the question."""
     parser.add_argument("--ready", action="store_true", help="ask whether it is ready, not only whether it is alive")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="wait at most so long (5)")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="the longest wait (5)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 when the service says yes, 1 when it says no or nothing."""
+    """Ask the service; return 0 when it says yes, and 1 when it says no or nothing."""
     given = os.environ.get("HTTP_ADDR", "").strip() or DEFAULT_HTTP_ADDR
     try:
         address = http_address(given)
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         answer = connection.getresponse()
         body = answer.read(65_536).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer from {host}:{port}: {error or type(error).__name__}", file=sys.stderr)
+        say(f"no answer from {host}:{port}: {error or type(error).__name__}")
         return 1
     finally:
         connection.close()

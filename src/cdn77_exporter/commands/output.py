@@ -1,14 +1,14 @@
-"""Prints the results of commands: tables for people, JSON for programs, and a progress bar for long work."""
+"""Prints for the commands: tables for people, JSON for programs, and a progress bar for long work."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from io import TextIOWrapper
+from os import fsencode
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +24,7 @@ Cell = str | tuple[str, str]  # text, or text and its style
 
 
 def console() -> Console:
-    """Return the console for people; a character that the terminal cannot show is replaced."""
+    """Return where people read; a character that the terminal does not have is replaced."""
     from rich.console import Console  # noqa: PLC0415 - JSON and --help do without it
 
     if isinstance(sys.stdout, TextIOWrapper):
@@ -51,22 +51,30 @@ def print_table(
 
 def print_json(found: Mapping[str, object]) -> None:
     """Print one JSON object."""
+    import json  # noqa: PLC0415 - tables do without it
+
     sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 def say(text: str) -> None:
     """Print a sentence beside the result."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return a text, such as a path, as it may be printed, whatever bytes it is made of."""
+    whole = fsencode(text).decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "\ufffd" for character in whole)
 
 
 def number(count: float, unit: str = "") -> str:
-    """Format a count with its unit: `1,234 files`, `1 file`."""
+    """Return a count with its unit: `1,234 files`, `1 file`."""
     text = f"{count:,}" if isinstance(count, int) else f"{count:,.0f}"
     return f"{text} {unit}{'' if count == 1 else 's'}" if unit else text
 
 
 def span(seconds: float) -> str:
-    """Format a length of time in its two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
+    """Return a length of time in the two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
     whole = int(abs(seconds))
     units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
     first = next((place for place, (_, count) in enumerate(units) if count), 3)
@@ -74,28 +82,28 @@ def span(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for unit, count in shown if count or unit == "s")
 
 
-def instant(seconds: float) -> str:
-    """Format an instant (Unix seconds) in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def instant(seconds: float, precision: str = "seconds") -> str:
+    """Return an instant (Unix seconds) in UTC, to the second or to the milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def size(count: float) -> str:
-    """Format a number of bytes in the largest binary unit that fits."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
+    """Return a number of bytes in the largest binary unit that fits."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
-    return f"{count:.1f} TiB"
+    return f"{count:,.1f} PiB"
 
 
 class Bar:
     """A progress bar on the standard error: only on a terminal, and only for work that takes more than two seconds.
 
-    `total`: how many steps there will be; None when nobody knows.
+    `total`: how many steps there will be, or None when nobody knows. `in_bytes`: a step is a byte.
     """
 
-    def __init__(self, what: str, total: int | None) -> None:
-        self._what, self._total = what, total
+    def __init__(self, what: str, total: int | None, *, in_bytes: bool = False) -> None:
+        self._what, self._total, self._in_bytes = what, total, in_bytes
         self._due = time.monotonic() + _PATIENCE_SECONDS
         self._wanted = sys.stderr.isatty()
         self._done = 0
@@ -112,7 +120,7 @@ class Bar:
             self._progress = None
 
     def advance(self, count: int = 1) -> None:
-        """Add the number of finished steps."""
+        """Count steps that are done."""
         if not self._wanted:
             return
         self._done += count
@@ -123,11 +131,12 @@ class Bar:
         self._progress.update(self._progress.task_ids[0], completed=self._done)
 
     def _begin(self) -> Progress:
+        from rich import progress as bars  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415 - see `console`
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        count = bars.DownloadColumn(binary_units=True) if self._in_bytes else bars.MofNCompleteColumn()
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), count, bars.TimeRemainingColumn())
+        progress = bars.Progress(*columns, console=Console(stderr=True), transient=True)
         progress.add_task(self._what, total=self._total)
         progress.start()
         return progress

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, count and write; the exit code."""
+    """Read, count and write; return the exit code."""
     from cdn77_exporter.commands.backfill.openmetrics import Spool  # noqa: PLC0415
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415 - --help is quick
 

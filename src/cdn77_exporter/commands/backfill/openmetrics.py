@@ -126,7 +126,7 @@ class Spool:
 
 
 def _head(measure: Measure) -> bytes:
-    """A counter's family is named without the suffix that its samples have."""
+    """Return a family's head; that of a counter is named without the suffix that its samples have."""
     name = measure.name.removesuffix("_total") if measure.kind is Kind.COUNTER else measure.name
     return f"# HELP {name} {_escaped(measure.help)}\n# TYPE {name} {measure.kind}\n".encode()
 

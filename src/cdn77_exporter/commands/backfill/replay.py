@@ -26,7 +26,7 @@ Advance = Callable[[], None]
 
 @dataclass(slots=True)
 class Replay:
-    """What is replayed, and how. Times are ticks in Unix seconds; only what lies between them is counted."""
+    """A replay of files. Times are ticks in Unix seconds; only events between `begin` and `end` are counted."""
 
     rules: Rules
     decoder: Decoder
@@ -38,7 +38,7 @@ class Replay:
     events: int = 0
 
     def spans(self, paths: Sequence[Path], advance: Advance) -> list[tuple[int, int, Path]]:
-        """The files with events, with their first and last tick, in the order of the first.
+        """List the files with events, with their first and last tick, in the order of the first.
 
         Every file is read twice: in this order no event is ever late, and only files that overlap are in memory.
         """
@@ -90,7 +90,7 @@ class Replay:
             at = max(at, following - tick)
 
     def _advance(self, timeline: Timeline, begin: int, end: int) -> None:
-        """In small steps, as time goes by: a tick is never too old to be written."""
+        """Advance in small steps, as time goes by: a tick is never too old to be written."""
         tick = self.rules.tick_seconds
         for number, at in enumerate(range(begin, end, _STEP_TICKS * tick)):
             now_ms = min(at + _STEP_TICKS * tick, end) * 1000

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from cdn77_exporter import __version__
+from cdn77_exporter.commands.arguments import parse_seconds
 from cdn77_exporter.commands.check.findings import Finding, Findings, Status
 from cdn77_exporter.commands.output import Waiting, console, print_json, print_table
 from cdn77_exporter.core.errors import ConfigError
@@ -26,22 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Exit codes: 0 nothing has failed (warnings may be there), 1 something has, 2 configuration."
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     parser.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait at most so long for each answer (10)"
+        "--timeout",
+        type=parse_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="the longest wait for an answer (10)",
     )
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 600")
-    return seconds
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything and print it; the exit code."""
+    """Check everything, print it, and return the exit code."""
     from cdn77_exporter.settings import load  # noqa: PLC0415 - --help is quick
 
     try:

@@ -43,7 +43,7 @@ def check_geoip(settings: Settings, findings: Findings) -> None:
 
 
 def check_state_file(settings: Settings, path: Path, findings: Findings) -> None:
-    """Find out whether the state can be written, and its last tick; a running exporter is not disturbed."""
+    """Check that the state can be written, and its last tick; a running exporter is not disturbed."""
     try:
         look = look_at_state(path)
     except OSError as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
-from cdn77_exporter.commands.inspect.inspection import Inspection, largest, shown
+from cdn77_exporter.commands.inspect.inspection import Inspection, largest
+from cdn77_exporter.commands.output import instant, printable
 
 # Names that anybody can invent are not listed without end.
 _LISTED = 1000
@@ -22,7 +22,7 @@ def to_json(inspection: Inspection, top: int) -> str:
         "bytes": inspection.bytes,
         "streams": len(inspection.streams),
         "rejects": inspection.rejects,
-        "unreadable": [{"path": shown(path), "reason": reason} for path, reason in inspection.unreadable],
+        "unreadable": [{"path": printable(path), "reason": reason} for path, reason in inspection.unreadable],
         "oldest": _instant(inspection.oldest_ms),
         "newest": _instant(inspection.newest_ms),
         "ahead_of_now": inspection.ahead,
@@ -42,6 +42,4 @@ def to_json(inspection: Inspection, top: int) -> str:
 
 
 def _instant(ms: int) -> str | None:
-    if not ms:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant(ms / 1000, "milliseconds") if ms else None

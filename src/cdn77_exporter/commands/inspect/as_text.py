@@ -2,73 +2,68 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from io import TextIOWrapper
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cdn77_exporter.commands.inspect.inspection import Inspection, largest, shown
+from cdn77_exporter.commands.inspect.inspection import Inspection, largest
+from cdn77_exporter.commands.output import console, instant, number, printable, size, span
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 
 _ROWS = 12  # of a table of statuses, countries and so on
-_PIPE_WIDTH = 120  # columns, where nobody says how wide the screen is
 _NOT_OPENED = {"not_found": "there is no such file", "cannot_be_opened": "the file cannot be opened or read"}
 
 
 def show(inspection: Inspection, top: int) -> None:
     """Print it."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a sign that the terminal does not have is no reason to stop
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    screen = console()
     for line in _headlines(inspection):
-        console.print(line)
+        screen.print(line)
     if inspection.events:
         if top:
-            _below(console, _streams(inspection, top))
+            _below(screen, _streams(inspection, top))
         # Two abreast, that a usual summary fits on one screen.
         for left, right in (
             (_statuses(inspection), _caches(inspection)),
             (_devices(inspection), _countries(inspection)),
         ):
-            _below(console, _abreast(left, right))
+            _below(screen, _abreast(left, right))
     if inspection.rejects:
-        _below(console, _rejects(inspection))
-        _below(console, Text("Examples, client addresses masked", style="bold"))
+        _below(screen, _rejects(inspection))
+        _below(screen, Text("Examples, client addresses masked", style="bold"))
         for line in _examples(inspection):
-            console.print(line, soft_wrap=True)
+            screen.print(line, soft_wrap=True)
     if inspection.unreadable:
-        _below(console, _unreadable(inspection))
+        _below(screen, _unreadable(inspection))
 
 
-def _below(console: Console, part: RenderableType) -> None:
-    console.print()
-    console.print(part)
+def _below(screen: Console, part: RenderableType) -> None:
+    screen.print()
+    screen.print(part)
 
 
 def _headlines(found: Inspection) -> Iterable[Text]:
     rejected = sum(found.rejects.values())
-    text = f"{_number(found.files, 'file')}, {_number(found.lines, 'line')}: {_number(found.events, 'event')}"
-    text += f", {_number(rejected, 'reject')}" if rejected else ", no rejects"
+    text = f"{number(found.files, 'file')}, {number(found.lines, 'line')}: {number(found.events, 'event')}"
+    text += f", {number(rejected, 'reject')}" if rejected else ", no rejects"
     if found.unreadable:
-        text += f", {_number(len(found.unreadable), 'unreadable file')}"
+        text += f", {number(len(found.unreadable), 'unreadable file')}"
     yield Text(text, style="bold")
     if not found.events:
         return
     seconds = (found.newest_ms - found.oldest_ms) / 1000
-    yield Text(f"from {_instant(found.oldest_ms)} to {_instant(found.newest_ms)} UTC ({_duration(seconds)})")
+    begin, end = (instant(ms / 1000) for ms in (found.oldest_ms, found.newest_ms))
+    yield Text(f"from {begin} to {end} ({span(seconds)})")
     least = "" if found.viewers_complete else "at least "
     hits = 100 * found.caches.get("HIT", 0) / found.events
     yield Text(
-        f"{_size(found.bytes)} transferred, {_number(len(found.streams), 'stream')}, "
-        f"{least}{_number(found.viewers, 'viewer')}, {hits:.1f} % cache hits"
+        f"{size(found.bytes)} transferred, {number(len(found.streams), 'stream')}, "
+        f"{least}{number(found.viewers, 'viewer')}, {hits:.1f} % cache hits"
     )
     if found.ahead:
-        yield Text(f"{_number(found.ahead, 'event')} later than the current time, counted as of now", style="yellow")
+        yield Text(f"{number(found.ahead, 'event')} later than the current time, counted as of now", style="yellow")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -84,7 +79,7 @@ def _streams(found: Inspection, top: int) -> Table:
     title = "Streams" if len(rows) == len(found.streams) else f"Streams, {len(rows)} of {len(found.streams):,}"
     table = _table(title, "stream", "requests", "transferred", "viewers")
     for name, sums in rows:
-        table.add_row(Text(name), f"{sums.requests:,}", _size(sums.bytes), f"{sums.viewers:,}")
+        table.add_row(Text(name), f"{sums.requests:,}", size(sums.bytes), f"{sums.viewers:,}")
     return table
 
 
@@ -132,7 +127,7 @@ def _rejects(found: Inspection) -> Table:
 def _examples(found: Inspection) -> Iterable[Text]:
     for reason in largest(found.rejects, len(found.rejects)):
         for path, example in found.examples.get(reason, ()):
-            yield Text.assemble(f"{shown(path)}:{example.line}: ", (reason, "yellow"), f" {example.excerpt}")
+            yield Text.assemble(f"{printable(path)}:{example.line}: ", (reason, "yellow"), f" {example.excerpt}")
 
 
 def _unreadable(found: Inspection) -> Table:
@@ -141,34 +136,5 @@ def _unreadable(found: Inspection) -> Table:
     table.add_column("reason", style="red", no_wrap=True)
     table.add_column("meaning", overflow="fold")
     for path, reason in found.unreadable:
-        table.add_row(Text(shown(path)), reason, (UNREADABLE_REASONS | _NOT_OPENED)[reason])
+        table.add_row(Text(printable(path)), reason, (UNREADABLE_REASONS | _NOT_OPENED)[reason])
     return table
-
-
-# Words
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} PiB"
-
-
-def _instant(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 120:
-        return f"{minutes:.1f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

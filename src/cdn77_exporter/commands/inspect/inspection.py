@@ -1,4 +1,4 @@
-"""The result of `inspect` for some files: sums over all of them, and what was wrong."""
+"""Sums over the files that `inspect` reads, and what was wrong with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import nlargest
 from ipaddress import ip_address
-from os import fsencode
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import Unreadable
@@ -63,11 +62,11 @@ class Inspection:
 
     @property
     def viewers_complete(self) -> bool:
-        """True if every viewer was counted; otherwise the numbers of viewers are lower bounds."""
+        """True if all viewers have been told apart; if not, their numbers are lower bounds."""
         return len(self._seen) < _MOST_SEEN
 
     def top_streams(self, count: int) -> list[tuple[str, StreamSums]]:
-        """Return so many of the streams, those with most requests first."""
+        """Return the `count` streams with most requests, the largest first."""
         return nlargest(count, self.streams.items(), key=lambda entry: (entry[1].requests, entry[0]))
 
     def add(self, path: str, tally: Tally, ahead_tick: int) -> None:
@@ -122,18 +121,12 @@ class Inspection:
 
 
 def largest(counts: dict[str, int], count: int) -> dict[str, int]:
-    """Return so many of the entries, the largest first."""
+    """Return the `count` largest entries, the largest first."""
     return dict(nlargest(count, counts.items(), key=lambda entry: (entry[1], entry[0])))
 
 
-def shown(path: str) -> str:
-    """Return a path as it may be printed, whatever its bytes are."""
-    text = fsencode(path).decode("utf-8", "replace")
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-
-
 def decode_file(decoder: Decoder, pieces: Pieces, now_ms: int, tick_ms: int) -> tuple[Tally, int]:
-    """Decode a file; return its tally and the tick at which events later than the current time are counted.
+    """Return a file's tally, and the tick at which it counts events that are later than the current time.
 
     `pieces` gives the file's bytes from the beginning each time that it is called. Raises Unreadable.
     """
@@ -149,7 +142,7 @@ def decode_file(decoder: Decoder, pieces: Pieces, now_ms: int, tick_ms: int) -> 
 
 
 def _newest_ms(tally: Tally, now_ms: int, ahead_tick: int) -> int:
-    """Return when the seven days of a file end: now, unless the file has no event of the last seven days.
+    """Return the end of a file's seven days: now, but for a file without an event of the last seven days.
 
     When most of a file is ahead of the clock, it is rather the clock that is wrong, and the file is of now.
     """

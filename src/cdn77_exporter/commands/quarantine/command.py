@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List or release; the exit code."""
+    """List or release, and return the exit code."""
     from cdn77_exporter.commands.quarantine.set_aside import list_kept, release_keys  # noqa: PLC0415 - --help is quick
     from cdn77_exporter.settings import load  # noqa: PLC0415
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdn77_exporter.clients import open_bucket
+from cdn77_exporter.commands.output import instant
 from cdn77_exporter.core.errors import Conflict, FileGone
 from cdn77_exporter.core.files import LogFile, hour_prefixes
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state.look import Access, look_at_state
-from cdn77_exporter.flow.quarantine import REASON_SUFFIX, copy_verified, instant, look
+from cdn77_exporter.flow.quarantine import REASON_SUFFIX, copy_verified, look
 from cdn77_exporter.settings import InBucket, Off, Settings
 
 _UNKNOWN = "unknown"
@@ -96,7 +97,7 @@ async def _moved(bucket: S3Bucket, settings: Settings) -> list[Kept]:
             file.key,
             str(reason.get("reason") or _UNKNOWN),
             file.size,
-            str(reason.get("moved") or instant(file.modified_ms)),
+            str(reason.get("moved") or instant(file.modified_ms / 1000)),
         )
 
     return await asyncio.gather(*(read(file) for file in files if not file.key.endswith(REASON_SUFFIX)))
@@ -171,7 +172,7 @@ async def _in_place(settings: Settings, seconds: float) -> tuple[list[Kept], str
         return [], "A running exporter holds the state: files that it left in their place are on its status page."
     if look_at.access is Access.UNREADABLE:
         return [], f"The state {place} cannot be looked at ({look_at.words})."
-    return [Kept(one.key, one.key, one.reason, one.size, instant(one.modified_ms)) for one in look_at.aside], ""
+    return [Kept(one.key, one.key, one.reason, one.size, instant(one.modified_ms / 1000)) for one in look_at.aside], ""
 
 
 async def _in_bucket_state(settings: Settings, place: InBucket, seconds: float) -> list[Kept]:

@@ -77,9 +77,9 @@ SecretText = str | Callable[[], str] | None
 class RemoteWriter:
     """Writes to one receiver; an async context manager.
 
-    A user, password or token may be a callable that is asked before every attempt, so that a changed secret is used
-    at once; certificate files are read again when they change. TLS certificates are always verified. Redirects are
-    not followed, since they would carry the credentials to another place.
+    A user, password or token may be a callable that is asked before every attempt, as `headers` are, so that a changed
+    secret is used at once; certificate files are read again when they change. TLS certificates are always verified.
+    Redirects are not followed, since they would carry the credentials to another place.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RemoteWriter:
         self._user = user or parsed.user
         self._password = password or parsed.password
         self._bearer_token = bearer_token
-        self._headers = {**(headers or {}), **_PROTOCOL_HEADERS}
+        self._own_headers = headers or {}
         self._tls = _Tls(ca_bundle, client_cert, client_key) if parsed.scheme == "https" else None
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
@@ -122,6 +122,10 @@ class RemoteWriter:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {**self._own_headers, **_PROTOCOL_HEADERS}
 
     async def write(self, body: bytes) -> None:
         """One attempt of one compressed WriteRequest; returns when the receiver has it.
