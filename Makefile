@@ -57,7 +57,7 @@ format: $(INSTALLED) ## put the code into the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED_BENCH) ## measure everything, or one PART, and write docs/performance.md
+bench: $(INSTALLED_BENCH) ## measure everything, or one PART, and write its pages
 	$(BIN)/python -m bench $(if $(PART),--part $(PART))
 
 bench-smoke: $(INSTALLED_BENCH) ## the same on little data, to see that it runs

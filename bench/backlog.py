@@ -1,24 +1,22 @@
-"""A backlog in a bucket and the real process that works it off, for the parts on its event loop and its memory."""
+"""A backlog in a bucket and the real process that works it off, for the parts that measure the whole service."""
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data import FILE_SECONDS
-from tests.support.files import traffic_file
+from bench.data import FILE_SECONDS, File, Kind, write_all
+from bench.null_receiver import null_receiver
 
 if TYPE_CHECKING:
+    from tests.e2e.scene import Bucket
     from tests.support.exporter_process import Exporter
 
-#: Viewers of one half minute.
-CROWD = 1500
 _LONGEST_SECONDS = 1800
 #: Short waits, so that nothing but the work takes time; the window for old samples holds the whole backlog.
 _SETTINGS = {
@@ -30,19 +28,23 @@ _SETTINGS = {
     "BACKFILL_WINDOW": "6h",
     "DOWNLOAD_CONCURRENCY": "8",
 }
+_BUCKET = "bench"
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """Files of as many lines each: one of every shard for each half minute, the last of them just written.
 
-    `crowds`: how many different sets of `CROWD` viewers there are; half minute after half minute has the next of them.
+    `crowds`: how many different sets of viewers each shard has; half minute after half minute has the next of them.
+    `copies`: how many shards have the same content, which saves the time to make it.
     """
 
+    kind: Kind
     files: int
     lines: int
     shards: int
     crowds: int = 8
+    copies: int = 1
 
     @property
     def half_minutes(self) -> int:
@@ -50,52 +52,88 @@ class Backlog:
         return -(-self.files // self.shards)
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Key below the bucket's prefix -> the file with its content, which the shards of a half minute share."""
-        folder.mkdir(parents=True, exist_ok=True)
-        half_minutes = self.half_minutes
-        begin = datetime.now(UTC) - timedelta(seconds=FILE_SECONDS * (half_minutes + 2))
-        times = [begin + timedelta(seconds=FILE_SECONDS * number) for number in range(half_minutes)]
-        paths = [folder / f"{number}.ndjson.gz" for number in range(half_minutes)]
-        seeds = [number % self.crowds for number in range(half_minutes)]
-        with multiprocessing.get_context("spawn").Pool() as pool:
-            pool.starmap(_write, zip(paths, (self.lines,) * half_minutes, seeds, times, strict=True))
+        """Write the files that lack; key below the bucket's prefix -> the file with its content."""
+        begin = datetime.now(UTC) - timedelta(seconds=FILE_SECONDS * (self.half_minutes + 2))
+        made: dict[Path, File] = {}
         found = {}
         for number in range(self.files):
             half_minute, shard = divmod(number, self.shards)
-            hour = f"{times[half_minute]:%Y%m%d/%H}"
-            found[f"{hour}/rtl.bench+{shard}+{half_minute}.ndjson.gz"] = paths[half_minute]
+            at = begin + timedelta(seconds=FILE_SECONDS * half_minute)
+            source = shard // self.copies
+            path = folder / f"{half_minute}-{source}.ndjson.gz"
+            seed = half_minute % self.crowds * self.shards + source
+            made[path] = File(path, self.kind, self.lines, seed, int(at.timestamp() * 1000))
+            found[f"{at:%Y%m%d/%H}/rtl.bench+{shard}+{half_minute}.ndjson.gz"] = path
+        write_all(made.values())
         return found
 
 
-def _write(path: Path, lines: int, seed: int, at: datetime) -> None:
-    path.write_bytes(traffic_file(lines, seed=seed, start_ms=int(at.timestamp() * 1000)))
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The exporter, not started, beside an S3 server and a receiver that takes everything."""
+
+    exporter: Exporter
+    bucket: Bucket
+
+    def work_off(self, keys: Mapping[str, Path], look: Callable[[], None], **settings: str) -> float:
+        """Fill the bucket, start the exporter and wait until it has counted all; seconds.
+
+        `look` is called all the while; `settings` are the exporter's, with those of the installation.
+        """
+        from tests.e2e.scene import PREFIX  # noqa: PLC0415 - it imports what would make this process large
+
+        for key, path in keys.items():
+            self.bucket.put(f"{PREFIX}/{key}", path.read_bytes())
+        began = time.monotonic()
+        self.exporter.start(**settings)
+        self._wait(lambda: len(self.exporter.messages("file_counted")) >= len(keys), look)
+        return time.monotonic() - began
+
+    def wait_until_deleted(self) -> None:
+        """Wait until what was counted is also sent and deleted."""
+        from tests.e2e.scene import PREFIX  # noqa: PLC0415 - see above
+
+        self._wait(lambda: not self.bucket.keys(PREFIX), lambda: None)
+
+    def _wait(self, done: Callable[[], bool], look: Callable[[], None]) -> None:
+        deadline = time.monotonic() + _LONGEST_SECONDS
+        while not done():
+            self.exporter.require_alive()
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the backlog is not worked off after {_LONGEST_SECONDS} seconds")
+            time.sleep(0.5)
+            look()
 
 
 @contextmanager
-def installation(
-    folder: Path, workers: str, **settings: str
-) -> Iterator[tuple[Exporter, Callable[[str, bytes], None]]]:
-    """The exporter, not started, beside an S3 server and a Prometheus, and what puts a file below its prefix."""
-    changed = {**_SETTINGS, **settings, "DECODE_WORKERS": workers}
-    from tests.e2e.scene import PREFIX, Bucket, open_scene  # noqa: PLC0415
+def installation(folder: Path, **settings: str) -> Iterator[Installation]:
+    """Set one up, with settings other than the usual ones."""
+    from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket  # noqa: PLC0415 - see above
+    from tests.support.exporter_process import Exporter  # noqa: PLC0415
     from tests.support.moto_server import moto_server  # noqa: PLC0415
-    from tests.support.prometheus import Prometheus  # noqa: PLC0415
 
     with ExitStack() as stack:
-        bucket = Bucket(stack.enter_context(moto_server()), "bench")
-        prometheus = stack.enter_context(Prometheus(folder / "prometheus"))
-        scene = open_scene(folder / "scene", bucket, prometheus, locate=None, **changed)
-        yield stack.enter_context(scene.exporter), lambda key, body: bucket.put(f"{PREFIX}/{key}", body)
+        bucket = Bucket(stack.enter_context(moto_server()), _BUCKET)
+        environ = {
+            "S3_ENDPOINT": bucket.endpoint,
+            "S3_BUCKET": bucket.name,
+            "S3_PREFIX": PREFIX,
+            "S3_ACCESS_KEY": ACCESS_KEY,
+            "S3_SECRET_KEY": SECRET_KEY,
+            "PROMETHEUS_URL": stack.enter_context(null_receiver()),
+            **_SETTINGS,
+            **settings,
+        }
+        yield Installation(stack.enter_context(Exporter(folder / "exporter", environ)), bucket)
 
 
-def work_off(exporter: Exporter, files: int, look: Callable[[], None]) -> float:
-    """Start the exporter and wait until it has counted so many files; seconds. `look` is called all the while."""
-    began = time.monotonic()
-    exporter.start()
-    while len(exporter.messages("file_counted")) < files:
-        exporter.require_alive()
-        if time.monotonic() - began > _LONGEST_SECONDS:
-            raise SystemExit(f"the backlog is not worked off after {_LONGEST_SECONDS} seconds")
-        time.sleep(0.5)
-        look()
-    return time.monotonic() - began
+def worker_environ(bucket: Bucket) -> dict[str, str]:
+    """Return what a cluster's worker needs in its environment to fetch from the bucket."""
+    from tests.e2e.scene import ACCESS_KEY, SECRET_KEY  # noqa: PLC0415 - see above
+
+    return {
+        "S3_ENDPOINT": bucket.endpoint,
+        "S3_BUCKET": bucket.name,
+        "S3_ACCESS_KEY": ACCESS_KEY,
+        "S3_SECRET_KEY": SECRET_KEY,
+    }

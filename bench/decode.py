@@ -10,14 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.data import LATEST_MS, NOW, write_files
+from bench.data import LATEST_MS, LINES, NOW, Kind, kinds, write_files
 from bench.measuring import Row, Used, child, in_turn, python, ratios, summary
 from cdn77_exporter.core.scan import COMPILED
 
-FILES, LINES, ROUNDS = 20, 16_000, 7
+FILES, ROUNDS = 20, 7
 OTHERS = ("plain", "duckdb", "polars", "chdb")
-#: What the numbers must come to, by the other way: `inspect`'s CPU time over its.
-BARS = {"plain": 0.30, "duckdb": 0.80, "polars": 0.70}
+#: What the numbers must come to, by the kind of data and the other way: `inspect`'s CPU time over its.
+BARS: dict[Kind, dict[str, float]] = {
+    Kind.FEW: {"plain": 0.17, "duckdb": 0.40, "polars": 0.33},
+    Kind.MANY: {"plain": 0.22, "duckdb": 0.66, "polars": 0.50},
+}
 MEMORY_BAR = 40 * 2**20
 
 # `inspect` as it is where the package was built without a compiler.
@@ -33,34 +36,38 @@ sys.exit(main(sys.argv[1:]))
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     """The results, and what could not be measured."""
     files, lines, rounds = (2, 500, 1) if smoke else (FILES, LINES, ROUNDS)
-    paths = [str(path) for path in write_files(folder, files, lines)]
     left_out = [f"{way}: not installed" for way in OTHERS if way != "plain" and find_spec(way) is None]
     ways = [way for way in OTHERS if way == "plain" or find_spec(way) is not None]
+    if not COMPILED:
+        left_out.append("the compiled scan: not built")
+    found = {}
+    for kind in kinds(smoke):
+        paths = [str(path) for path in write_files(folder, kind, files, lines)]
+        found[kind] = measure(paths, ways, rounds) | {
+            "bars": BARS[kind],
+            "split": json.loads(child(python("-m", "bench.decode", str(1 if smoke else 5), *paths[:4])).out),
+        }
+    return {"files": files, "lines": lines, "rounds": rounds, "memory_bar": MEMORY_BAR, "kinds": found}, left_out
+
+
+def measure(paths: list[str], ways: list[str], rounds: int) -> Row:
+    """`inspect` against the other ways on some files, after all have come to the same numbers."""
     same = compare(paths, ways)
     contenders: dict[str, Callable[[], Row]] = {"inspect": partial(_measured, _inspect_command(paths))}
     if COMPILED:
         contenders["pure"] = partial(_measured, python("-c", _PURE, *_inspect_words(paths)))
-    else:
-        left_out.append("the compiled scan: not built")
     for way in ways:
         contenders[way] = partial(_measured, python("-m", "bench.engines", way, *paths))
     contenders["idle"] = partial(_measured, python("-c", "pass"))
     rows = in_turn(contenders, rounds)
-    found: Row = {
-        "files": files,
-        "lines": lines,
-        "rounds": rounds,
+    return {
         "same_numbers": same,
         "ways": {name: summary(of) for name, of in rows.items()},
         "cpu_ratios": {
             way: ratios(rows["inspect"], rows[way], "cpu_seconds") for way in rows if way not in ("inspect", "idle")
         },
-        "bars": BARS,
         "peak_above_idle_bytes": _peak(rows["inspect"]) - _peak(rows["idle"]),
-        "memory_bar": MEMORY_BAR,
-        "split": json.loads(child(python("-m", "bench.decode", str(1 if smoke else 5), *paths[:4])).out),
     }
-    return found, left_out
 
 
 def _peak(rows: list[Row]) -> float:

@@ -13,14 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.measuring import ROOT, Row, python, spread
+from bench.measuring import ROOT, Row, python, spread, wait_for_port
 from tests.support.prometheus import free_port
 
 KEYS, NEW, ROUNDS = 100_000, 10_000, 3
 BAR = 5.0
 _PAGE = 1000
 _HOURS = 3
-_EMPTY = ("profiles", "series_new", "series", "pending", "waits", "shards", "requests")
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
@@ -31,7 +30,7 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     port = free_port()
     server = subprocess.Popen(python("-m", "bench.keys", "serve", str(port), str(keys), now.isoformat()), cwd=ROOT)  # noqa: S603
     try:
-        _wait(port)
+        wait_for_port(port)
         rows = [_in_a_new_process(port, keys, new, now, folder / f"state-{number}.db") for number in range(rounds)]
     finally:
         server.kill()
@@ -58,18 +57,6 @@ def _run(port: int, keys: int, new: int, now: datetime, path: Path) -> Row:
     return asyncio.run(_poll(port, keys, new, now, path))
 
 
-def _wait(port: int) -> None:
-    import socket  # noqa: PLC0415
-
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as caller:
-            if caller.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise SystemExit("the listing server did not start")
-
-
 def _names(keys: int, now: datetime) -> dict[str, list[tuple[str, str]]]:
     """Keys and ETags by hour folder."""
     from cdn77_exporter.core.files import hour_prefixes  # noqa: PLC0415
@@ -86,8 +73,9 @@ def _names(keys: int, now: datetime) -> dict[str, list[tuple[str, str]]]:
 
 async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Row:
     """One poll of the real lister over the real client, with a ledger that has all but the new files."""
+    from bench.ledger import only_files  # noqa: PLC0415 - the server does without
     from cdn77_exporter.core.arrivals import Arrivals  # noqa: PLC0415
-    from cdn77_exporter.core.changes import Changes, CountedFile  # noqa: PLC0415
+    from cdn77_exporter.core.changes import CountedFile  # noqa: PLC0415
     from cdn77_exporter.core.watermark import Watermark  # noqa: PLC0415
     from cdn77_exporter.edge.clock import Clock  # noqa: PLC0415
     from cdn77_exporter.edge.s3 import S3Bucket  # noqa: PLC0415
@@ -101,8 +89,7 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     known = [entry for names in _names(keys, now).values() for entry in names]
     every = max(1, keys // new)
     counted = [CountedFile(key, etag, 10**10, 1, 1) for number, (key, etag) in enumerate(known) if number % every]
-    changes: dict[str, Any] = {name: [] for name in _EMPTY}
-    database.commit(Changes(meta={}, viewers=b"", held=[], held_until=0, files=counted, **changes))
+    database.commit(only_files(counted))
     del known, counted
     said, state = Said(), State(database)
     common = Common(Clock(), said, Trouble(), asyncio.Event())

@@ -1,117 +1,138 @@
-"""What the ledger of files costs a service that has run for days: `python -m bench.ledger`.
+"""What a ledger of two days costs at 20 files a second: counting, looking up what is listed, and pruning.
 
-A state with two days of files at 20 a second is made; then some minutes of the service's calls to it are done, as fast
-as they can be: files are listed, counted and committed, requests pushed, files deleted, old ones pruned, and all of
-them counted for the metrics. The CPU time, the kernel's included, is given as a share of one core, and that of an empty
-ledger beside it.
+A state with the files of two days is made; then some minutes of the service's calls to it are done, as fast as they can
+be: files are listed, counted and committed, requests pushed, files deleted, old ones pruned, and all of them counted
+for the metrics.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import os
-import resource
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from bench.measuring import Row
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.edge.state.schema import DONE
+from cdn77_exporter.service.upkeep import UPKEEP_SECONDS
+from tests.support.files import EXAMPLE_MS
 
-BEGAN_MS = 1_768_056_000_000
-TICK_SECONDS, POLL_SECONDS, UPKEEP_SECONDS = 15, 15, 5
-KEPT_SECONDS = 50 * 3600  # LOOKBACK_HOURS and two days
-WAIT_SECONDS = 90  # of a file in the bucket, until it is deleted
+T = TypeVar("T")
+FILES_PER_SECOND, HOURS = 20, 48
+#: CPU seconds of counting, looking up and pruning for each second of service.
+BAR = 0.01
+_STEPS = ("counts", "known", "prune", "commit", "delete")
+_SERVICE_SECONDS = 600  # that are played
+_POLL_SECONDS = _TICK_SECONDS = 15
+_WAIT_SECONDS = 90  # of a file in the bucket, until it is deleted
+_PAGE = 1000  # files of a listing's answer
+_KEPT_SECONDS = 50 * 3600  # LOOKBACK_HOURS and two days
+
+
+def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
+    """The results, and what could not be measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hours, seconds = (0.05, 60) if smoke else (HOURS, _SERVICE_SECONDS)
+    path = folder / "state.db"
+    files = fill(path, int(hours * 3600))
+    began = time.process_time()
+    played = _Played(Database(str(path)))
+    opened = time.process_time() - began
+    for second in range(seconds):
+        played.second(second)
+    share = {name: spent / seconds for name, spent in played.costs.items()}
+    found: Row = {
+        "hours": hours,
+        "files_per_second": FILES_PER_SECOND,
+        "files": files,
+        "file_bytes": path.stat().st_size,
+        "open_cpu_seconds": opened,
+        "share": share,
+        "upkeep": share["counts"] + share["known"] + share["prune"],
+        "bar": BAR,
+    }
+    return found, []
 
 
 def _file(second: int, number: int) -> LogFile:
     """The file number `number` that is uploaded in a second."""
-    key = uuid.uuid5(uuid.NAMESPACE_OID, f"{second}+{number}")
-    folder = time.strftime("%Y%m%d/%H", time.gmtime(BEGAN_MS / 1000 + second))
-    name = f"logs/{folder}/rtl.{key}+{number}+{second}.ndjson.gz"
-    return LogFile(
-        name, hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 1_700_000, BEGAN_MS + second * 1000
-    )
+    writer = uuid.uuid5(uuid.NAMESPACE_OID, f"{second}+{number}")
+    folder = time.strftime("%Y%m%d/%H", time.gmtime(EXAMPLE_MS / 1000 + second))
+    name = f"logs/{folder}/rtl.{writer}+{number}+{second}.ndjson.gz"
+    etag = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    return LogFile(name, etag, 1_700_000, EXAMPLE_MS + second * 1000)
 
 
-def _fill(database: Database, count: int, rate: int) -> None:
-    """Give the ledger `count` files that are deleted, hour by hour in the order of their keys."""
+def fill(path: Path, seconds: int) -> int:
+    """Make a state whose ledger has the files of so long, all deleted; how many."""
 
-    def rows(seconds: range) -> Iterator[tuple[str, str, int]]:
-        files = sorted((_file(second, number) for second in seconds for number in range(rate)), key=lambda one: one.key)
+    def rows(hour: range) -> Iterator[tuple[str, str, int]]:
+        files = sorted(
+            (_file(second, number) for second in hour for number in range(FILES_PER_SECOND)), key=lambda one: one.key
+        )
         return ((file.key, file.etag, file.modified_ms) for file in files)
 
+    database = Database(str(path))
     connection = database._connection
     connection.execute("BEGIN")
-    for begin in range(-count // rate, 0, 3600):
+    for begin in range(-seconds, 0, 3600):
         connection.executemany(DONE.insert, rows(range(begin, min(begin + 3600, 0))))
     connection.execute("COMMIT")
+    database.close()
+    return seconds * FILES_PER_SECOND
 
 
-def _changes(tick: int, files: list[LogFile]) -> Changes:
-    counted = [CountedFile(file.key, file.etag, tick, file.size, file.modified_ms) for file in files]
-    request = Request(tick, tick, 100, bytes(10_000))
-    return Changes({"settled": tick}, [], [], [], [], [], b"", [], 0, [], counted, [request])
+def only_files(files: list[CountedFile], *requests: Request) -> Changes:
+    """Return the changes of a step in which files were counted, with nothing in them."""
+    return Changes({}, [], [], [], [], [], b"", [], 0, [], files, list(requests))
 
 
-def _serve(database: Database, seconds: int, rate: int) -> float:
-    """Do the calls of so many seconds; the CPU seconds that they took."""
-    arrived: list[LogFile] = []
-    there: list[LogFile] = []
-    began = _cpu_seconds()
-    for second in range(seconds):
-        arrived += [_file(second, number) for number in range(rate)]
-        if second % POLL_SECONDS == 0:
-            database.known(there + arrived, again=True)
-            database.uploaded_again(there + arrived)
-        if second % TICK_SECONDS == 0:
-            database.commit(_changes(second, arrived))
-            there, arrived = there + arrived, []
-            database.outbox()
-            database.body(second)
-            database.mark_done([second], second - WAIT_SECONDS)
-            gone = database.deletable(second - WAIT_SECONDS, 1000)
-            database.mark_deleted([(file.key, file.etag) for file in gone])
-            there = there[len(gone) :]
-        if second % UPKEEP_SECONDS == 0:
-            database.counts()
-            database.prune(BEGAN_MS + (second - KEPT_SECONDS) * 1000)
-    return _cpu_seconds() - began
+class _Played:
+    """A service of which only the calls to its state are there; `costs` are CPU seconds by step."""
 
+    def __init__(self, database: Database) -> None:
+        self.costs: dict[str, float] = dict.fromkeys(_STEPS, 0.0)
+        self._database = database
+        self._there: list[LogFile] = []
+        self._arrived: list[LogFile] = []
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    def _timed(self, step: str, call: Callable[[], T]) -> T:
+        began = time.process_time()
+        found = call()
+        self.costs[step] += time.process_time() - began
+        return found
 
+    def second(self, second: int) -> None:
+        """Let a second pass: files arrive, and what is due is done."""
+        self._arrived += [_file(second, number) for number in range(FILES_PER_SECOND)]
+        if second % _POLL_SECONDS == 0:
+            listed = self._there + self._arrived
+            for begin in range(0, len(listed), _PAGE):
+                page = listed[begin : begin + _PAGE]
+                self._timed("known", partial(self._database.uploaded_again, page))
+                self._timed("known", partial(self._database.known, page, again=True))
+        if second % _TICK_SECONDS == 0:
+            self._count(second)
+            self._delete(second)
+        if second % int(UPKEEP_SECONDS) == 0:
+            self._timed("counts", self._database.counts)
+            self._timed("prune", partial(self._database.prune, EXAMPLE_MS + (second - _KEPT_SECONDS) * 1000))
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=3_400_000, help="files in the ledger")
-    parser.add_argument("--rate", type=int, default=20, help="files a second")
-    parser.add_argument("--seconds", type=int, default=600, help="how much of the service's time is done")
-    parser.add_argument("--folder", type=Path, help="where the state is made; the default is a temporary folder")
-    args = parser.parse_args()
-    for count in (0, args.files):
-        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            path = Path(folder) / "state.db"
-            database = Database(str(path))
-            _fill(database, count, args.rate)
-            database.close()
-            began, before = time.monotonic(), _cpu_seconds()
-            database = Database(str(path))
-            opened = f"opened in {time.monotonic() - began:.1f} s ({_cpu_seconds() - before:.1f} s CPU)"
-            share = _serve(database, args.seconds, args.rate) / args.seconds
-            database.close()
-            size = os.path.getsize(path) / 1e6  # noqa: PTH202
-            print(f"{count} files, {size:.0f} MB: {opened}; {100 * share:.2f} % of a core at {args.rate} files/s")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    def _count(self, second: int) -> None:
+        """Commit what has arrived with a request, and push that."""
+        counted = [CountedFile(file.key, file.etag, second, file.size, file.modified_ms) for file in self._arrived]
+        changes = only_files(counted, Request(second, second, 100, bytes(10_000)))
+        self._timed("commit", partial(self._database.commit, changes))
+        self._timed("commit", partial(self._database.mark_done, [second], second - _WAIT_SECONDS))
+        self._there, self._arrived = self._there + self._arrived, []
 
-
-if __name__ == "__main__":
-    main()
+    def _delete(self, second: int) -> None:
+        gone = self._timed("delete", partial(self._database.deletable, second - _WAIT_SECONDS, _PAGE))
+        self._timed("delete", partial(self._database.mark_deleted, [(file.key, file.etag) for file in gone]))
+        self._there = self._there[len(gone) :]

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -55,6 +56,17 @@ def child(command: Sequence[str], environ: Mapping[str, str] | None = None) -> U
 def python(*words: str) -> list[str]:
     """A command of this interpreter."""
     return [sys.executable, *words]
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens on this port of the loopback interface."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as caller:
+            if caller.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port}")
 
 
 def in_turn(contenders: Mapping[str, Callable[[], Row]], rounds: int) -> dict[str, list[Row]]:

@@ -4,55 +4,57 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from shutil import which
 
-from bench.backlog import CROWD, Backlog, installation, work_off
+from bench.backlog import Backlog, installation
+from bench.data import LINES, Kind
 from bench.measuring import Row
 
-BACKLOG, SMOKE = Backlog(files=960, lines=16_000, shards=3), Backlog(files=6, lines=300, shards=3)
+FILES, SHARDS = 960, 3
 BARS = {"idle_bytes": 90_000_000, "peak_bytes": 150_000_000}
 _IDLE_SECONDS = 20
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     """The results, and what could not be measured."""
-    if which("prometheus") is None:
-        return {"rows": []}, ["memory: the prometheus binary is not installed"]
     if not Path("/proc/self/status").exists():
         return {"rows": []}, ["memory: this system does not tell a process's memory"]
-    backlog = SMOKE if smoke else BACKLOG
+    files, lines = (6, 300) if smoke else (FILES, LINES)
+    few = Backlog(Kind.FEW, files, lines, SHARDS, copies=SHARDS)
+    # Viewers that come again, and other ones in every half minute, the latter also with everything in one open tick;
+    # and many.
+    cases: list[tuple[str, Backlog, Mapping[str, str]]] = [
+        ("few", few, {}),
+        ("few, others every half minute", replace(few, crowds=few.half_minutes), {}),
+        ("few, others every half minute, in one tick", replace(few, crowds=few.half_minutes), {"BACKFILL_WINDOW": "0"}),
+        ("many", Backlog(Kind.MANY, files, lines, SHARDS), {}),
+    ]
+    rows = []
+    for number, (name, backlog, settings) in enumerate(cases[-1:] if smoke else cases):
+        keys = backlog.write(folder / f"files-{backlog.kind}-{backlog.crowds}")
+        rows.append({"viewers": name} | measure(folder / f"run-{number}", keys, settings))
     idle_bytes = idle(folder / "idle", 1 if smoke else _IDLE_SECONDS)
-    rows: list[Row] = []
-    # Viewers that come again, and other ones in every half minute; the latter also with everything in one open tick.
-    for crowds, windows in ((backlog.crowds, (None,)), (backlog.half_minutes, (None, "0"))):
-        files = replace(backlog, crowds=crowds).write(folder / f"files-{crowds}")
-        for window in windows:
-            settings = {} if window is None else {"BACKFILL_WINDOW": window}
-            measured = measure(folder / f"run-{len(rows)}", files, settings)
-            rows.append({"viewers_seen": crowds * CROWD, "every_tick": window is None, **measured})
-    return {**asdict(backlog), "bars": BARS, "idle_bytes": idle_bytes, "rows": rows}, []
+    return {"files": files, "lines": lines, "shards": SHARDS, "bars": BARS, "idle_bytes": idle_bytes, "rows": rows}, []
 
 
 def idle(folder: Path, seconds: float) -> int:
     """Bytes of resident memory after so long with nothing to do."""
-    with installation(folder, "0") as (exporter, _):
-        exporter.start()
-        exporter.wait_for("poll_finished", 30)
+    with installation(folder) as there:
+        there.exporter.start()
+        there.exporter.wait_for("poll_finished", 30)
         time.sleep(seconds)
-        found = resident(exporter.pid, "VmRSS")
-        exporter.stop()
+        found = resident(there.exporter.pid, "VmRSS")
+        there.exporter.stop()
     return found
 
 
 def measure(folder: Path, keys: Mapping[str, Path], settings: Mapping[str, str]) -> Row:
     """Bytes of resident memory while a backlog is worked off, and the most there ever were."""
     samples: list[int] = []
-    with installation(folder, "0", **settings) as (exporter, put):
-        for key, path in keys.items():
-            put(key, path.read_bytes())
-        seconds = work_off(exporter, len(keys), lambda: samples.append(resident(exporter.pid, "VmRSS")))
+    with installation(folder, **settings) as there:
+        exporter = there.exporter
+        seconds = there.work_off(keys, lambda: samples.append(resident(exporter.pid, "VmRSS")))
         peak = resident(exporter.pid, "VmHWM")
         own = exporter.own_metrics()
         exporter.stop()
@@ -60,7 +62,7 @@ def measure(folder: Path, keys: Mapping[str, Path], settings: Mapping[str, str])
         "peak_bytes": peak,
         "samples_bytes": samples,
         "series": own["cdn77_exporter_series"],
-        "viewers": own["cdn77_exporter_viewers"],
+        "viewers_in_window": own["cdn77_exporter_viewers"],
         "backlog_seconds": seconds,
         "files_per_second": len(keys) / seconds,
     }

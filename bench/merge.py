@@ -1,6 +1,6 @@
 """What one exporter can take in, whoever decodes: absorbing, settling, encoding and committing, without the decoding.
 
-Files of many shards are decoded before; then they go through the timeline and the state as the service has them go,
+Files of many writers are decoded before; then they go through the timeline and the state as the service has them go,
 half minute after half minute. What it costs a file in CPU bounds how many lines a second the whole can take.
 """
 
@@ -9,96 +9,149 @@ from __future__ import annotations
 import pickle  # nosec B403
 import tempfile
 import time
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.data import FILE_SECONDS
+from bench.data import FILE_SECONDS, LINES, Kind, body, kinds
 from bench.measuring import Row, spread
 from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.tally import counts_of
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.sizes import FILES_A_CALL
-from tests.support.files import EXAMPLE_MS, traffic_file
+from tests.support.files import EXAMPLE_MS
 
-LINES = 16_000
-_HALF_MINUTES = 6  # of which the first ones, that make the series, do not count
-_WARM = 2
-_STEPS = ("unpickle", "absorb", "advance", "commit")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T")
+#: CPU milliseconds a file, by kind and number of writers.
+BARS: dict[Kind, dict[int, float]] = {Kind.FEW: {16: 10.0, 64: 5.0}, Kind.MANY: {16: 20.0, 64: 11.0}}
+HALF_MINUTES = 6
+WARM = 2  # of which these, that make the series and meet the viewers, do not count
+CROWDS = 8  # different ones; the same viewers go on from half minute to half minute
+STEPS = ("unpickle", "absorb", "advance", "commit")
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     """The results, and what could not be measured."""
     del folder
-    shard_counts, lines = ((2,), 300) if smoke else ((4, 16, 64), LINES)
-    rows = [measure(shards, lines) for shards in shard_counts]
-    return {"lines": lines, "files_a_call": FILES_A_CALL, "shards": list(shard_counts), "rows": rows}, []
+    writers, lines = ((2,), 300) if smoke else ((4, 16, 64), LINES)
+    found = {
+        kind: {"bars": BARS[kind], "rows": [measure(kind, count, lines) for count in writers]} for kind in kinds(smoke)
+    }
+    return {"lines": lines, "files_a_call": FILES_A_CALL, "writers": list(writers), "kinds": found}, []
 
 
-@cache
-def _body(lines: int, seed: int, start_ms: int) -> bytes:
-    return traffic_file(lines, seed=seed, start_ms=start_ms)
+class Merging:
+    """A timeline and a state, which take in decoded files and note the CPU seconds of each step."""
+
+    def __init__(self, folder: str) -> None:
+        self.timeline = Timeline(Rules(), start_ms=EXAMPLE_MS - 600_000, key=b"k" * 32)
+        self.costs = dict.fromkeys(STEPS, 0.0)
+        self._database = Database(f"{folder}/state.db")
+
+    def timed(self, step: str, call: Callable[[], T]) -> T:
+        """Call, and add what it takes to a step."""
+        began = time.process_time()
+        found = call()
+        self.costs[step] += time.process_time() - began
+        return found
+
+    def absorb(self, bundle: Bundle, writer: int, half_minute: int) -> int:
+        """Take in files of consecutive writers, the first of which is `writer`; how many."""
+        files: list[Any] = [
+            (
+                LogFile(f"logs/rtl.w+{writer + place}+{half_minute}.ndjson.gz", "e", 1_700_000, end_ms(half_minute)),
+                share,
+            )
+            for place, share in enumerate(bundle.shares)
+        ]
+        self.timed("absorb", lambda: self.timeline.absorb_together(files, counts_of(bundle.ticks)))
+        return len(files)
+
+    def settle(self, half_minute: int) -> None:
+        """Emit what is complete, and commit it."""
+        now_ms = end_ms(half_minute)
+        requests, _ = self.timed("advance", lambda: self.timeline.advance(now_ms - 2000, now_ms))
+
+        def commit() -> None:
+            self._database.commit(self.timeline.take_changes(requests, now_ms - 2000, []))
+            self._database.mark_done([request.number for request in requests], None)
+
+        self.timed("commit", commit)
+
+    def close(self) -> None:
+        """Close the state."""
+        self._database.close()
 
 
-def _arrivals(shards: int, lines: int, half_minute: int) -> list[bytes]:
-    """The files of one half minute as workers send them: bundles of some files each, pickled."""
+@contextmanager
+def merging() -> Iterator[Merging]:
+    """Begin with nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Merging(folder)
+        yield made
+        made.close()
+
+
+def start_ms(half_minute: int) -> int:
+    """When a half minute begins."""
+    return EXAMPLE_MS + half_minute * FILE_SECONDS * 1000
+
+
+def end_ms(half_minute: int) -> int:
+    """When a half minute's files are there."""
+    return start_ms(half_minute + 1)
+
+
+@lru_cache(CROWDS * len(Kind))
+def _body(kind: Kind, lines: int, seed: int, half_minute: int) -> bytes:
+    return body(kind, lines, seed, start_ms(half_minute))
+
+
+def _arrivals(kind: Kind, writers: int, lines: int, half_minute: int) -> list[bytes]:
+    """The files of one half minute as workers send them: some decoded together, pickled."""
     decoder = Decoder()
     found = []
-    start = EXAMPLE_MS + half_minute * FILE_SECONDS * 1000
-    for begin in range(0, shards, FILES_A_CALL):
-        count = min(FILES_A_CALL, shards - begin)
-        # Eight different crowds; the same viewers go on from half minute to half minute.
-        bodies = [_body(lines, (begin + number) % 8, start) for number in range(count)]
-        bundle = decode_together(decoder, bodies, [start + 86_400_000] * count, 0)
+    for begin in range(0, writers, FILES_A_CALL):
+        numbers = range(begin, min(begin + FILES_A_CALL, writers))
+        bodies = [_body(kind, lines, number % CROWDS, half_minute) for number in numbers]
+        bundle = decode_together(decoder, bodies, [start_ms(half_minute) + 86_400_000] * len(bodies), 0)
         found.append(pickle.dumps(bundle, 5))
     return found
 
 
-def measure(shards: int, lines: int) -> Row:
+def measure(kind: Kind, writers: int, lines: int) -> Row:
     """CPU milliseconds a file by step, and what follows from them."""
-    timeline = Timeline(Rules(), start_ms=EXAMPLE_MS - 600_000, key=b"k" * 32)
-    spent: dict[str, list[float]] = {name: [] for name in _STEPS}
+    spent: dict[str, list[float]] = {name: [] for name in STEPS}
     size = 0
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"{folder}/state.db")
-        for half_minute in range(_HALF_MINUTES):
-            arrivals = _arrivals(shards, lines, half_minute)
+    with merging() as made:
+        for half_minute in range(HALF_MINUTES):
+            arrivals = _arrivals(kind, writers, lines, half_minute)
             size = sum(map(len, arrivals))
-            now_ms = EXAMPLE_MS + (half_minute + 1) * FILE_SECONDS * 1000
-            costs = dict.fromkeys(_STEPS, 0.0)
-            number = 0
+            made.costs = dict.fromkeys(STEPS, 0.0)
+            writer = 0
             for pickled in arrivals:
-                began = time.process_time()
-                bundle: Bundle = pickle.loads(pickled)  # noqa: S301 # nosec B301
-                costs["unpickle"] += time.process_time() - began
-                files = []
-                for share in bundle.shares:
-                    name = f"logs/rtl.w+{number}+{half_minute}.ndjson.gz"
-                    files.append((LogFile(name, "e", 1_700_000, now_ms), replace(share)))
-                    number += 1
-                began = time.process_time()
-                timeline.absorb_together(files, bundle.ticks)  # type: ignore[arg-type]  # none of them is a failure
-                costs["absorb"] += time.process_time() - began
-            began = time.process_time()
-            requests, _ = timeline.advance(now_ms - 2000, now_ms)
-            costs["advance"] += time.process_time() - began
-            began = time.process_time()
-            database.commit(timeline.take_changes(requests, now_ms - 2000, []))
-            database.mark_done([request.number for request in requests], None)
-            costs["commit"] += time.process_time() - began
-            if half_minute >= min(_WARM, _HALF_MINUTES - 1):
-                for name, seconds in costs.items():
-                    spent[name].append(seconds / shards * 1000)
-        database.close()
-    steps = {name: spread(values) for name, values in spent.items()}
-    whole = sum(step["median"] for step in steps.values())
+                bundle = made.timed("unpickle", partial(pickle.loads, pickled))
+                writer += made.absorb(bundle, writer, half_minute)
+            made.settle(half_minute)
+            if half_minute >= WARM:
+                for name, seconds in made.costs.items():
+                    spent[name].append(seconds / writers * 1000)
+        series = len(made.timeline.series)
+    wholes = [sum(steps) for steps in zip(*spent.values(), strict=True)]
+    whole = spread(wholes)
     return {
-        "steps_ms": steps,
+        "writers": writers,
+        "steps_ms": {name: spread(values) for name, values in spent.items()},
         "whole_ms": whole,
-        "files_per_second": 1000 / whole,
-        "lines_per_second": 1000 / whole * lines,
-        "pickled_bytes_a_file": size / shards,
-        "series": len(timeline.series),
+        "files_per_second": 1000 / whole["median"],
+        "lines_per_second": 1000 / whole["median"] * lines,
+        "pickled_bytes_a_file": size / writers,
+        "series": series,
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from bench.data import LATEST_MS, write_files
+from bench.data import LATEST_MS, LINES, kinds, write_files
 from bench.measuring import Row, in_turn, ratios, summary
 from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
@@ -16,7 +17,7 @@ from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.sizes import FILES_A_CALL
 
-FILES, LINES, ROUNDS = 48, 16_000, 5
+FILES, ROUNDS = 48, 5
 BAR = 1.7
 _RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
 
@@ -24,8 +25,10 @@ _RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
     """The results, and what could not be measured."""
     files, lines, rounds = (4, 300, 1) if smoke else (FILES, LINES, ROUNDS)
-    some = [path.read_bytes() for path in write_files(folder, min(8, files), lines)]
-    bodies = [some[number % len(some)] for number in range(files)]
+    bodies = {
+        kind: [path.read_bytes() for path in write_files(folder, kind, min(8, files), lines)] * (-(-files // 8))
+        for kind in kinds(smoke)
+    }
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # as the service has it
     executors: dict[str, tuple[Executor, int]] = {
@@ -34,26 +37,28 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
         "two_processes": (Workers(2), FILES_A_CALL),
         "two_processes_a_file_each": (Workers(2), 1),
     }
-    for executor, _ in executors.values():
-        for future in [_begin(executor, bodies[:1]) for _ in range(4)]:
-            future.result()  # so that all are started and have met the streams
     try:
-        rows = in_turn({name: partial(_decode, *of, bodies) for name, of in executors.items()}, rounds)
+        found = {kind: measure(executors, of_kind, rounds) for kind, of_kind in bodies.items()}
     finally:
         for executor, _ in executors.values():
             executor.shutdown(wait=False)
-    found: Row = {
-        "files": files,
-        "lines": lines,
-        "rounds": rounds,
-        "files_a_call": FILES_A_CALL,
+    shape = {"files": files, "lines": lines, "rounds": rounds, "files_a_call": FILES_A_CALL}
+    return {**shape, "bar": BAR, "kinds": found}, []
+
+
+def measure(executors: Mapping[str, tuple[Executor, int]], bodies: list[bytes], rounds: int) -> Row:
+    """Seconds of each way, and how they compare."""
+    for executor, _ in executors.values():
+        for future in [_begin(executor, bodies[:1]) for _ in range(4)]:
+            future.result()  # so that all are started and have met the streams
+    rows = in_turn({name: partial(_decode, *of, bodies) for name, of in executors.items()}, rounds)
+    two = rows["two_processes"]
+    return {
         "ways": {name: summary(of) for name, of in rows.items()},
-        "two_over_one": ratios(rows["one_process"], rows["two_processes"], "wall_seconds"),
+        "two_over_one": ratios(rows["one_process"], two, "wall_seconds"),
         "two_over_one_a_file_each": ratios(rows["one_process"], rows["two_processes_a_file_each"], "wall_seconds"),
-        "two_over_thread": ratios(rows["thread"], rows["two_processes"], "wall_seconds"),
-        "bar": BAR,
+        "two_over_thread": ratios(rows["thread"], two, "wall_seconds"),
     }
-    return found, []
 
 
 def _begin(executor: Executor, bodies: list[bytes]) -> Future[Bundle]:

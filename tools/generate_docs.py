@@ -1,4 +1,4 @@
-"""Writes the parts of `docs/` that follow from the code and the benchmark: settings, metrics, log messages, scaling.
+"""Writes the parts of `docs/` that follow from the code: settings, metrics, log messages, moves.
 
 `--check` writes nothing and prints which pages are stale.
 """
@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
@@ -21,7 +19,6 @@ from cdn77_exporter.telemetry.kinds import Kind
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results"
 _MADE = "<!-- Made by tools/generate_docs.py from the code; change it there. -->"
 #: What stands before this line of a page is written by hand, and stays.
 MARKER = "<!-- From here on made by tools/generate_docs.py from the code; change it there. -->"
@@ -132,101 +129,6 @@ def log_messages() -> str:
     return _page(lines)
 
 
-def scaling() -> str:
-    """Return the end of the page on scaling: the figures of the benchmark."""
-    lines = [
-        MARKER,
-        "",
-        "## Figures",
-        "",
-        "By `make bench`, on the machine that [performance](performance.md#the-machine) names; medians. A line of a "
-        "table can be compared with the others of its table, since they were measured in turn.",
-    ]
-    workers, loop, merge = (_measured(part) for part in ("workers", "loop", "merge"))
-    lines += ["", "### Decoding alone", "", *(_decoding(workers["found"]) if workers else ["Not measured yet."])]
-    lines += ["", "### The whole service", "", *(_service(loop["found"]) if loop else ["Not measured yet."])]
-    one = _files_a_second(workers["found"], "one_process") if workers else None
-    lines += ["", "### Merging alone", "", *(_merging(merge["found"], one) if merge else ["Not measured yet."])]
-    return _page(lines)
-
-
-def _measured(part: str) -> dict[str, Any] | None:
-    path = RESULTS / f"{part}.json"
-    found: dict[str, Any] | None = json.loads(path.read_text("utf-8")) if path.is_file() else None
-    return found
-
-
-def _files_a_second(found: dict[str, Any], way: str) -> float:
-    return float(found["files"] / found["ways"][way]["wall_seconds"]["median"])
-
-
-def _decoding(found: dict[str, Any]) -> list[str]:
-    """Return the table of threads and processes that only decode."""
-    names = {
-        "thread": "one thread (`DECODE_WORKERS=0`)",
-        "one_process": "one process (`1`)",
-        "two_processes": "two processes (`2`)",
-    }
-    lines = [
-        f"Files of {found['lines']:,} lines, of which a process answers {found['files_a_call']} together.",
-        "",
-        "| decoded by | files a second | lines a second | CPU of the exporter itself, a file |",
-        "|---|---|---|---|",
-    ]
-    for way, name in names.items():
-        files = _files_a_second(found, way)
-        own = found["ways"][way]["own_cpu_seconds"]["median"] / found["files"] * 1000
-        lines.append(f"| {name} | {files:.1f} | {files * found['lines']:,.0f} | {own:.0f} ms |")
-    over_one, over_thread = found["two_over_one"], found["two_over_thread"]
-    lines += [
-        "",
-        f"Two processes do {_ratio(over_one)} times what one does, and {_ratio(over_thread)} times what the thread.",
-    ]
-    return lines
-
-
-def _ratio(found: dict[str, float]) -> str:
-    return f"{found['median']:.2f} ({found['least']:.2f} to {found['most']:.2f})"
-
-
-def _service(found: dict[str, Any]) -> list[str]:
-    """Return the table of the real process, with a server and a receiver on the same two cores."""
-    lines = [
-        f"The real process works off a backlog of {found['files']} files of {found['lines']:,} lines, with an S3 "
-        "server and a receiver on the same machine. The last column says how many writers with such a file every 30 "
-        "seconds that is. The event loop is late by less than is said 99 % of the time.",
-        "",
-        "| `DECODE_WORKERS` | files a second | lines a second | event loop late | writers |",
-        "|---|---|---|---|---|",
-    ]
-    for workers in ("0", "1"):
-        row = found[f"workers_{workers}"]
-        files, late = row["files_per_second"]["median"], row["p99_seconds"]["median"] * 1000
-        each = files * found["lines"]
-        lines.append(f"| `{workers}` | {files:.1f} | {each:,.0f} | {late:.0f} ms | {int(files * 30)} |")
-    return lines
-
-
-def _merging(found: dict[str, Any], one_process: float | None) -> list[str]:
-    """Return the table of merging in one exporter, whatever decodes."""
-    lines = [
-        f"Tallies of up to {found['files_a_call']} files of {found['lines']:,} lines are taken in, merged, settled, "
-        "encoded and committed. With more writers more files share a tick, so that a file costs less. The last column "
-        "says how many processes decode as much as that.",
-        "",
-        "| writers | CPU a file | tallies a second | files a second | lines a second | processes |",
-        "|---|---|---|---|---|---|",
-    ]
-    for shards, row in zip(found["shards"], found["rows"], strict=True):
-        files = row["files_per_second"]
-        as_much = f"{files / one_process:.1f}" if one_process else ""
-        lines.append(
-            f"| {shards} | {row['whole_ms']:.0f} ms | {files / found['files_a_call']:.1f} | {files:.0f} | "
-            f"{row['lines_per_second']:,.0f} | {as_much} |"
-        )
-    return lines
-
-
 def architecture() -> str:
     """Return the end of the page on the architecture: the life of a file, from the table of its moves."""
     memory, outstanding = (", ".join(at for at in At if at in part) for part in (IN_MEMORY, OUTSTANDING))
@@ -272,7 +174,6 @@ PAGES = {
     "configuration.md": configuration,
     "metrics.md": metrics,
     "operations.md": log_messages,
-    "scaling.md": scaling,
 }
 
 
