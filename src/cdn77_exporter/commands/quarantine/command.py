@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         with Waiting("releasing"):
             released = asyncio.run(release_keys(settings, arguments.keys, _SECONDS))
     except (Transient, Misconfigured) as error:
-        remedy = getattr(error, "remedy", "try again when the server answers")
+        remedy = error.remedy if isinstance(error, Misconfigured) else "try again when the server answers"
         say(settings.masker()(f"The quarantine cannot be reached: {error}; {remedy}."))
         return 1
     _show_released(released, arguments.json)

@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         recount, differences, newest = asyncio.run(_reconcile(arguments, settings, begin, end))
     except (Transient, Misconfigured, Refused, TooMuch) as error:
         words = str(error) or "the answers are too large, even those of one tick"
-        remedy = getattr(
-            error, "remedy", "check that the server answers, and that --query-url is that of its query API"
-        )
+        remedy = "check that the server answers, and that --query-url is that of its query API"
+        if isinstance(error, Misconfigured):
+            remedy = error.remedy
         say(settings.masker()(f"The span cannot be compared: {words}; {remedy}."))
         return 1
     _show(arguments, recount, differences, begin, end, newest)
