@@ -40,6 +40,7 @@ class FakeBucket:
 
     def __init__(self, *, now_ms: Callable[[], int] | None = None, page_size: int = 1000) -> None:
         self._server_ms: int | None = None
+        self.ignored: dict[str, tuple[int, str]] = {}
         self.objects: dict[str, StoredObject] = {}
         self.calls: Counter[str] = Counter()
         self.under_way: Counter[str] = Counter()  # calls that have begun and not ended, held ones too
@@ -95,6 +96,11 @@ class FakeBucket:
         if self._failures[call]:
             raise self._failures[call].pop(0)
         self._server_ms = self._now_ms()
+
+    def take_ignored(self) -> dict[str, tuple[int, str]]:
+        """See `S3Bucket.take_ignored`."""
+        ignored, self.ignored = self.ignored, {}
+        return ignored
 
     def take_server_ms(self) -> int | None:
         """See `S3Bucket.take_server_ms`."""

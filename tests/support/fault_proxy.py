@@ -51,6 +51,7 @@ class Answers(Fault):
     retry_after: str | None = None
     body: bytes | None = None
     content_type: str = "application/xml"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,14 @@ class Rewrites(Fault):
     """The server does its work; another body comes back, with status 200."""
 
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renames(Fault):
+    """The server does its work; a header of its answer has another value, or is missing."""
+
+    header: str
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +226,10 @@ class FaultProxy:
         if isinstance(fault, Corrupts):
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+        if isinstance(fault, Renames):
+            headers = {name: value for name, value in answer.headers.items() if name.lower() != fault.header.lower()}
+            headers |= {} if fault.value is None else {fault.header: fault.value}
+            return await self._send(request, _Answer(answer.status, headers, body))
         if isinstance(fault, Rewrites):
             headers = {**answer.headers, "Content-Type": "application/xml", "Content-Length": str(len(fault.body))}
             return await self._send(request, _Answer(200, headers, fault.body))
@@ -274,7 +287,7 @@ def _own(fault: Answers) -> _Answer:
     if body is None:
         code = f"<Code>{fault.code}</Code><Message>words of the server</Message>" if fault.code else ""
         body = f'<?xml version="1.0" encoding="UTF-8"?><Error>{code}</Error>'.encode() if code else b""
-    headers = {"Content-Type": fault.content_type}
+    headers = {"Content-Type": fault.content_type, **fault.headers}
     if fault.retry_after is not None:
         headers["Retry-After"] = fault.retry_after
     return _Answer(fault.status, headers, body)

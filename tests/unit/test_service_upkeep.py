@@ -146,6 +146,20 @@ def test_a_clock_that_is_wrong_is_a_problem_until_it_is_right(new_run: NewRun) -
     simulate(main())
 
 
+def test_what_listings_name_in_vain_is_told(new_run: NewRun) -> None:
+    """Entries of listings that are no files are told by reason, with how many there were and the key of one."""
+
+    async def main() -> None:
+        run = new_run()
+        async with run.upkeep():
+            run.bucket.ignored = {"a file without an ETag": (3, "logs/odd")}
+            await rounds(2)
+            (told,) = run.said("listing_entries_ignored")
+            assert (told["reason"], told["entries"], told["key"]) == ("a file without an ETag", 3, "logs/odd")
+
+    simulate(main())
+
+
 def test_a_bound_that_is_reached_is_told_once(new_run: NewRun) -> None:
     """With the variable, its value, and what it has cost; it does not matter how often upkeep looks."""
 

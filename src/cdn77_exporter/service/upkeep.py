@@ -50,6 +50,7 @@ class Upkeep:
         collect_rarely()
         while not stop.is_set():
             self._compare_clock()
+            self._tell_ignored()
             await self._refresh_geoip()
             for variable in await asyncio.to_thread(self.settings.changed_secrets):
                 self.telemetry("secret_reloaded", setting=variable)
@@ -100,6 +101,10 @@ class Upkeep:
             self.telemetry("clock_skewed", skew_seconds=round(seconds, 1))
             words = f"this machine's clock is {seconds:.0f} s off the bucket's; synchronise it (NTP)"
             self.telemetry.problems.found("clock", words)
+
+    def _tell_ignored(self) -> None:
+        for reason, (entries, key) in self.bucket.take_ignored().items():
+            self.telemetry("listing_entries_ignored", reason=reason, entries=entries, key=key)
 
     async def _count_ledger(self) -> None:
         counts = self.overview.counts = await self.state.counts()

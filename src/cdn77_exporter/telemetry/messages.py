@@ -22,6 +22,7 @@ MessageName = Literal[
     "library_warned",
     "limit_reached",
     "clock_skewed",
+    "listing_entries_ignored",
     "worker_replaced",
     "decoders_unavailable",
     "state_opened",
@@ -248,6 +249,18 @@ _SERVICE = (
         (_number("skew_seconds", "this machine's clock minus the bucket's"),),
         "This machine's clock differs from the bucket's by more than a minute. The bucket's is used.",
         "Set the clock (NTP).",
+    ),
+    Message(
+        "listing_entries_ignored",
+        Level.WARNING,
+        (
+            _name("reason", "why they are no files"),
+            _number("entries", "how many, since the last such message of that reason"),
+            _text("key", "the key of one of them"),
+        ),
+        "The bucket's listings name objects that are left alone: without an ETag, with an impossible size or time, or "
+        "outside of the prefix that was asked for.",
+        "Look at the object. If the server names all of them so, it cannot be used as a bucket of logs.",
     ),
     Message(
         "worker_replaced",

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import re
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, closing, suppress
@@ -23,21 +22,16 @@ from typing import Any, Self, TypeVar
 
 import aioboto3
 import aiobotocore.session
-import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentials
-from aiobotocore.httpsession import AIOHTTPSession
-from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
-from botocore.httpsession import get_cert_path
 
-from cdn77_exporter.core.errors import Conflict, FileGone, Transient, Unreadable
+from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.edge.s3.connection import MOST_ERROR_BYTES, Connections, Keys, SecretText
 from cdn77_exporter.edge.s3.faults import CLIENT_ERRORS, cannot_delete_many, code_of, elsewhere, meaning, not_s3
-from cdn77_exporter.edge.s3.listing import ListingError, Page, read_page
+from cdn77_exporter.edge.s3.listing import ListingError, Page, check_xml, etag_of, read_page
 from cdn77_exporter.edge.s3.model import slim_loader
 
-SecretText = str | Callable[[], str]
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -47,6 +41,11 @@ _HASH_BESIDE_BYTES = 512 * 1024  # from here on a checksum takes longer than the
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _REGION = "us-east-1"  # what servers without regions take
 _CHANGED = "changed"
+_NOT_MODIFIED = 304
+_MOST_PAGES = 10_000  # of one listing; the next one begins anew, when what was listed is gone
+_MOST_LISTING_SECONDS = 3600.0
+_MOST_OBJECT_BYTES = 1 << 30  # of one that is read whole: a state, a lease, a reason
+_OUTSIDE = "a key outside of the prefix that was asked for"
 _HALF_A_SECOND = 500  # ms; an HTTP date is cut to the second
 
 
@@ -58,33 +57,6 @@ class Waits:
     read: float = 20.0
     call: float = 90.0  # with its three attempts
     body: float = 60.0
-
-
-class _Keys(AioCredentials):  # type: ignore[misc]
-    """The access keys, asked for at every signature, so that changed ones are used at once."""
-
-    def __init__(self, access_key: SecretText, secret_key: SecretText) -> None:
-        super().__init__("", "")
-        self._read_access, self._read_secret = access_key, secret_key
-
-    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        return ReadOnlyCredentials(_text(self._read_access), _text(self._read_secret), None)
-
-    async def load_credentials(self) -> Self:
-        """The keys themselves: they are the only place in which the library looks."""
-        return self
-
-
-class _Connections(AIOHTTPSession):  # type: ignore[misc]
-    """The library's connections, with all of TLS verified.
-
-    Of its own accord the library does not compare the server's name with the certificate's (a certificate of anyone
-    would do), and through a proxy it verifies nothing.
-    """
-
-    def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
-        context = ssl.create_default_context(cafile=get_cert_path(self._verify))
-        return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=context, **self._connector_args)
 
 
 class S3Bucket:
@@ -110,7 +82,7 @@ class S3Bucket:
         self._date: tuple[int, float] | None = None  # of the last answer (Unix ms), and when it came (monotonic)
         self._endpoint = endpoint
         self._bucket = bucket
-        self._keys = _Keys(access_key, secret_key)
+        self._keys = Keys(access_key, secret_key)
         self._region = region or _REGION
         self._ca_bundle = str(ca_bundle) if ca_bundle else None
         self._concurrency = concurrency
@@ -118,6 +90,7 @@ class S3Bucket:
         self._body_seconds = body_timeout or self._waits.body
         self._most_bytes = most_bytes
         self._deletes_many = True
+        self._ignored: dict[str, tuple[int, str]] = {}
         self._client: Any = None
         self._stack = AsyncExitStack()
 
@@ -135,7 +108,7 @@ class S3Bucket:
             s3={"addressing_style": "path"},  # fits addresses without names, and certificates with one name
             max_pool_connections=self._concurrency + 4,  # listing, deletion and the lease do not wait for downloads
             connector_args={"keepalive_timeout": 60},
-            http_session_cls=_Connections,
+            http_session_cls=Connections,
         )
         client = aioboto3.Session(botocore_session=inner).client(
             "s3", endpoint_url=self._endpoint, region_name=self._region, config=config, verify=self._ca_bundle
@@ -146,6 +119,8 @@ class S3Bucket:
             raise not_s3("no client can be made of S3_ENDPOINT") from None
         events = self._client.meta.events
         events.register("before-parse.s3", self._note_date)
+        events.register("before-parse.s3", _stay_here)
+        events.register("before-parse.s3", _check_answer)
         # Handlers for any service come first: the library's own would read the whole listing to look for an error.
         events.register("before-parse.*.ListObjectsV2", _read_listing)
         events.register("before-sign.s3.DeleteObjects", _add_content_md5)
@@ -208,21 +183,39 @@ class S3Bucket:
 
     async def _pages(self, prefix: str) -> AsyncIterator[list[LogFile]]:
         token: str | None = None
-        while True:
+        began = time.monotonic()
+        for _ in range(_MOST_PAGES):
             page = await self._page(prefix, **({"ContinuationToken": token} if token else {}))
             yield page.files
             if page.next_token is None:
                 return
             if page.next_token == token:
                 raise Transient("the bucket lists the same page again and again")
+            if time.monotonic() - began > _MOST_LISTING_SECONDS:
+                break
             token = page.next_token
+        raise Transient("a listing of the bucket does not come to an end")
 
     async def _page(self, prefix: str, **values: str) -> Page:
+        """A page of the files under a prefix; what is none of them is left out, and kept for `take_ignored`."""
         answer = await self._call("list_objects_v2", Prefix=prefix, **values)
         page = answer.get("Page")
         if not isinstance(page, Page):
             raise not_s3("the answer to a listing is no listing")
-        return page
+        files = [file for file in page.files if file.key.startswith(prefix)]
+        outside = [(_OUTSIDE, file.key) for file in page.files if not file.key.startswith(prefix)]
+        for why, key in (*page.odd, *outside):
+            count, example = self._ignored.get(why, (0, key))
+            self._ignored[why] = (count + 1, example)
+        return Page(files, page.next_token)
+
+    def take_ignored(self) -> dict[str, tuple[int, str]]:
+        """Return what listings named that cannot be taken for files, since the last call.
+
+        By reason: how many entries, and the key of one, which may be any text.
+        """
+        ignored, self._ignored = self._ignored, {}
+        return ignored
 
     async def fetch(self, file: LogFile) -> bytes:
         """The file's bytes, which are those that were listed; a second attempt when they are not."""
@@ -234,12 +227,15 @@ class S3Bucket:
             return await self._fetch_once(file)
 
     async def _fetch_once(self, file: LogFile) -> bytes:
+        # A weak ETag never fulfils a condition; it is compared below.
+        condition = {} if file.etag.startswith("W/") else {"IfMatch": f'"{file.etag}"'}
         try:
-            answer = await self._call("get_object", Key=file.key, IfMatch=f'"{file.etag}"')
+            answer = await self._call("get_object", Key=file.key, **condition)
         except Conflict:
             raise FileGone("changed") from None
         with closing(answer["Body"]):
-            if answer["ETag"].strip('"') != file.etag:
+            # An answer need not name its ETag; then length and, where it is one, MD5 tell.
+            if etag_of(answer.get("ETag", "")) not in (file.etag, ""):
                 raise FileGone("changed")
             length = answer.get("ContentLength", file.size)
             if length != file.size:
@@ -247,7 +243,7 @@ class S3Bucket:
             body = await self._read(answer["Body"], file.size)
         if len(body) != file.size:
             raise Unreadable("size_mismatch", f"{len(body)} bytes instead of {file.size}")
-        if not await _matches(body, answer):
+        if not await _matches(body, file.etag, answer):
             raise Unreadable("checksum_mismatch")
         return body
 
@@ -272,17 +268,30 @@ class S3Bucket:
         Servers ignore conditions on a deletion, so each object's ETag is compared before. "changed": another object
         has the key by now, which stays. A file that is gone already counts as deleted.
         """
-        etags = await self._etags(sorted({file.key for file in files}))
-        there = [file for file in files if file.key in etags]
+        odd = [file for file in files if not file.key.isprintable()]
+        plain = [file for file in files if file.key.isprintable()]
+        etags = await self._etags(sorted({file.key for file in plain}))
+        there = [file for file in plain if file.key in etags]
         failures = {file.identity: _CHANGED for file in there if etags[file.key] != file.etag}
         doomed = list(dict.fromkeys(file for file in there if file.identity not in failures))
         refused: dict[str, str] = {}
-        plain = [file.key for file in doomed if file.key.isprintable()]
-        for begin in range(0, len(plain), _DELETE_AT_ONCE):
-            refused |= await self._delete_many(plain[begin : begin + _DELETE_AT_ONCE])
-        # XML cannot name every key that a path can.
-        await self._together(self.remove, [file.key for file in doomed if not file.key.isprintable()])
-        return failures | {file.identity: refused[file.key] for file in doomed if file.key in refused}
+        for begin in range(0, len(doomed), _DELETE_AT_ONCE):
+            refused |= await self._delete_many([file.key for file in doomed[begin : begin + _DELETE_AT_ONCE]])
+        failures |= {file.identity: refused[file.key] for file in doomed if file.key in refused}
+        left = zip(odd, await self._together(self._delete_odd, odd), strict=True)
+        return failures | {file.identity: why for file, why in left if why}
+
+    async def _delete_odd(self, file: LogFile) -> str:
+        """Delete one whose key neither XML nor every server's listing can name; why that failed, or nothing."""
+        try:
+            etag = await self._etag(file.key)
+            if etag not in (None, file.etag):
+                return _CHANGED
+            if etag is not None:
+                await self.remove(file.key)
+        except (Misconfigured, Conflict) as error:  # about this key: the others are not held up
+            return str(error)
+        return ""
 
     async def _etags(self, keys: list[str]) -> dict[str, str]:
         """The ETags of the objects that exist, of sorted keys."""
@@ -301,7 +310,10 @@ class S3Bucket:
             answer = await self._call("head_object", Key=key)
         except FileGone:
             return None
-        return str(answer["ETag"]).strip('"')
+        if "ETag" in answer:
+            return etag_of(answer["ETag"])
+        page = await self._page(key)  # a server that names it in listings alone
+        return next((file.etag for file in page.files if file.key == key), None)
 
     async def _etags_by_listing(self, folder: str, keys: list[str]) -> dict[str, str]:
         """The same from pages of the folder's listing; what lies between two pages with wanted keys is skipped."""
@@ -344,10 +356,13 @@ class S3Bucket:
         except FileGone:
             return None
         with closing(answer["Body"]):
-            body = await self._read(answer["Body"])
-        if not await _matches(body, answer):
+            body = await self._read(answer["Body"], _MOST_OBJECT_BYTES)
+        if len(body) > _MOST_OBJECT_BYTES:
+            raise not_s3("an object that is no log file is longer than a gigabyte")
+        etag = etag_of(answer["ETag"]) if "ETag" in answer else await self._etag(key) or ""
+        if not await _matches(body, etag, answer):
             raise Transient("cannot read an object: its bytes are not those that its ETag names")
-        return body, str(answer["ETag"]).strip('"')
+        return body, etag
 
     async def put(self, key: str, body: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> str:
         """Write an object; its ETag. Raises Conflict when there is one already, or not the one of that ETag."""
@@ -362,7 +377,7 @@ class S3Bucket:
             if if_match is None:
                 raise not_s3(f"the bucket refuses to write an object: {error}") from None
             raise Conflict(str(error)) from None  # there is nothing that could match
-        return str(answer["ETag"]).strip('"')
+        return etag_of(answer["ETag"]) if "ETag" in answer else await self._etag(key) or ""
 
     async def copy(self, source_key: str, target_key: str) -> None:
         """Copy an object within the bucket; FileGone when there is none."""
@@ -412,11 +427,28 @@ async def _read_listing(response_dict: dict[str, Any], customized_response_dict:
         return
     if "html" in response_dict["headers"].get("content-type", ""):
         raise not_s3("S3_ENDPOINT leads to a web page")
-    try:
-        customized_response_dict["Page"] = await read_page(response_dict["body"])
-    except ListingError:
-        return
+    body = response_dict["body"]
     response_dict["body"] = b""
+    try:
+        customized_response_dict["Page"] = await read_page(body)
+    except ListingError:
+        response_dict["body"] = body if len(body) <= MOST_ERROR_BYTES else b""
+
+
+def _stay_here(response_dict: dict[str, Any], **_: object) -> None:
+    """Refuse a redirect before the library would look for another host or region in it."""
+    if 300 <= response_dict["status_code"] < 400 and response_dict["status_code"] != _NOT_MODIFIED:
+        raise elsewhere()
+
+
+def _check_answer(response_dict: dict[str, Any], **_: object) -> None:
+    """Refuse an answer that would take the library's parser a multiple of its length in memory."""
+    body = response_dict["body"]
+    if isinstance(body, bytes) and len(body) > MOST_ERROR_BYTES:
+        try:
+            check_xml(body)
+        except ListingError:
+            raise not_s3("an answer of the bucket is longer or deeper than any of S3") from None
 
 
 def _add_content_md5(request: Any, **_: object) -> None:
@@ -433,10 +465,6 @@ def _refuse_to_move(**_: object) -> None:
 # Small things
 
 
-def _text(secret: SecretText) -> str:
-    return secret() if callable(secret) else secret
-
-
 async def _md5(body: bytes) -> bytes:
     def digest() -> bytes:
         return hashlib.md5(body, usedforsecurity=False).digest()
@@ -444,9 +472,8 @@ async def _md5(body: bytes) -> bytes:
     return await asyncio.to_thread(digest) if len(body) > _HASH_BESIDE_BYTES else digest()
 
 
-async def _matches(body: bytes, answer: dict[str, Any]) -> bool:
+async def _matches(body: bytes, etag: str, answer: dict[str, Any]) -> bool:
     """Whether the bytes are those of the ETag, where it is their MD5: not of parts, nor of what was encrypted."""
-    etag: str = answer["ETag"].strip('"')
     encrypted = answer.get("ServerSideEncryption", "").startswith("aws:kms") or "SSECustomerAlgorithm" in answer
     if encrypted or not _MD5.fullmatch(etag):
         return True

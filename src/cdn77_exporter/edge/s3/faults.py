@@ -14,6 +14,7 @@ import botocore.exceptions as boto
 
 from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient
 from cdn77_exporter.edge.http_faults import TlsFault, causes_of, retry_after, tls_fault
+from cdn77_exporter.edge.s3.connection import AnswerTooLong
 
 #: What each call does, for error texts.
 VERBS = {
@@ -175,6 +176,8 @@ def _of_answer(error: boto.ClientError, verb: str, *, of_object: bool) -> Except
 
 def _of_connection(error: BaseException, verb: str) -> Exception:
     causes = causes_of(error)
+    if any(isinstance(cause, AnswerTooLong) for cause in causes):
+        return not_s3(f"cannot {verb}: an answer of the bucket is longer than any of S3")
     if any(isinstance(cause, _UNREADABLE) for cause in causes):
         return Misconfigured("the authorities in S3_CA_BUNDLE cannot be loaded", _BAD_BUNDLE)
     found = tls_fault(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import unquote_plus
@@ -14,6 +15,10 @@ _PIECE_BYTES = 32 * 1024
 _PIECE_ENTRIES = 200
 _ROOT = "ListBucketResult"
 _ENTRY = "Contents"
+_MOST_DEPTH = 8
+_MOST_ENTRIES = 10_000  # ten times as many as a page may have
+_MOST_ELEMENTS = 100_000
+_SIZE = re.compile(r"[0-9]{1,15}")
 
 
 class ListingError(Exception):
@@ -26,6 +31,7 @@ class Page:
 
     files: list[LogFile]
     next_token: str | None
+    odd: list[tuple[str, str]] = field(default_factory=list)  # entries that name no file: why, and the key
 
 
 async def read_page(body: bytes) -> Page:
@@ -33,21 +39,23 @@ async def read_page(body: bytes) -> Page:
     reader = _Reader()
     view = memoryview(body)
     files: list[LogFile] = []
+    odd: list[tuple[str, str]] = []
     try:
         for begin in range(0, len(body), _PIECE_BYTES):
             reader.parser.Parse(view[begin : begin + _PIECE_BYTES], False)
             await asyncio.sleep(0)
         reader.parser.Parse(b"", True)
         for begin in range(0, len(reader.entries), _PIECE_ENTRIES):
-            files += reader.files(begin, begin + _PIECE_ENTRIES)
+            for entry in reader.entries[begin : begin + _PIECE_ENTRIES]:
+                reader.take(entry, files, odd)
             await asyncio.sleep(0)
-    except (expat.ExpatError, ValueError, KeyError) as error:
+    except (expat.ExpatError, ValueError) as error:
         raise ListingError(type(error).__name__) from None
     more = reader.values.get("IsTruncated") == "true"
     token = reader.values.get("NextContinuationToken")
     if more and not token:
         raise ListingError("there is more, but no token for it")
-    return Page(files, token if more else None)
+    return Page(files, token if more else None, odd)
 
 
 @dataclass(slots=True)
@@ -61,7 +69,7 @@ class _Reader:
     entries: list[dict[str, str]] = field(default_factory=list)
     entry: dict[str, str] | None = None
     text: str = ""
-    rooted: bool = False
+    depth: int = 0
     parser: expat.XMLParserType = field(default_factory=expat.ParserCreate)
 
     def __post_init__(self) -> None:
@@ -75,10 +83,11 @@ class _Reader:
         raise ListingError("it declares a document type")
 
     def _begin(self, name: str, _: dict[str, str]) -> None:
-        if not self.rooted:
-            if name != _ROOT:
-                raise ListingError(f"it is {name[:40]!r}")
-            self.rooted = True
+        if not self.depth and name != _ROOT:
+            raise ListingError(f"it is {name[:40]!r}")
+        self.depth += 1
+        if self.depth > _MOST_DEPTH:
+            raise ListingError("its elements lie too deep in each other")
         if name == _ENTRY:
             self.entry = {}
         self.text = ""
@@ -87,8 +96,11 @@ class _Reader:
         self.text += text
 
     def _end(self, name: str) -> None:
+        self.depth -= 1
         if name == _ENTRY and self.entry is not None:
             self.entries.append(self.entry)
+            if len(self.entries) > _MOST_ENTRIES:
+                raise ListingError("it has too many entries")
             self.entry = None
         elif self.entry is not None:
             self.entry[name] = self.text
@@ -96,19 +108,55 @@ class _Reader:
             self.values[name] = self.text
         self.text = ""
 
-    def files(self, begin: int, end: int) -> list[LogFile]:
-        """Some of the entries as files. Only at the end of the page is it sure whether the keys are encoded."""
-        coded = self.values.get("EncodingType") == "url"
-        return [
-            LogFile(
-                unquote_plus(entry["Key"]) if coded else entry["Key"],
-                entry["ETag"].strip('"'),
-                int(entry["Size"]),
-                _milliseconds(entry["LastModified"]),
-            )
-            for entry in self.entries[begin:end]
-        ]
+    def take(self, entry: dict[str, str], files: list[LogFile], odd: list[tuple[str, str]]) -> None:
+        """Add an entry to the files, or to what is odd. Only at the end of a page is it sure whether keys are coded."""
+        key = entry.get("Key", "")
+        if self.values.get("EncodingType") == "url":
+            key = unquote_plus(key)
+        size, etag, modified_ms = entry.get("Size", ""), etag_of(entry.get("ETag", "")), _milliseconds(entry)
+        if not key:
+            odd.append(("an entry without a key", key))
+        elif not etag:
+            odd.append(("a file without an ETag", key))
+        elif not _SIZE.fullmatch(size):
+            odd.append(("a file whose size is no number of bytes", key))
+        elif modified_ms is None:
+            odd.append(("a file whose time is none", key))
+        else:
+            files.append(LogFile(key, etag, int(size), modified_ms))
 
 
-def _milliseconds(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
+def etag_of(text: str) -> str:
+    """Return an ETag without its quotes; a weak one keeps its `W/`."""
+    weak = text.startswith("W/")
+    return "W/" * weak + text.removeprefix("W/").strip('"')
+
+
+def check_xml(body: bytes) -> None:
+    """Raise ListingError for XML with more elements, or deeper ones, than any answer of S3 has."""
+    parser = expat.ParserCreate()
+    depth = elements = 0
+
+    def begin(*_: object) -> None:
+        nonlocal depth, elements
+        depth, elements = depth + 1, elements + 1
+        if depth > _MOST_DEPTH or elements > _MOST_ELEMENTS:
+            raise ListingError("it has too many elements")
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise ListingError("it is no XML") from error
+
+
+def _milliseconds(entry: dict[str, str]) -> int | None:
+    try:
+        found = round(datetime.fromisoformat(entry.get("LastModified", "")).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+    return found if found >= 0 else None
