@@ -19,6 +19,7 @@ import pytest
 from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import BucketState, Database
 from cdn77_exporter.edge.state.look import Access, look_at_state
 from tests.support.fake_bucket import FakeBucket
@@ -183,3 +184,23 @@ def test_a_kill_while_a_file_of_0_1_0_is_taken_up_changes_nothing(written: Writt
             database = Database(str(left))
             assert database.counts() == written["file_content"]["counts"]
             database.close()
+
+
+def test_the_timeline_goes_on_from_a_state_of_0_1_0(written: Written, tmp_path: Path) -> None:
+    """Each series has the value that it had, under its own name, and the next tick is the one after the last."""
+    path = tmp_path / "state.db"
+    path.write_bytes(written["file"])
+    database = Database(str(path))
+    snapshot = database.load()
+    assert snapshot is not None
+    expected = written["file_content"]
+    timeline = Timeline(Rules(), start_ms=expected["meta"]["watermark_ms"], key=database.secret_key())
+    timeline.restore(snapshot)
+    assert timeline.emitted == expected["meta"]["emitted"]
+    database.commit(timeline.take_changes([], expected["meta"]["watermark_ms"], []))
+    again = database.load()
+    assert again is not None
+    before = {key: value for key, value, *_ in expected["series"]}
+    assert {key: value for key, value, *_ in again.series} == before
+    assert sorted(again.metrics)[:12] == sorted(snapshot.metrics)
+    database.close()

@@ -91,6 +91,8 @@ class Database:
         except Damaged as error:
             raise damaged(self.path, error) from error
         except READ_ERRORS as error:
+            if self._connection.in_transaction and isinstance(error, sqlite3.OperationalError):
+                raise  # the step may be tried again
             raise state_error(self.path, error) from error
 
     def _atomically(self, step: Callable[[], None]) -> None:
