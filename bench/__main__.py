@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be given several times")
     parser.add_argument("--smoke", action="store_true", help="little data, only to see that it runs; writes no page")
-    parser.add_argument("--results", type=Path, default=None, metavar="FOLDER", help="where the results are kept")
+    parser.add_argument("--results", type=Path, default=None, metavar="FOLDER", help="keep the results there, and write no page")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page from what is there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -33,10 +33,10 @@ def main() -> int:
             return measure_side_by_side(parts, results)
         for part in parts:
             measure(part, options.smoke, results, Path(scratch))
-    if not options.smoke:
+    if options.results is None and not options.smoke:
         from bench.report import write  # noqa: PLC0415 - it imports what would make this process large
 
-        write(RESULTS if options.results is None else options.results)
+        write(RESULTS)
     return 0
 
 
