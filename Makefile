@@ -25,7 +25,7 @@ setup: $(INSTALLED) ## make the virtual environment and install everything, pinn
 $(INSTALLED): EXTRAS := dev,demo
 $(INSTALLED_DEMO): EXTRAS := demo
 $(INSTALLED_BENCH): EXTRAS := bench,demo
-$(INSTALLED) $(INSTALLED_DEMO) $(INSTALLED_BENCH): pyproject.toml constraints.txt tools/make_venv.sh hatch_build.py src/cdn77_exporter/core/_scan.c
+$(INSTALLED) $(INSTALLED_DEMO) $(INSTALLED_BENCH): pyproject.toml constraints.txt tools/make_venv.sh hatch_build.py src/cdn77_exporter/core/scan/_scan.c
 	@echo 'setting up $(VENV) for $(EXTRAS); the first time takes a minute or two'
 	@PYTHON='$(PYTHON)' sh tools/make_venv.sh '$(VENV)' '$(EXTRAS)'
 	@touch $@

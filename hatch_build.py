@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path("src/cdn77_exporter/core")
+FOLDER = Path("src/cdn77_exporter/core/scan")
 SOURCE = "_scan.c"
 BUILT = "_scan.abi3.so"
 #: The stable interface of Python 3.11 is that of all later versions, too.
@@ -47,7 +47,7 @@ class CompiledScan(BuildHookInterface[Any]):
         if not why_not:
             build_data["pure_python"] = False
             build_data["tag"] = f"{TAG}-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-            build_data["force_include"][str(Path(self._made, BUILT))] = f"cdn77_exporter/core/{BUILT}"
+            build_data["force_include"][str(Path(self._made, BUILT))] = f"cdn77_exporter/core/scan/{BUILT}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was compiled for the wheel."""

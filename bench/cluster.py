@@ -20,12 +20,13 @@ from bench.backlog import Backlog
 from bench.data import LINES, File, Kind, kinds, write_all
 from bench.measuring import Row, child, python, spread
 from bench.merge import CROWDS, HALF_MINUTES, WARM, merging, start_ms
-from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
+from cdn77_exporter.core.decode import Limits
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.flow.sizes import FILES_A_CALL
 
 if TYPE_CHECKING:
-    from cdn77_exporter.core.bundle import Bundle
+    from cdn77_exporter.core.decoded import Decoded
 
 WRITERS, WORKERS = 64, 2
 #: Files a second for each core of the exporter, of many viewers.
@@ -64,7 +65,7 @@ def _path(folder: Path, kind: Kind, crowd: int, half_minute: int) -> Path:
     return folder / f"{kind}-{crowd}-{half_minute}.ndjson.gz"
 
 
-def read_and_decode(paths: Sequence[str], latest_ms: int) -> Bundle:
+def read_and_decode(paths: Sequence[str], latest_ms: int) -> Decoded:
     """Run on a worker: read files and decode them together."""
     return decode_files(_RULES, [Path(path).read_bytes() for path in paths], [latest_ms] * len(paths), 0)
 

@@ -111,15 +111,18 @@ def compare(paths: list[str], ways: list[str]) -> list[str]:
 
 def split(rounds: int, paths: list[str]) -> Row:
     """Milliseconds of CPU a file for inflating alone, with scanning or decoding the lines, and for all of it."""
-    import msgspec  # noqa: PLC0415 - this process must stay small when it starts others
-
-    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
+    from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415 - this process must stay small when it starts others
     from cdn77_exporter.core.inflate import inflate  # noqa: PLC0415
-    from cdn77_exporter.core.lines import Line  # noqa: PLC0415
-    from cdn77_exporter.core.scan import begin_scan  # noqa: PLC0415
+    from cdn77_exporter.core.layout import Layout  # noqa: PLC0415
+    from cdn77_exporter.core.lines import LineReader  # noqa: PLC0415
+    from cdn77_exporter.core.measures import MEASURES  # noqa: PLC0415
+    from cdn77_exporter.core.scan.scanned import begin_scan  # noqa: PLC0415
+    from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPattern  # noqa: PLC0415
 
     bodies = [Path(path).read_bytes() for path in paths]
-    lines = msgspec.json.Decoder(Line)
+    layout, pattern = Layout(MEASURES), StreamPattern.of(DEFAULT_STREAM_PATTERN)
+    assert pattern is not None  # noqa: S101
+    lines = LineReader(layout)
     decoder, pure = Decoder(), Decoder(accelerate=False)
 
     def inflating(body: bytes) -> None:
@@ -139,10 +142,20 @@ def split(rounds: int, paths: list[str]) -> Row:
             carry = piece[end:]
 
     def typing(body: bytes) -> None:
-        by_lines(body, lambda piece, begin: lines.decode_lines(memoryview(piece)[begin:]))
+        by_lines(body, lambda piece, begin: lines.many(memoryview(piece)[begin:]))
 
     def scanning(body: bytes) -> None:
-        scanner = begin_scan(tick_seconds=15, line_bytes=2**20, oldest_ms=0, latest_ms=LATEST_MS, streams=None)
+        scanner = begin_scan(
+            layout,
+            pattern,
+            tick_seconds=15,
+            line_bytes=2**20,
+            oldest_ms=0,
+            latest_ms=LATEST_MS,
+            rows=500_000,
+            admitted_only=False,
+            examples=0,
+        )
         assert scanner is not None  # noqa: S101
         by_lines(body, scanner.take)
 

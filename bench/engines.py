@@ -25,21 +25,23 @@ _PATTERN = "/([a-f0-9]{32})/"
 def core(paths: list[str], accelerate: bool = True) -> Found:
     """The exporter's own decoder, as the service uses it."""
     from bench.data import LATEST_MS  # noqa: PLC0415 - each way imports its own
+    from cdn77_exporter.core.columns import join  # noqa: PLC0415
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
-    from cdn77_exporter.core.tally import Tally  # noqa: PLC0415
 
-    decoder, whole = Decoder(accelerate=accelerate), Tally()
+    decoder, found = Decoder(accelerate=accelerate), []
     for path in paths:
         with open(path, "rb") as file:  # noqa: PTH123
-            whole.merge(decoder.decode(file.read(), latest_ms=LATEST_MS, oldest_ms=0))
-    viewers: dict[str, set[str]] = {}
-    for part in whole.ticks.values():
-        for stream, ip, _, _ in part.viewers:
-            viewers.setdefault(stream, set()).add(ip)
+            found.append(decoder.decode(file.read(), latest_ms=LATEST_MS, oldest_ms=0)[1])
+    whole = join(found)
+    viewers: dict[str, set[int]] = {}
+    for profile, address in zip(whole.viewers.profiles.tolist(), whole.viewers.addresses.tolist(), strict=True):
+        viewers.setdefault(whole.texts[whole.profiles[profile, 0]], set()).add(address)
+    (cube,) = whole.groups
     groups: list[Any] = [
-        (tick, *group, *sums) for tick, part in whole.ticks.items() for group, sums in part.groups.items()
+        (tick, *(whole.texts[number] for number in labels), *sums)
+        for tick, labels, sums in zip(cube.ticks.tolist(), cube.labels.tolist(), cube.sums.tolist(), strict=True)
     ]
-    return groups, {stream: len(ips) for stream, ips in viewers.items()}
+    return groups, {stream: len(addresses) for stream, addresses in viewers.items()}
 
 
 def read(paths: list[str]) -> Found:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.data import FILE_SECONDS, LINES, Kind, body, kinds
 from bench.measuring import Row, spread
-from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.tally import counts_of
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.sizes import FILES_A_CALL
@@ -62,16 +61,16 @@ class Merging:
         self.costs[step] += time.process_time() - began
         return found
 
-    def absorb(self, bundle: Bundle, writer: int, half_minute: int) -> int:
+    def absorb(self, decoded: Decoded, writer: int, half_minute: int) -> int:
         """Take in files of consecutive writers, the first of which is `writer`; how many."""
         files: list[Any] = [
             (
                 LogFile(f"logs/rtl.w+{writer + place}+{half_minute}.ndjson.gz", "e", 1_700_000, end_ms(half_minute)),
-                share,
+                stats,
             )
-            for place, share in enumerate(bundle.shares)
+            for place, stats in enumerate(decoded.files)
         ]
-        self.timed("absorb", lambda: self.timeline.absorb_together(files, counts_of(bundle.ticks)))
+        self.timed("absorb", lambda: self.timeline.absorb_together(files, decoded.counts))
         return len(files)
 
     def settle(self, half_minute: int) -> None:
@@ -121,8 +120,8 @@ def _arrivals(kind: Kind, writers: int, lines: int, half_minute: int) -> list[by
     for begin in range(0, writers, FILES_A_CALL):
         numbers = range(begin, min(begin + FILES_A_CALL, writers))
         bodies = [_body(kind, lines, number % CROWDS, half_minute) for number in numbers]
-        bundle = decode_together(decoder, bodies, [start_ms(half_minute) + 86_400_000] * len(bodies), 0)
-        found.append(pickle.dumps(bundle, 5))
+        latest_ms = [start_ms(half_minute) + 86_400_000] * len(bodies)
+        found.append(pickle.dumps(decoder.decode_all(bodies, latest_ms, 0), 5))
     return found
 
 
@@ -137,8 +136,8 @@ def measure(kind: Kind, writers: int, lines: int) -> Row:
             made.costs = dict.fromkeys(STEPS, 0.0)
             writer = 0
             for pickled in arrivals:
-                bundle = made.timed("unpickle", partial(pickle.loads, pickled))
-                writer += made.absorb(bundle, writer, half_minute)
+                decoded = made.timed("unpickle", partial(pickle.loads, pickled))
+                writer += made.absorb(decoded, writer, half_minute)
             made.settle(half_minute)
             if half_minute >= WARM:
                 for name, seconds in made.costs.items():

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bench.data import LATEST_MS, LINES, kinds, write_files
 from bench.measuring import Row, in_turn, ratios, summary
-from cdn77_exporter.core.bundle import Bundle
-from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
+from cdn77_exporter.core.decode import Limits
+from cdn77_exporter.core.decoded import Decoded
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.sizes import FILES_A_CALL
@@ -61,7 +62,7 @@ def measure(executors: Mapping[str, tuple[Executor, int]], bodies: list[bytes], 
     }
 
 
-def _begin(executor: Executor, bodies: list[bytes]) -> Future[Bundle]:
+def _begin(executor: Executor, bodies: list[bytes]) -> Future[Decoded]:
     return executor.submit(decode_files, _RULES, bodies, [LATEST_MS] * len(bodies), 0)
 
 
@@ -72,8 +73,8 @@ def _decode(executor: Executor, most: int, bodies: list[bytes]) -> Row:
         for at in range(0, len(bodies), most)
     ]
     shares = 0
-    while futures:  # each bundle is let go when it has come, as the service does once it is counted
-        shares += len(futures.pop(0).result().shares)
+    while futures:  # each is let go when it has come, as the service does once it is counted
+        shares += len(futures.pop(0).result().files)
     if shares != len(bodies):
         raise SystemExit(f"{shares} of {len(bodies)} files came back")
     return {"wall_seconds": time.perf_counter() - began, "own_cpu_seconds": time.process_time() - cpu}

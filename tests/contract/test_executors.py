@@ -15,16 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from cdn77_exporter.core.bundle import Bundle, Failure, Share, decode_together
-from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Decoder, Limits
+from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decoded import Decoded, Failure, FileStats
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile, RawLog
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.cluster import Cluster
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import ExecutorDecoder, Job, fetched
 from cdn77_exporter.edge.workers import Workers
 from tests.support import files as log_files
 from tests.support.cluster import ROOT, LocalCluster, local_cluster
+from tests.support.counts import plain_counts
 from tests.support.decode_jobs import DEADLY, boom, decode_or_die, decode_or_wait
 from tests.support.exporter_process import wait_until
 
@@ -51,15 +53,15 @@ def logs_of(count: int, lines: int = 300) -> list[RawLog]:
     return found
 
 
-def truth(logs: list[RawLog]) -> Bundle:
+def truth(logs: list[RawLog]) -> Decoded:
     """What the files count, decoded here one after the other."""
-    return decode_together(Decoder(examples=True), [log.body for log in logs], [LATEST_MS] * len(logs), 0)
+    return Decoder(examples=True).decode_all([log.body for log in logs], [LATEST_MS] * len(logs), 0)
 
 
-def plain(bundle: Bundle) -> tuple[list[object], dict[int, object]]:
+def plain(decoded: Decoded) -> tuple[list[object], dict[str, object]]:
     """Without what differs from run to run."""
-    shares = [replace(share, seconds=0.0) if isinstance(share, Share) else share for share in bundle.shares]
-    return list[object](shares), {tick: (part.groups, part.viewers) for tick, part in bundle.ticks.items()}
+    files = [replace(file, seconds=0.0) if isinstance(file, FileStats) else file for file in decoded.files]
+    return list[object](files), plain_counts(decoded.counts)
 
 
 class Said:
@@ -108,7 +110,7 @@ def decoder_on(executor: Executor, job: Job | None = None) -> tuple[ExecutorDeco
     return ExecutorDecoder(job or fetched(RULES), executor, most=4, width=3, report=said), said
 
 
-async def decode(decoder: ExecutorDecoder, logs: list[RawLog]) -> Bundle:
+async def decode(decoder: ExecutorDecoder, logs: list[RawLog]) -> Decoded:
     """All at once."""
     return await decoder.decode(logs, [LATEST_MS] * len(logs), 0)
 
@@ -121,8 +123,8 @@ async def test_a_bundle_is_what_its_files_count_one_by_one(executor: Executor) -
     groups = [logs[:4], logs[4:], logs[2:5], logs]
     found = await asyncio.gather(*(decode(decoder, group) for group in groups))
     assert [plain(bundle) for bundle in found] == [plain(truth(group)) for group in groups]
-    assert isinstance(found[0].shares[3], Failure)
-    assert found[0].shares[3].error().reason == "truncated"  # type: ignore[union-attr]
+    assert isinstance(found[0].files[3], Failure)
+    assert found[0].files[3].error().reason == "truncated"  # type: ignore[union-attr]
     assert not said.events
 
 
@@ -143,7 +145,7 @@ async def test_a_file_that_kills_whoever_decodes_it_is_found_and_the_others_coun
     logs = logs_of(3)
     bad = RawLog(LogFile("logs/bad.gz", "e", 6, 1), DEADLY)
     found = await decode(decoder, [logs[0], bad, *logs[1:]])
-    assert found.shares.pop(1) == Failure("unreadable", "decoder_died")
+    assert found.files.pop(1) == Failure("unreadable", "decoder_died")
     assert plain(found) == plain(truth(logs))
     assert [(name, fields["files"]) for name, fields in said.events] == [("worker_replaced", 4)] + [
         ("worker_replaced", 1)
@@ -225,7 +227,7 @@ async def test_a_process_that_gives_no_answer_is_replaced(tmp_path: Path) -> Non
         (pid,) = executor.pids
         os.kill(pid, signal.SIGSTOP)
         large = [replace(logs[0], body=bytes(8 * 2**20))]
-        assert [share.reason for share in (await decode(decoder, large)).shares if isinstance(share, Failure)] == [
+        assert [share.reason for share in (await decode(decoder, large)).files if isinstance(share, Failure)] == [
             "not_gzip"
         ]
         assert plain(await decode(decoder, logs)) == plain(truth(logs))
@@ -243,7 +245,7 @@ def test_workers_come_after_the_process_that_answers() -> None:
 
 
 def test_a_worker_imports_nothing_but_what_decoding_needs() -> None:
-    """No event loop, no S3, no HTTP, no arrays in a worker process: each costs memory once per core."""
+    """No event loop, no S3, no HTTP in a worker process: each costs memory once per core."""
     words = (
         "from cdn77_exporter.edge.decode_job import decode_files; from cdn77_exporter.edge.workers import Workers;"
         "from tests.support.decode_jobs import loaded_modules; workers = Workers(1);"
@@ -253,7 +255,7 @@ def test_a_worker_imports_nothing_but_what_decoding_needs() -> None:
     out = subprocess.run([sys.executable, "-c", words], env=environ, check=True, capture_output=True, text=True)
     loaded = set(out.stdout.split())
     assert "cdn77_exporter.core.decode" in loaded
-    assert not loaded & {"asyncio", "numpy", "aiohttp", "botocore", "google.protobuf", "sqlite3", "ssl", "http.client"}
+    assert not loaded & {"asyncio", "aiohttp", "botocore", "google.protobuf", "sqlite3", "ssl", "http.client"}
 
 
 async def test_a_scheduler_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
@@ -349,7 +351,7 @@ async def test_a_cluster_without_the_program_says_so_and_lives_on(tmp_path: Path
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-async def until_it_works(decoder: ExecutorDecoder, logs: list[RawLog]) -> Bundle:
+async def until_it_works(decoder: ExecutorDecoder, logs: list[RawLog]) -> Decoded:
     """As the service does: again, when what decodes is not there."""
     for _ in range(60):
         try:

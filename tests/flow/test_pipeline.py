@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cdn77_exporter.core.bundle import Bundle
+from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.flow.stages.fetch import LOOKAHEAD
@@ -185,7 +185,7 @@ def test_a_stage_that_fails_ends_the_run_with_its_error(tmp_path: Path, stage: s
         elif stage == "decode":
 
             class Broken(InlineDecoder):
-                async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+                async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
                     if any(log.file.sequence == 3 for log in logs):
                         raise _Broken(stage)
                     return await super().decode(logs, latest_ms, oldest_ms)

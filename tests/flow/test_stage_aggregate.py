@@ -5,32 +5,35 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from cdn77_exporter.core.bundle import share_of
 from cdn77_exporter.core.changes import Changes
+from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.tally import Sums, Tally, TickTally, Times
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.stages.aggregate import Aggregator, Batch
 from cdn77_exporter.flow.stages.decode import DecodedFile, DecodedFiles
+from tests.support.counts import counts_of
 from tests.support.stage_bench import NOW_MS, TICK, StageBench, has_ended, log_file
 from tests.support.virtual_time import Inline, simulate
 from tests.support.world import InlineState
 
 
-def _tally(tick: int, requests: int) -> Tally:
+def _counted(tick: int, requests: int) -> tuple[FileStats, Counts]:
     group = ("stream", "1", "HIT", "pop", "200")
     viewer = ("stream", "192.0.2.1", "web", "US")
-    part = TickTally(Sums({group: [requests, 10 * requests, 0, 0]}), Times({viewer: [tick * 1000 - 9] * 2}))
-    return Tally({tick: part}, lines=requests, events=requests, newest_ms=tick * 1000 - 9, oldest_ms=tick * 1000 - 9)
+    at_ms = tick * 1000 - 9
+    stats = FileStats(lines=requests, events=requests, newest_ms=at_ms, oldest_ms=at_ms, requests={tick: requests})
+    return stats, counts_of({tick: {group: [requests, 10 * requests, 0, 0]}}, {tick: {viewer: [at_ms] * 2}})
 
 
-def _decoded(bench: StageBench, file: LogFile, tally: Tally) -> DecodedFiles:
+def _decoded(bench: StageBench, file: LogFile, counted: tuple[FileStats, Counts]) -> DecodedFiles:
     """A file that was decoded."""
     bench.bring(file, At.DECODED)
-    return DecodedFiles([DecodedFile(file, share_of(tally), 0.1)], tally.ticks)
+    stats, counts = counted
+    return DecodedFiles([DecodedFile(file, stats, 0.1)], counts)
 
 
 def _aggregator(bench: StageBench, timeline: Timeline, ledger: Any = None) -> Aggregator:
@@ -69,7 +72,7 @@ def test_files_are_in_flight_until_their_commit_and_no_batch_precedes_it() -> No
         batched: Channel[Batch] = Channel(9)
         stage = _aggregator(bench, timeline, Refusing(bench.database))
         async with tallied:
-            await tallied.put(_decoded(bench, file, _tally(TICK, 3)))
+            await tallied.put(_decoded(bench, file, _counted(TICK, 3)))
         await stage.run(tallied, batched)
         assert refusals == 0
         assert len(bench.said.of("state_commit_failed")) == 3
@@ -99,7 +102,7 @@ def test_a_permit_is_freed_when_its_file_is_counted_not_when_it_is_committed() -
         batched: Channel[Batch] = Channel(9)
         timeline = Timeline(Rules(), start_ms=NOW_MS - 120_000, key=b"k" * 32)
         for number in range(3):
-            await tallied.put(_decoded(bench, log_file(number), _tally(TICK + 150, 1)))
+            await tallied.put(_decoded(bench, log_file(number), _counted(TICK + 150, 1)))
         assert bench.in_flight.permits.taken == 4
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_aggregator(bench, timeline, Slow(bench.database)).run(tallied, batched))
@@ -124,8 +127,8 @@ def test_files_are_committed_soon_even_when_no_tick_is_complete() -> None:
         run = asyncio.create_task(stage.run(tallied, Channel(9)))
         await asyncio.sleep(20)
         assert not run.done()
-        await tallied.put(_decoded(bench, log_file(0), _tally(TICK, 1)))
-        await tallied.put(_decoded(bench, log_file(1), _tally(TICK, 1)))
+        await tallied.put(_decoded(bench, log_file(0), _counted(TICK, 1)))
+        await tallied.put(_decoded(bench, log_file(1), _counted(TICK, 1)))
         await asyncio.sleep(7)
         assert timeline.emitted == 0
         assert bench.database.counts()["counted"] == 2
@@ -146,7 +149,7 @@ def test_many_bytes_of_files_do_not_wait_for_their_commit() -> None:
         counted = []
         for number, megabytes in enumerate((1, 1, 3, 6, 1, 9)):
             file = log_file(number, size=megabytes * 2**20)
-            await tallied.put(_decoded(bench, file, _tally(TICK, 1)))
+            await tallied.put(_decoded(bench, file, _counted(TICK, 1)))
             await asyncio.sleep(0.1)
             counted.append(bench.database.counts()["counted"])
         assert counted == [0, 0, 0, 4, 4, 6]

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdn77_exporter.core.bundle import Bundle, Failure, share_of
+from cdn77_exporter.core.decoded import Decoded, Failure, FileStats
 from cdn77_exporter.core.errors import Transient, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog
-from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.stages.decode import DecodedFiles, FileDecoder
@@ -21,24 +20,24 @@ from tests.support.virtual_time import simulate
 class _Decoding:
     """Decodes to this outcome, and remembers the bounds it was given."""
 
-    def __init__(self, outcome: Tally | Exception) -> None:
+    def __init__(self, outcome: FileStats | Exception) -> None:
         self._outcome = outcome
         self.bounds: list[tuple[int, int]] = []
         self.raises = False
 
     most, width = 4, 2
 
-    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         if self.raises and isinstance(self._outcome, Exception):
             raise self._outcome
-        bundle = Bundle()
+        decoded = Decoded()
         for latest in latest_ms:
             self.bounds.append((latest, oldest_ms))
             if isinstance(self._outcome, Exception):
-                bundle.shares.append(Failure.of(self._outcome))
+                decoded.files.append(Failure.of(self._outcome))
             else:
-                bundle.extend(Bundle([share_of(self._outcome)], self._outcome.ticks))
-        return bundle
+                decoded.files.append(self._outcome)
+        return decoded
 
 
 async def _decoded(bench: StageBench, decoder: _Decoding, *logs: RawLog) -> list[DecodedFiles]:
@@ -58,10 +57,10 @@ def test_no_event_counts_later_than_its_upload_or_now() -> None:
 
     async def main() -> None:
         bench = StageBench()
-        decoding = _Decoding(Tally(newest_ms=5))
+        decoding = _Decoding(FileStats(newest_ms=5))
         early, ahead = LogFile("a", "e", 1, NOW_MS - 5000), LogFile("b", "e", 1, NOW_MS + 3_600_000)
         (found,) = await _decoded(bench, decoding, RawLog(early, b"", 1.5), RawLog(ahead, b"", 2.5))
-        assert [(one.file, one.share.newest_ms, one.fetch_seconds) for one in found.files] == [
+        assert [(one.file, one.stats.newest_ms, one.fetch_seconds) for one in found.files] == [
             (early, 5, 1.5),
             (ahead, 5, 2.5),
         ]
@@ -91,7 +90,7 @@ def test_a_decoded_file_has_its_failures_forgotten() -> None:
         bench = StageBench()
         file = log_file(0)
         bad = Unreadable("truncated")
-        outcomes: list[Tally | Exception] = [bad, bad, Tally(), bad]
+        outcomes: list[FileStats | Exception] = [bad, bad, FileStats(), bad]
         for outcome in outcomes:
             for decoded in await _decoded(bench, _Decoding(outcome), RawLog(file, b"")):
                 for one in decoded.files:

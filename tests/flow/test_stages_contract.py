@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from cdn77_exporter.core.bundle import Bundle, share_of
 from cdn77_exporter.core.changes import Changes, Request
+from cdn77_exporter.core.decoded import Decoded, FileStats
 from cdn77_exporter.core.files import LogFile, RawLog
-from cdn77_exporter.core.tally import Sums, Tally, TickTally, Times
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At
@@ -22,6 +21,7 @@ from cdn77_exporter.flow.stages.delete import Deleter
 from cdn77_exporter.flow.stages.fetch import Fetcher
 from cdn77_exporter.flow.stages.list import Lister
 from cdn77_exporter.flow.stages.push import Pusher, Receipt
+from tests.support.counts import counts_of
 from tests.support.stage_bench import HOUR, NOW_MS, TICK, WAY, StageBench, counted_fields, has_ended, log_file
 from tests.support.virtual_time import Inline, simulate
 from tests.support.world import InlineState
@@ -59,9 +59,9 @@ class _Port:
         await self._call()
         return b"body"
 
-    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         await self._call()
-        return Bundle([share_of(Tally()) for _ in logs])
+        return Decoded([FileStats() for _ in logs])
 
     async def write(self, body: bytes) -> None:
         await self._call()
@@ -130,10 +130,11 @@ def _fetched(bench: StageBench, number: int) -> RawLog:
 def _decoded(bench: StageBench, number: int) -> DecodedFiles:
     """A file that completes a tick."""
     second = TICK + 60 + 15 * number
-    part = TickTally(Sums({("stream", "1", "HIT", "pop", "200"): [1, 1, 0, 0]}), Times({}))
-    tally = Tally({second: part}, lines=1, events=1, newest_ms=second * 1000, oldest_ms=second * 1000)
+    at_ms = second * 1000
+    stats = FileStats(lines=1, events=1, newest_ms=at_ms, oldest_ms=at_ms, requests={second: 1})
+    counts = counts_of({second: {("stream", "1", "HIT", "pop", "200"): [1, 1, 0, 0]}}, {})
     bench.watermark.listed(second * 1000)
-    return DecodedFiles([DecodedFile(bench.bring(log_file(number), At.DECODED), share_of(tally), 0.0)], tally.ticks)
+    return DecodedFiles([DecodedFile(bench.bring(log_file(number), At.DECODED), stats, 0.0)], counts)
 
 
 def _batch(bench: StageBench, number: int) -> Batch:

@@ -16,7 +16,7 @@ def body(name: str) -> bytes:
 
 
 def summed(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return what an entry says, from the plain values of a tally or of the oracle's answer."""
+    """Return what an entry says, from the plain values of what was decoded or of the oracle's answer."""
     sums = [sums for groups in plain["groups"].values() for sums in groups.values()]
     return {
         **{name: plain[name] for name in ("lines", "events", "bytes", "oldest_ms", "newest_ms")},

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdn77_exporter.core.bundle import Bundle, Failure
+from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 
 #: A body that ends whatever decodes it.
@@ -17,7 +17,7 @@ DEADLY = b"deadly"
 
 def decode_or_die(
     rules: DecoderRules, bodies: Sequence[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
-) -> Bundle:
+) -> Decoded:
     """`decode_files`, but for a body on which the process dies."""
     if DEADLY in bodies:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -26,7 +26,7 @@ def decode_or_die(
 
 def decode_or_wait(
     meeting: str, rules: DecoderRules, bodies: Sequence[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
-) -> Bundle:
+) -> Decoded:
     """`decode_files`, but the first process of all writes its id to the file `meeting` and waits to be killed."""
     own = Path(f"{meeting}.{os.getpid()}")
     own.write_text(str(os.getpid()))
@@ -38,7 +38,7 @@ def decode_or_wait(
         signal.pause()
 
 
-def boom(*_: object) -> Bundle:
+def boom(*_: object) -> Decoded:
     """A fault in the program."""
     raise ZeroDivisionError("a fault in the program")
 

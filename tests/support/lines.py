@@ -6,7 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cdn77_exporter.core.tally import Tally
+from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.decoded import FileStats
+from tests.support.counts import plain_counts
 from tests.support.files import EXAMPLE_MS, USER_AGENTS, event, json_line, stream_name
 from tests.support.oracle import Answer
 
@@ -70,18 +72,18 @@ lines = st.one_of(events().map(json_line), wrong_lines, st.sampled_from((b"\n", 
 files = st.lists(lines, max_size=12)
 
 
-def plain(tally: Tally) -> dict[str, Any]:
-    """A tally as plain values, to be compared with an oracle's answer."""
+def plain(stats: FileStats, counts: Counts) -> dict[str, Any]:
+    """What a file counts as plain values, to be compared with an oracle's answer."""
+    found = plain_counts(counts)
+    requests = {tick: sum(sums[0] for sums in groups.values()) for tick, groups in found["groups"].items()}
+    assert stats.requests == requests
     return {
-        "lines": tally.lines,
-        "events": tally.events,
-        "bytes": tally.bytes,
-        "oldest_ms": tally.oldest_ms,
-        "newest_ms": tally.newest_ms,
-        "groups": {tick: {key: list(sums) for key, sums in part.groups.items()} for tick, part in tally.ticks.items()},
-        "viewers": {
-            tick: {key: list(seen) for key, seen in part.viewers.items()} for tick, part in tally.ticks.items()
-        },
+        "lines": stats.lines,
+        "events": stats.events,
+        "bytes": stats.bytes,
+        "oldest_ms": stats.oldest_ms,
+        "newest_ms": stats.newest_ms,
+        **found,
     }
 
 

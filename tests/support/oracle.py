@@ -75,7 +75,7 @@ class Oracle:
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
-    entries: int = 250_000
+    entries: int = 500_000
 
     def read(self, body: bytes) -> Answer:
         """What a gzip file must count."""
@@ -157,7 +157,7 @@ class Oracle:
         )
         viewer = (
             stream,
-            fields["clientIP"],
+            one_spelling(fields["clientIP"]),
             device_type(fields.get("clientRequestUserAgent")),
             clean(fields.get("clientCountry") or "XX"),
         )
@@ -273,6 +273,14 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def one_spelling(text: str) -> str:
+    """An address as it is usually written, an IPv4 address however it is told, and without a zone."""
+    packed = ipaddress.ip_address(text).packed
+    if len(packed) == 16 and packed[:12] == bytes(10) + b"\xff\xff":
+        packed = packed[12:]
+    return str(ipaddress.ip_address(packed))
 
 
 def clean(text: str) -> str:

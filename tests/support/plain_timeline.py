@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from cdn77_exporter.core.tally import Group, Sums, Tally, TickTally, Times, ViewerSeen
+from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.decoded import FileStats
+from tests.support.counts import counts_of
 from tests.support.plain_series import PlainSeries
 from tests.support.samples import SeriesName, named
 
@@ -34,22 +36,25 @@ def tick_after(ms: int, step: int) -> int:
     return (ms // 1000 // step + 1) * step
 
 
-def tally_of(events: Iterable[Happened], step: int) -> Tally:
+def decoded_of(events: Iterable[Happened], step: int) -> tuple[FileStats, Counts]:
     """What the decoder makes of a file with these events."""
-    tally = Tally()
-    ticks: dict[int, tuple[dict[Group, list[int]], dict[ViewerSeen, list[int]]]] = {}
+    stats = FileStats()
+    groups: dict[int, dict[tuple[str, ...], list[int]]] = {}
+    viewers: dict[int, dict[tuple[str, str, str, str], list[int]]] = {}
     for one in events:
-        groups, viewers = ticks.setdefault(tick_after(one.ms, step), ({}, {}))
-        sums = groups.setdefault((one.stream, one.cdn, one.cache, one.pop, one.status), [0, 0, 0, 0])
+        tick = tick_after(one.ms, step)
+        stats.requests[tick] = stats.requests.get(tick, 0) + 1
+        sums = groups.setdefault(tick, {}).setdefault(
+            (one.stream, one.cdn, one.cache, one.pop, one.status), [0, 0, 0, 0]
+        )
         for place, amount in enumerate((1, one.size, one.wait, int(one.wait > 0))):
             sums[place] += amount
-        seen = viewers.setdefault((one.stream, one.ip, one.device, one.country), [one.ms, one.ms])
+        seen = viewers.setdefault(tick, {}).setdefault((one.stream, one.ip, one.device, one.country), [one.ms, one.ms])
         seen[:] = [min(seen[0], one.ms), max(seen[1], one.ms)]
-        tally.events += 1
-        tally.lines += 1
-        tally.newest_ms = max(tally.newest_ms, one.ms)
-    tally.ticks = {tick: TickTally(Sums(groups), Times(viewers)) for tick, (groups, viewers) in ticks.items()}
-    return tally
+        stats.events += 1
+        stats.lines += 1
+        stats.newest_ms = max(stats.newest_ms, one.ms)
+    return stats, counts_of(groups, viewers)
 
 
 class PlainTimeline:

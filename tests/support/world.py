@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import cramjam
 
 from cdn77_exporter.core.arrivals import Arrivals
-from cdn77_exporter.core.bundle import Bundle, decode_together
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.errors import FileGone, Refused
 from cdn77_exporter.core.files import LogFile, RawLog
@@ -253,8 +253,8 @@ class InlineDecoder:
         self.width = width
         self._decoder = Decoder(tick_seconds=TICK_SECONDS)
 
-    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
-        return decode_together(self._decoder, [log.body for log in logs], latest_ms, oldest_ms)
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
+        return self._decoder.decode_all([log.body for log in logs], latest_ms, oldest_ms)
 
 
 class Said:

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cdn77_exporter import __version__
-from cdn77_exporter.core.bundle import Bundle, Failure
-from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
+from cdn77_exporter.core.decode import Limits
+from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.files import LogFile, RawLog
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.service.cluster_job import fetch_and_decode, on_cluster
 
@@ -26,10 +27,10 @@ ENVIRON = {
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bundle]:
+def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Decoded]:
     """A call on a worker's thread, which is new: what is kept for a thread is not kept from another test."""
 
-    def call(bucket: str = "the-bucket", version: str = __version__, **environ: str | None) -> Bundle:
+    def call(bucket: str = "the-bucket", version: str = __version__, **environ: str | None) -> Decoded:
         for name, value in {**ENVIRON, **environ}.items():
             monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
         with ThreadPoolExecutor(1) as thread:
@@ -38,26 +39,26 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bundle]:
     return call
 
 
-def refusals(bundle: Bundle) -> set[tuple[str, str]]:
+def refusals(bundle: Decoded) -> set[tuple[str, str]]:
     """Why all files were refused: reason and remedy."""
-    assert len(bundle.shares) == len(FILES)
-    assert not bundle.ticks
+    assert len(bundle.files) == len(FILES)
+    assert len(bundle.counts) == 0
     found = set()
-    for share in bundle.shares:
+    for share in bundle.files:
         assert isinstance(share, Failure)
         assert share.kind == "misconfigured"
         found.add((share.reason, share.more))
     return found
 
 
-def test_a_worker_of_another_version_refuses(worker: Callable[..., Bundle]) -> None:
+def test_a_worker_of_another_version_refuses(worker: Callable[..., Decoded]) -> None:
     """Another program's numbers are not taken."""
     ((reason, remedy),) = refusals(worker(version="9.9.9"))
     assert __version__ in reason
     assert "9.9.9" in remedy
 
 
-def test_a_worker_for_another_bucket_refuses(worker: Callable[..., Bundle]) -> None:
+def test_a_worker_for_another_bucket_refuses(worker: Callable[..., Decoded]) -> None:
     """It would look for the files in the wrong place, and perhaps find others there."""
     ((reason, remedy),) = refusals(worker(bucket="another"))
     assert "another bucket" in reason
@@ -65,7 +66,7 @@ def test_a_worker_for_another_bucket_refuses(worker: Callable[..., Bundle]) -> N
 
 
 @pytest.mark.parametrize("name", ENVIRON)
-def test_a_worker_without_a_variable_refuses_and_names_it(worker: Callable[..., Bundle], name: str) -> None:
+def test_a_worker_without_a_variable_refuses_and_names_it(worker: Callable[..., Decoded], name: str) -> None:
     """The exporter's log says what is missing on a machine that has no log of its own."""
     ((reason, remedy),) = refusals(worker(**{name: None}))
     assert "not configured" in reason
@@ -73,10 +74,10 @@ def test_a_worker_without_a_variable_refuses_and_names_it(worker: Callable[..., 
     assert "the-secret-key" not in remedy
 
 
-def test_a_worker_that_cannot_reach_the_bucket_leaves_the_files_for_later(worker: Callable[..., Bundle]) -> None:
+def test_a_worker_that_cannot_reach_the_bucket_leaves_the_files_for_later(worker: Callable[..., Decoded]) -> None:
     """That is passing, and no fault of the files."""
     bundle = worker()
-    assert [share.kind for share in bundle.shares if isinstance(share, Failure)] == ["transient"] * len(FILES)
+    assert [share.kind for share in bundle.files if isinstance(share, Failure)] == ["transient"] * len(FILES)
 
 
 def test_nothing_secret_is_in_a_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,28 +51,28 @@ def test_a_folder_without_files_is_said(tmp_path: Path, name: str) -> None:
 def test_an_event_ahead_counts_when_its_file_was_uploaded(tmp_path: Path, modified_ms: int, latest_ms: int) -> None:
     """In an hour folder the upload is the file's own time where that fits the hour, else the hour's end."""
     path = written(tmp_path / "20260110/14/x.gz", HOUR_MS + 1000, HOUR_MS + 86_400_000, modified_ms=modified_ms)
-    tally = decode_path(Decoder(), path, NOW_MS)
-    assert (tally.events, tally.newest_ms) == (2, latest_ms)
+    stats, _ = decode_path(Decoder(), path, NOW_MS)
+    assert (stats.events, stats.newest_ms) == (2, latest_ms)
 
 
 def test_without_an_hour_folder_the_files_own_time_counts_if_it_can(tmp_path: Path) -> None:
     """A time between the events shows that the later ones were ahead; a later time shows nothing."""
     times = (HOUR_MS, HOUR_MS + 86_400_000)
     path = written(tmp_path / "x.gz", *times, modified_ms=HOUR_MS + _MINUTE_MS)
-    assert decode_path(Decoder(), path, NOW_MS).newest_ms == HOUR_MS + _MINUTE_MS
+    assert decode_path(Decoder(), path, NOW_MS)[0].newest_ms == HOUR_MS + _MINUTE_MS
     path = written(tmp_path / "y.gz", *times)
-    assert decode_path(Decoder(), path, NOW_MS).newest_ms == HOUR_MS + 86_400_000
+    assert decode_path(Decoder(), path, NOW_MS)[0].newest_ms == HOUR_MS + 86_400_000
 
 
 def test_the_seven_days_end_at_the_upload(tmp_path: Path) -> None:
     """However long ago a file was uploaded, what was more than seven days old then is rejected and the rest counts."""
     times = (HOUR_MS - MAX_AGE_MS - 2 * 3_600_000, HOUR_MS)
     for name in ("20260110/14/x.gz", "x.gz"):
-        tally = decode_path(Decoder(), written(tmp_path / name, *times), NOW_MS)
-        assert (tally.events, tally.rejects) == (1, {"too_old": 1}), name
+        stats, _ = decode_path(Decoder(), written(tmp_path / name, *times), NOW_MS)
+        assert (stats.events, stats.rejects) == (1, {"too_old": 1}), name
 
 
 def test_a_folder_that_is_no_hour_is_taken_for_none(tmp_path: Path) -> None:
     """Digits that are no date do not stop anything."""
-    tally = decode_path(Decoder(), written(tmp_path / "20261399/77/x.gz", HOUR_MS), NOW_MS)
-    assert (tally.events, tally.newest_ms) == (1, HOUR_MS)
+    stats, _ = decode_path(Decoder(), written(tmp_path / "20261399/77/x.gz", HOUR_MS), NOW_MS)
+    assert (stats.events, stats.newest_ms) == (1, HOUR_MS)

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import decode as module
+from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
-from cdn77_exporter.core.tally import Tally
 from tests.support import lines as log
+from tests.support.counts import plain_groups
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, log_file, ndjson, stream_name, traffic
 from tests.support.oracle import Oracle
 from tests.support.ways import way
@@ -28,17 +30,18 @@ OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
 ORACLE = Oracle(LATEST_MS, OLDEST_MS)
 
 
-def decode(content: bytes, decoder: Decoder | None = None) -> Tally:
+def decode(content: bytes, decoder: Decoder | None = None) -> tuple[FileStats, Counts]:
     """Decode lines that nobody has compressed yet."""
     return (decoder or Decoder()).decode(gzip_bytes(content), latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
 
 
-def agree(tally: Tally, content: bytes, oracle: Oracle = ORACLE) -> None:
-    """Assert that a tally of these lines is what the oracle says."""
+def agree(decoded: tuple[FileStats, Counts], content: bytes, oracle: Oracle = ORACLE) -> None:
+    """Assert that what was decoded of these lines is what the oracle says."""
     answer = oracle.read_lines(content)
     assert not answer.unreadable
-    assert log.plain(tally) == log.plain_answer(answer)
-    assert answer.fits(tally.rejects), (tally.rejects, answer.faults)
+    assert log.plain(*decoded) == log.plain_answer(answer)
+    stats, _ = decoded
+    assert answer.fits(stats.rejects), (stats.rejects, answer.faults)
 
 
 # The oracle
@@ -65,8 +68,8 @@ def test_ticks_and_limits_of_time_are_the_oracle_s(lines: list[bytes], tick: int
     """Any length of a tick, and any instants before and after which events are not taken as they are."""
     latest, oldest = EXAMPLE_MS + ahead, EXAMPLE_MS + ahead + behind
     content = b"".join(lines)
-    tally = Decoder(tick_seconds=tick).decode(gzip_bytes(content), latest_ms=latest, oldest_ms=oldest)
-    agree(tally, content, Oracle(latest, oldest, tick))
+    stats, counts = Decoder(tick_seconds=tick).decode(gzip_bytes(content), latest_ms=latest, oldest_ms=oldest)
+    agree((stats, counts), content, Oracle(latest, oldest, tick))
 
 
 @pytest.mark.parametrize("pattern", [r"/live/([a-z0-9]+)", r"(?:x|/)([a-f0-9]{32})/", r"/(a)?", "/([a-f0-9]{32})/x"])
@@ -74,17 +77,17 @@ def test_another_pattern_names_streams(pattern: str) -> None:
     """The pattern's group is the stream; a group that is empty or not there is none."""
     paths = ("/live/one/x.ts", f"/{stream_name(1)}/x.ts", f"/b/{stream_name(2)}/y.ts", "/", "/a", "")
     content = ndjson(event(clientRequestPath=path) for path in paths)
-    tally = decode(content, Decoder(stream_pattern=pattern))
-    agree(tally, content, Oracle(LATEST_MS, OLDEST_MS, stream_pattern=pattern))
+    stats, counts = decode(content, Decoder(stream_pattern=pattern))
+    agree((stats, counts), content, Oracle(LATEST_MS, OLDEST_MS, stream_pattern=pattern))
 
 
 def test_streams_that_are_not_allowed_are_rejects() -> None:
     """The function is asked for the stream's name, however often the stream has been met."""
     names = [stream_name(number) for number in (0, 1, 2, 0, 1, 2)]
     content = ndjson(event(clientRequestPath=f"/{name}/x") for name in names)
-    tally = decode(content, Decoder(allow=lambda stream: stream == names[1]))
-    assert tally.rejects == {"stream_not_allowed": 4}
-    agree(tally, content, Oracle(LATEST_MS, OLDEST_MS, allow=lambda stream: stream == names[1]))
+    stats, counts = decode(content, Decoder(allow=lambda stream: stream == names[1]))
+    assert stats.rejects == {"stream_not_allowed": 4}
+    agree((stats, counts), content, Oracle(LATEST_MS, OLDEST_MS, allow=lambda stream: stream == names[1]))
 
 
 @pytest.mark.slow
@@ -94,9 +97,9 @@ def test_a_file_of_real_size_counts_what_the_oracle_says() -> None:
     for place in (0, 1, 777, 1500, 3999):
         lines[place] = lines[place][:-2] + b"\n"
     content = b"".join(lines)
-    tally = decode(content)
-    agree(tally, content)
-    assert tally.rejects == {"not_json": 5}
+    stats, counts = decode(content)
+    agree((stats, counts), content)
+    assert stats.rejects == {"not_json": 5}
 
 
 # gzip
@@ -118,8 +121,8 @@ def test_members_and_parts_do_not_matter(lines: list[bytes], members: list[int],
             begin += length
         yield body[begin:]
 
-    tally = Decoder().decode(cut(), latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-    agree(tally, content)
+    stats, counts = Decoder().decode(cut(), latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+    agree((stats, counts), content)
 
 
 def test_byte_by_byte_equals_whole() -> None:
@@ -130,7 +133,7 @@ def test_byte_by_byte_equals_whole() -> None:
     decoder = Decoder()
     one = decoder.decode((body[at : at + 1] for at in range(len(body))), latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
     whole = decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-    assert log.plain(one) == log.plain(whole)
+    assert log.plain(*one) == log.plain(*whole)
     agree(one, content)
 
 
@@ -148,18 +151,18 @@ def test_every_flipped_byte_is_noticed_or_harmless() -> None:
     """With any one byte changed a file is unreadable or, where only the header's time is, counts as before."""
     body = log_file(traffic(20, seed=5))
     decoder = Decoder()
-    right = log.plain(decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS))
+    right = log.plain(*decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS))
     harmless = 0
     for place in range(len(body)):
         for flip in (0x01, 0x80, 0xFF):
             changed = bytearray(body)
             changed[place] ^= flip
             try:
-                tally = decoder.decode(bytes(changed), latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+                stats, counts = decoder.decode(bytes(changed), latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
             except Unreadable as error:
                 assert error.reason in UNREADABLE_REASONS
             else:
-                assert log.plain(tally) == right, place
+                assert log.plain(stats, counts) == right, place
                 harmless += 1
     assert 0 < harmless < 3 * 10  # time, extra flags and system of the ten bytes of the header
 
@@ -181,33 +184,33 @@ def test_every_shorter_file_is_unreadable() -> None:
 def test_arbitrary_bytes_raise_nothing_but_unreadable(body: bytes) -> None:
     """Whatever a file is, it is counted or unreadable for a reason of the closed list; and Python's gzip agrees."""
     try:
-        tally = Decoder().decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+        stats, counts = Decoder().decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
     except Unreadable as error:
         assert error.reason in UNREADABLE_REASONS
         assert ORACLE.read(body).unreadable
     else:
-        agree(tally, gzip.decompress(body))
+        agree((stats, counts), gzip.decompress(body))
 
 
 @given(st.binary(max_size=300))
 def test_arbitrary_lines_are_rejects(content: bytes) -> None:
     """Bytes that are no lines are counted by a reason of the closed list."""
-    tally = decode(content)
-    assert set(tally.rejects) <= set(REJECT_REASONS)
-    agree(tally, content)
+    stats, counts = decode(content)
+    assert set(stats.rejects) <= set(REJECT_REASONS)
+    agree((stats, counts), content)
 
 
 # What is given back
 
 
 def test_a_decoder_goes_on_after_an_unreadable_file() -> None:
-    """Nothing of a file that was given up is found in the next one's tally."""
+    """Nothing of a file that was given up is found in the next one's stats."""
     decoder = Decoder()
     good = log_file([event()])
     with pytest.raises(Unreadable):
         decoder.decode(log_file(traffic(50))[:-4], latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-    tally = decoder.decode(good, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-    agree(tally, ndjson([event()]))
+    stats, counts = decoder.decode(good, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+    agree((stats, counts), ndjson([event()]))
 
 
 def test_a_body_that_breaks_off_with_an_error_is_passed_on() -> None:
@@ -227,15 +230,15 @@ def test_examples_name_the_line_and_show_no_address() -> None:
     wrong = json_line(event(clientIP="104.192.89.228", responseBytes=-1))
     odd = json_line(event(clientIP="2001:db8::1234", clientRequestPath="/favicon.ico"))
     content = b"".join([lines[0], b"\n", wrong, *lines[1:3], odd, lines[3], b"10.1.2.3 is not json\n"])
-    tally = decode(content, Decoder(examples=True))
-    assert [(example.line, example.reason) for example in tally.examples] == [
+    stats, _ = decode(content, Decoder(examples=True))
+    assert [(example.line, example.reason) for example in stats.examples] == [
         (3, "bad_number"), (6, "no_stream"), (8, "not_json"),
     ]  # fmt: skip
-    shown = " ".join(example.excerpt for example in tally.examples)
+    shown = " ".join(example.excerpt for example in stats.examples)
     assert "2001:db8" not in shown
     assert "104.192" not in shown
     assert "10.1.2.3" not in shown
-    assert tally.rejects == {"bad_number": 1, "no_stream": 1, "not_json": 1}
+    assert stats.rejects == {"bad_number": 1, "no_stream": 1, "not_json": 1}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_examples_name_the_line_and_show_no_address() -> None:
 )
 def test_an_example_begins_where_the_fault_is(changed: dict[str, Any], begin: str) -> None:
     """What a reader has to see is the field, not the line's begin; what is personal in it is masked."""
-    (example,) = decode(ndjson([event(**changed)]), Decoder(examples=True)).examples
+    (example,) = decode(ndjson([event(**changed)]), Decoder(examples=True))[0].examples
     assert example.excerpt.startswith(begin)
     assert "tell-nobody" not in example.excerpt
 
@@ -258,7 +261,7 @@ def test_an_example_begins_where_the_fault_is(changed: dict[str, Any], begin: st
 def test_an_example_of_what_is_no_json_begins_where_the_line_does() -> None:
     """No field is at fault there, and an empty text in the line is not taken for one."""
     line = json_line(event(clientRequestContentType="")).replace(b",", b" and here,", 1)
-    (example,) = decode(line, Decoder(examples=True)).examples
+    (example,) = decode(line, Decoder(examples=True))[0].examples
     assert example.reason == "not_json"
     assert example.excerpt.startswith('{"')
 
@@ -266,23 +269,24 @@ def test_an_example_of_what_is_no_json_begins_where_the_line_does() -> None:
 def test_an_empty_label_is_a_missing_one() -> None:
     """CDN id and status are 0 then, as they are for null and for no field at all."""
     lines = [event(resourceID=value, responseStatus=value) for value in ("", None, 0)]
-    tally = decode(ndjson(lines))
-    assert tally.rejects == {}
-    assert tally.events == 3
-    (part,) = tally.ticks.values()
-    assert [(cdn, status) for _, cdn, _, _, status in part.groups.keys] == [("0", "0")]
+    stats, counts = decode(ndjson(lines))
+    assert stats.rejects == {}
+    assert stats.events == 3
+    (groups,) = plain_groups(counts).values()
+    assert [(cdn, status) for _, cdn, _, _, status in groups] == [("0", "0")]
 
 
 def test_without_asking_there_are_no_examples() -> None:
     """A decoder keeps none by itself."""
-    assert decode(b"nonsense\n").examples == []
+    stats, _ = decode(b"nonsense\n")
+    assert stats.examples == []
 
 
 def test_examples_are_bounded() -> None:
     """Of each reason a few are kept, however many there are."""
-    tally = decode(b"nonsense\n" * 5000 + b"[]\n" * 5000, Decoder(examples=True))
-    assert tally.rejects == {"not_json": 5000, "not_an_object": 5000}
-    assert 2 <= len(tally.examples) <= 20
+    stats, _ = decode(b"nonsense\n" * 5000 + b"[]\n" * 5000, Decoder(examples=True))
+    assert stats.rejects == {"not_json": 5000, "not_an_object": 5000}
+    assert 2 <= len(stats.examples) <= 20
 
 
 # Memory of the decoder
@@ -306,4 +310,4 @@ def test_tables_that_are_full_begin_anew(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_limits_have_generous_defaults() -> None:
     """A file of the usual size is far from each of them."""
-    assert Limits() == Limits(file_bytes=256 * 1024**2, line_bytes=1024**2, bad_lines=100_000, entries=250_000)
+    assert Limits() == Limits(file_bytes=256 * 1024**2, line_bytes=1024**2, bad_lines=100_000, entries=500_000)

@@ -43,7 +43,7 @@ def test_every_file_counts_what_its_entry_says() -> None:
 def counted(given: bytes | Iterable[bytes]) -> dict[str, Any]:
     """Return what the decoder finds in a file, in the words of an entry."""
     try:
-        tally = Decoder().decode(given, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+        stats, counts = Decoder().decode(given, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
     except Unreadable as error:
         return {"unreadable": error.reason}
-    return summed(log.plain(tally)) | {"rejects": tally.rejects}
+    return summed(log.plain(stats, counts)) | {"rejects": stats.rejects}

@@ -8,9 +8,10 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
-from cdn77_exporter.core.tally import Tally
 from tests.support import lines as log
 from tests.support.examples import fuzz_examples
 from tests.support.files import EXAMPLE_MS, gzip_bytes, json_line
@@ -27,7 +28,7 @@ FUZZ = settings(fuzz_examples(250), suppress_health_check=[HealthCheck.too_slow,
 SEASONED = Decoder(examples=True)
 
 
-def decode(decoder: Decoder, body: bytes) -> Tally:
+def decode(decoder: Decoder, body: bytes) -> tuple[FileStats, Counts]:
     return decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
 
 
@@ -35,13 +36,13 @@ def check(content: bytes, decoder: Decoder, oracle: Oracle) -> None:
     """Both say the same of these lines."""
     answer = oracle.read_lines(content)
     try:
-        tally = decode(decoder, gzip_bytes(content, 1))
+        stats, counts = decode(decoder, gzip_bytes(content, 1))
     except Unreadable as error:
         assert error.reason in answer.unreadable
         return
     assert not answer.unreadable
-    assert log.plain(tally) == log.plain_answer(answer)
-    assert answer.fits(tally.rejects), (tally.rejects, answer.faults)
+    assert log.plain(stats, counts) == log.plain_answer(answer)
+    assert answer.fits(stats.rejects), (stats.rejects, answer.faults)
 
 
 @FUZZ
@@ -70,13 +71,13 @@ def test_mutated_lines_under_tight_limits(
     content = b"".join(lines)
     answer = oracle.read(gzip_bytes(content))
     try:
-        tally = decode(Decoder(limits=limits), gzip_bytes(content))
+        stats, counts = decode(Decoder(limits=limits), gzip_bytes(content))
     except Unreadable as error:
         assert error.reason in answer.unreadable
     else:
         assert not answer.unreadable
-        assert log.plain(tally) == log.plain_answer(answer)
-        assert answer.fits(tally.rejects)
+        assert log.plain(stats, counts) == log.plain_answer(answer)
+        assert answer.fits(stats.rejects)
 
 
 @FUZZ
@@ -90,9 +91,9 @@ def test_mutated_files(lines: list[bytes], changes: list[tuple[int, int, bytes]]
         body = body[:at] + new + body[at + length :]
     answer = Oracle(LATEST_MS, OLDEST_MS).read(body)
     try:
-        tally = decode(SEASONED, body)
+        stats, counts = decode(SEASONED, body)
     except Unreadable:
         assert answer.unreadable
     else:
         assert not answer.unreadable
-        assert log.plain(tally) == log.plain_answer(answer)
+        assert log.plain(stats, counts) == log.plain_answer(answer)

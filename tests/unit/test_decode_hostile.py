@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import cdn77_exporter
+from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
-from cdn77_exporter.core.tally import Tally
 from tests.support import hostile
 from tests.support import lines as log
 from tests.support.bombs import bomb
@@ -39,7 +40,7 @@ READABLE = list(hostile.readable_files(WITNESS + b"nonsense\n" + hostile.LINE + 
 UNREADABLE = list(hostile.unreadable_files())
 
 
-def decode(body: bytes, limits: Limits | None = None) -> Tally:
+def decode(body: bytes, limits: Limits | None = None) -> tuple[FileStats, Counts]:
     return Decoder(limits=limits).decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
 
 
@@ -59,9 +60,9 @@ def test_every_bad_line_is_a_named_reject_and_its_neighbours_count() -> None:
             with cases.case(name):
                 assert reason in REJECT_REASONS
                 for content in (WITNESS + line + WITNESS, line + WITNESS + WITNESS, WITNESS + WITNESS + line):
-                    tally = decode(gzip_bytes(content, 1))
-                    assert tally.rejects == {reason: 1}
-                    assert (tally.lines, tally.events, tally.bytes) == (3, 2, 2000)
+                    stats, _ = decode(gzip_bytes(content, 1))
+                    assert stats.rejects == {reason: 1}
+                    assert (stats.lines, stats.events, stats.bytes) == (3, 2, 2000)
 
 
 def test_every_odd_line_counts() -> None:
@@ -70,16 +71,16 @@ def test_every_odd_line_counts() -> None:
         for name, line in ODD:
             with cases.case(name):
                 for content in (line, WITNESS + line + WITNESS, line * 2):
-                    tally = decode(gzip_bytes(content, 1))
-                    assert tally.rejects == {}
-                    assert log.plain(tally) == log.plain_answer(ORACLE.read_lines(content))
+                    stats, counts = decode(gzip_bytes(content, 1))
+                    assert stats.rejects == {}
+                    assert log.plain(stats, counts) == log.plain_answer(ORACLE.read_lines(content))
 
 
 def test_label_values_are_short_and_harmless() -> None:
     """Whatever a line holds, no label is longer than 128 characters or can control a terminal or a protocol."""
     for _, line in ODD:
-        tally = decode(gzip_bytes(line, 1))
-        labels = [text for part in tally.ticks.values() for key in (*part.groups, *part.viewers) for text in key]
+        _stats, counts = decode(gzip_bytes(line, 1))
+        labels = counts.texts
         assert labels
         for label in labels:
             assert 0 < len(label) <= 128
@@ -89,26 +90,26 @@ def test_label_values_are_short_and_harmless() -> None:
 def test_all_bad_lines_in_one_file() -> None:
     """Hundreds of them together: each is counted once under its reason, and the witnesses between them all count."""
     content = WITNESS.join(line for _, line, _ in BAD) + WITNESS
-    tally = decode(gzip_bytes(content, 1))
+    stats, _ = decode(gzip_bytes(content, 1))
     expected: dict[str, int] = {}
     for _, _, reason in BAD:
         expected[reason] = expected.get(reason, 0) + 1
-    assert tally.rejects == expected
-    assert (tally.lines, tally.events, tally.bytes) == (2 * len(BAD), len(BAD), 1000 * len(BAD))
+    assert stats.rejects == expected
+    assert (stats.lines, stats.events, stats.bytes) == (2 * len(BAD), len(BAD), 1000 * len(BAD))
     assert set(expected) == set(REJECT_REASONS) - {"stream_not_allowed"}
 
 
 def test_every_odd_file_counts() -> None:
     """Its lines count as in a usual file, whole and in parts of any length."""
-    usual = log.plain(decode(READABLE[0][1]))
+    usual = log.plain(*decode(READABLE[0][1]))
     with Cases() as cases:
         for name, body in READABLE:
             for length in (len(body), 1, 11, 100):
                 with cases.case(f"{name}, in parts of {length} bytes"):
                     parts = (body[at : at + length] for at in range(0, len(body), length))
-                    tally = Decoder().decode(parts, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
-                    assert (tally.lines, tally.events, tally.bytes, tally.rejects) == (4, 3, 6143, {"not_json": 1})
-                    assert log.plain(tally) == usual
+                    stats, counts = Decoder().decode(parts, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
+                    assert (stats.lines, stats.events, stats.bytes, stats.rejects) == (4, 3, 6143, {"not_json": 1})
+                    assert log.plain(stats, counts) == usual
 
 
 def test_every_unreadable_file_says_why() -> None:
@@ -125,8 +126,8 @@ def test_every_unreadable_file_says_why() -> None:
 def test_a_file_without_a_line_is_no_fault() -> None:
     """A gzip file of nothing, and one of blank lines, hold no events and no rejects."""
     for content in (b"", b"\n", b"\r\n\r\n", b" "):
-        tally = decode(gzip_bytes(content))
-        assert (tally.lines, tally.events, tally.rejects, tally.ticks) == (0, 0, {}, {})
+        stats, counts = decode(gzip_bytes(content))
+        assert (stats.lines, stats.events, stats.rejects, len(counts)) == (0, 0, {}, 0)
 
 
 # Limits, each to the exact number
@@ -135,7 +136,7 @@ def test_a_file_without_a_line_is_no_fault() -> None:
 def test_bad_lines_are_counted_up_to_their_limit() -> None:
     """As many as the limit are rejects; one more, and the file is unreadable."""
     limits = Limits(bad_lines=10)
-    assert decode(gzip_bytes(b"x\n" * 10 + WITNESS), limits).rejects == {"not_json": 10}
+    assert decode(gzip_bytes(b"x\n" * 10 + WITNESS), limits)[0].rejects == {"not_json": 10}
     with pytest.raises(Unreadable, match="too_many_bad_lines"):
         decode(gzip_bytes(b"x\n" * 11 + WITNESS), limits)
 
@@ -144,14 +145,14 @@ def test_lines_that_only_are_of_no_use_have_no_limit() -> None:
     """A file may be full of requests without a stream, or of old ones: nothing is wrong with it."""
     other = b'{"timestamp":"2026-01-10T14:49:28Z","clientRequestPath":"/","clientIP":"10.0.0.1"}\n'
     old = hostile.LINE.replace(b"2026-01-10", b"2025-12-01")
-    assert decode(gzip_bytes(other * 50 + old * 50), Limits(bad_lines=0)).rejects == {"no_stream": 50, "too_old": 50}
+    assert decode(gzip_bytes(other * 50 + old * 50), Limits(bad_lines=0))[0].rejects == {"no_stream": 50, "too_old": 50}
 
 
 def test_the_inflated_size_has_a_limit() -> None:
     """A file of exactly MAX_FILE_BYTES is read; with one byte more it is too large, in one member or in several."""
     content = WITNESS * 3
     limits = Limits(file_bytes=len(content))
-    assert decode(gzip_bytes(content), limits).events == 3
+    assert decode(gzip_bytes(content), limits)[0].events == 3
     for body in (gzip_bytes(content + b"\n"), gzip_bytes(content) + gzip_bytes(b"\n")):
         with pytest.raises(Unreadable, match="too_large"):
             decode(body, limits)
@@ -164,9 +165,9 @@ def test_a_line_has_a_limit(extra: int) -> None:
     longer = WITNESS[:-2] + b" " * extra + b"}\n"
     for before in (0, 1, 130, 131_072 - len(WITNESS) // 2):
         content = b"\n" * before + longer + WITNESS
-        tally = decode(gzip_bytes(content), limits)
-        assert tally.events == (1 if extra else 2)
-        assert tally.rejects == ({"line_too_long": 1} if extra else {})
+        stats, _ = decode(gzip_bytes(content), limits)
+        assert stats.events == (1 if extra else 2)
+        assert stats.rejects == ({"line_too_long": 1} if extra else {})
 
 
 def test_groups_and_viewers_have_a_limit(way: str) -> None:
@@ -175,7 +176,7 @@ def test_groups_and_viewers_have_a_limit(way: str) -> None:
     crowd = [json_line(event(clientIP=f"10.0.{number >> 8}.{number & 255}")) for number in range(3000)]
     for lines, entries in ((streams, 3000), (crowd, 3001)):
         content = b"".join([*lines, *lines, *lines[:7]])
-        assert decode(gzip_bytes(content), Limits(entries=entries)).events == 2 * len(lines) + 7
+        assert decode(gzip_bytes(content), Limits(entries=entries))[0].events == 2 * len(lines) + 7
         with pytest.raises(Unreadable, match="too_many_distinct"):
             decode(gzip_bytes(content), Limits(entries=entries - 1))
 
@@ -189,8 +190,8 @@ def test_spellings_of_one_label_are_one_group(way: str) -> None:
         for cdn in (0, None)
         for status in (0, None)
     ]
-    tally = decode(gzip_bytes(b"".join(spelt * 40)), Limits(entries=2))
-    assert tally.events == 40 * len(spelt)
+    stats, _ = decode(gzip_bytes(b"".join(spelt * 40)), Limits(entries=2))
+    assert stats.events == 40 * len(spelt)
 
 
 # Bombs

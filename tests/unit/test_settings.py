@@ -16,8 +16,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from cdn77_exporter import settings
-from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Limits
+from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.settings import File, InBucket, Off
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
@@ -60,11 +61,6 @@ def test_the_required_variables_are_enough_and_the_rest_has_the_documented_defau
     assert (found.prometheus_user, found.prometheus_password, dict(found.prometheus_headers)) == (None, None, {})
     assert not found.keep_files
     assert found.doubts == ()
-
-
-def test_the_default_pattern_is_the_decoders() -> None:
-    """A decoder made without settings finds the same streams as one made with the default settings."""
-    assert settings.DEFAULT_STREAM_PATTERN == DEFAULT_STREAM_PATTERN
 
 
 def test_every_default_and_example_is_itself_valid(tmp_path: Path) -> None:

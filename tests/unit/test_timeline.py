@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import open_ticks
-from cdn77_exporter.core.bundle import share_of
 from cdn77_exporter.core.changes import Request
+from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.tally import Tally, counts_of
 from cdn77_exporter.core.timeline import Absorbed, Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from tests.support.examples import examples, sample
-from tests.support.plain_timeline import Happened, PlainTimeline, tally_of
+from tests.support.plain_timeline import Happened, PlainTimeline, decoded_of
 from tests.support.samples import Received, SeriesName, increase, is_stale, named
 
 START = 1_700_000_100  # a multiple of 60
@@ -32,9 +32,10 @@ def locate(ip: str) -> tuple[str, str]:
     return ("US", "Texas") if int(ip.rpartition(".")[2]) % 2 else ("DE", "Bavaria")
 
 
-def absorb(timeline: Timeline, file: LogFile, tally: Tally) -> Absorbed:
+def absorb(timeline: Timeline, file: LogFile, decoded: tuple[FileStats, Counts]) -> Absorbed:
     """Count a file."""
-    return timeline.absorb_together([(file, share_of(tally))], counts_of(tally.ticks))[0]
+    stats, counts = decoded
+    return timeline.absorb_together([(file, stats)], counts)[0]
 
 
 class World:
@@ -71,7 +72,7 @@ class World:
         """Count a file."""
         number = next(self._numbers)
         file = LogFile(f"logs/20231114/22/rtl.u+1+{number}.ndjson.gz", f"etag{number}", 100, START * 1000)
-        absorbed = absorb(self.timeline, file, tally_of(events, self.rules.tick_seconds))
+        absorbed = absorb(self.timeline, file, decoded_of(events, self.rules.tick_seconds))
         self.files.append((absorbed.due, list(events)))
         return absorbed
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.files import MAX_AGE_MS
-from cdn77_exporter.core.tally import Tally
 
 _READ_BYTES = 64 * 1024
 _HOUR_MS = 3_600_000
@@ -39,22 +40,22 @@ def log_paths(folder: str) -> list[Path]:
     return sorted(found)
 
 
-def decode_path(decoder: Decoder, path: Path, now_ms: int) -> Tally:
+def decode_path(decoder: Decoder, path: Path, now_ms: int) -> tuple[FileStats, Counts]:
     """Decode a file as if it were counted when it was uploaded. Raises Unreadable or OSError."""
     uploaded_ms = _uploaded_ms(path, now_ms)
     if uploaded_ms is not None:
         return decoder.decode(_pieces(path), latest_ms=uploaded_ms, oldest_ms=uploaded_ms - MAX_AGE_MS)
     # Nothing tells the upload but perhaps the file's own time, which copying may have changed.
     latest_ms, oldest_ms = now_ms, 0
-    tally = decoder.decode(_pieces(path), latest_ms=latest_ms, oldest_ms=oldest_ms)
+    stats, counts = decoder.decode(_pieces(path), latest_ms=latest_ms, oldest_ms=oldest_ms)
     modified_ms = int(path.stat().st_mtime * 1000)
-    if tally.oldest_ms < modified_ms < tally.newest_ms:
+    if stats.oldest_ms < modified_ms < stats.newest_ms:
         latest_ms = modified_ms
-    newest_ms = min(tally.newest_ms, latest_ms)
+    newest_ms = min(stats.newest_ms, latest_ms)
     oldest_ms = newest_ms - MAX_AGE_MS
-    if tally.events and (tally.newest_ms > newest_ms or tally.oldest_ms < oldest_ms):
-        tally = decoder.decode(_pieces(path), latest_ms=latest_ms, oldest_ms=oldest_ms)
-    return tally
+    if stats.events and (stats.newest_ms > newest_ms or stats.oldest_ms < oldest_ms):
+        return decoder.decode(_pieces(path), latest_ms=latest_ms, oldest_ms=oldest_ms)
+    return stats, counts
 
 
 def _uploaded_ms(path: Path, now_ms: int) -> int | None:

@@ -7,15 +7,22 @@ a process or another machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.measures import Cube
+from cdn77_exporter.core.measures import PROFILE, Cube
 
 #: Bytes of an address; an IPv4 address is the IPv6 one that it is mapped to (RFC 4291, 2.5.5.2).
 ADDRESS_BYTES = 16
+#: A sum that would be larger ends there.
+MOST_SUM = 2**63 - 1
+
+_WORDS = np.dtype(np.uint64)  # of an address, as they lie in memory
+_MOST_KEYS = 2**62
 
 Numbers = npt.NDArray[np.uint32]
 Amounts = npt.NDArray[np.int64]
@@ -46,6 +53,10 @@ class Groups:
         """Rows."""
         return len(self.ticks)
 
+    def by(self, *places: int, ticks: bool = False) -> Groups:
+        """Return the sums by the labels in these places alone, and by tick if `ticks`; else all are of tick 0."""
+        return reduce_groups(self.ticks if ticks else np.zeros_like(self.ticks), self.labels[:, places], self.sums)
+
 
 def _no_numbers() -> Numbers:
     return np.zeros(0, np.uint32)
@@ -75,15 +86,166 @@ class Viewers:
 
 @dataclass(slots=True)
 class Counts:
-    """What one file counts, or several together.
+    """What one file counts, or several together; without anything, nothing.
 
     `texts`: label values, cleaned, each once. `groups`: by cube, in the order of `Measures.cubes`. `profiles`
     [profiles, labels of `measures.PROFILE`]: numbers of texts, each row once. `addresses`: `ADDRESS_BYTES` each, each
-    once.
+    once. Arrays may be read-only: whoever changes them makes copies.
     """
 
-    texts: list[str]
-    groups: list[Groups]
-    profiles: Numbers = field(default_factory=lambda: np.zeros((0, 3), np.uint32))
+    texts: list[str] = field(default_factory=list)
+    groups: list[Groups] = field(default_factory=list)
+    profiles: Numbers = field(default_factory=lambda: np.zeros((0, len(PROFILE)), np.uint32))
     addresses: bytes = b""
     viewers: Viewers = field(default_factory=Viewers)
+
+    def __len__(self) -> int:
+        """Rows of groups and of viewers."""
+        return sum(map(len, self.groups)) + len(self.viewers)
+
+    @property
+    def ticks(self) -> Amounts:
+        """The ticks of all rows, in order, each once."""
+        return np.unique(np.concatenate([_no_amounts(), *(group.ticks for group in self.groups)]))
+
+    @property
+    def ticks_of_viewers(self) -> Amounts:
+        """The tick of each row of viewers: the first after its events, which is one of those of the groups."""
+        ticks = self.ticks
+        return ticks[np.searchsorted(ticks, self.viewers.first // 1000, "right")]
+
+    def of_ticks(self, first: int, last: int) -> Counts:
+        """Return the rows of the ticks from `first` to `last`; the other columns stay as they are."""
+        groups = []
+        for group in self.groups:
+            wanted = (group.ticks >= first) & (group.ticks <= last)
+            groups.append(Groups(group.ticks[wanted], group.labels[wanted], group.sums[wanted]))
+        ticks, viewers = self.ticks_of_viewers, self.viewers
+        wanted = (ticks >= first) & (ticks <= last)
+        return Counts(
+            self.texts,
+            groups,
+            self.profiles,
+            self.addresses,
+            Viewers(viewers.addresses[wanted], viewers.profiles[wanted], viewers.first[wanted], viewers.last[wanted]),
+        )
+
+
+# Rows that become one
+
+
+def number_rows(columns: Sequence[npt.NDArray[Any]]) -> tuple[Amounts, Amounts]:
+    """Tell equal rows: return where each different row stands for the first time, and the number of each row's own.
+
+    `columns` hold whole numbers and have one length; a row is what they have in one place.
+    """
+    _, firsts, numbers = np.unique(_keys(columns), return_index=True, return_inverse=True)
+    return firsts, numbers.reshape(-1)
+
+
+def _keys(columns: Sequence[npt.NDArray[Any]]) -> Amounts:
+    """Return a number for each row, equal for equal rows."""
+    keys, span = np.zeros(len(columns[0]), np.int64), 1
+    if not len(keys):
+        return keys
+    for column in columns:
+        offsets, width = _offsets(column)
+        if span * width > _MOST_KEYS:
+            offsets, width = _dense(offsets)
+            if span * width > _MOST_KEYS:
+                keys, span = _dense(keys)  # now neither has more values than there are rows
+        keys, span = keys * width + offsets, span * width
+    return keys
+
+
+def _equal_rows(columns: Sequence[npt.NDArray[Any]]) -> tuple[Amounts, Amounts] | None:
+    """Return an order in which equal rows stand together, and where each different one begins; None if all differ."""
+    keys = _keys(columns)
+    together = np.sort(keys)
+    if not np.any(together[1:] == together[:-1]):
+        return None
+    order = np.argsort(keys)
+    together = keys[order]
+    return order, np.flatnonzero(np.concatenate(([True], together[1:] != together[:-1])))
+
+
+def _offsets(column: npt.NDArray[Any]) -> tuple[Amounts, int]:
+    """Return whole numbers from 0 on, equal where those of the column are, and how many there can be."""
+    least, most = int(column.min()), int(column.max())
+    if most - least > _MOST_KEYS:
+        return _dense(column)
+    return (column - column.dtype.type(least)).astype(np.int64), most - least + 1
+
+
+def _dense(column: npt.NDArray[Any]) -> tuple[Amounts, int]:
+    values, numbers = np.unique(column, return_inverse=True)
+    return numbers.reshape(-1).astype(np.int64), len(values)
+
+
+def reduce_groups(ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
+    """Return groups in which rows of the same tick and labels are one; sums end at `MOST_SUM`."""
+    equal = _equal_rows([ticks, *labels.T])
+    if equal is None:
+        return Groups(ticks, labels, sums)
+    order, begins = equal
+    if int(sums.max(initial=0)) * len(ticks) <= MOST_SUM:
+        added = np.add.reduceat(sums[order], begins, axis=0)
+    else:
+        whole = np.add.reduceat(sums[order].astype(object), begins, axis=0)
+        added = np.minimum(whole, MOST_SUM).astype(np.int64)
+    return Groups(ticks[order][begins], labels[order][begins], added)
+
+
+def reduce_viewers(viewers: Viewers, ticks: Amounts) -> Viewers:
+    """Return viewers in which rows of the same tick, address and profile are one; `ticks` has each row's."""
+    equal = _equal_rows([ticks, viewers.addresses, viewers.profiles])
+    if equal is None:
+        return viewers
+    order, begins = equal
+    kept = order[begins]
+    return Viewers(
+        viewers.addresses[kept],
+        viewers.profiles[kept],
+        np.minimum.reduceat(viewers.first[order], begins),
+        np.maximum.reduceat(viewers.last[order], begins),
+    )
+
+
+def join(parts: Sequence[Counts]) -> Counts:
+    """Return what several files count together; a single part is returned as it is, and none is changed."""
+    parts = [part for part in parts if part.groups]
+    if len(parts) < 2:
+        return parts[0] if parts else Counts()
+    texts: dict[str, int] = {}
+    own = [np.array([texts.setdefault(text, len(texts)) for text in part.texts], np.uint32) for part in parts]
+    groups = [
+        reduce_groups(
+            np.concatenate([group.ticks for group in of_cube]),
+            np.concatenate([numbers[group.labels] for numbers, group in zip(own, of_cube, strict=True)]),
+            np.concatenate([group.sums for group in of_cube]),
+        )
+        for of_cube in zip(*(part.groups for part in parts), strict=True)
+    ]
+    profiles = np.concatenate([numbers[part.profiles] for numbers, part in zip(own, parts, strict=True)])
+    addresses = np.concatenate([np.frombuffer(part.addresses, _WORDS).reshape(-1, 2) for part in parts])
+    different, profile_numbers = number_rows([*profiles.T])
+    apart, address_numbers = number_rows([*addresses.T])
+    viewers = Viewers(
+        _renumbered(
+            address_numbers, [(part.viewers.addresses, len(part.addresses) // ADDRESS_BYTES) for part in parts]
+        ),
+        _renumbered(profile_numbers, [(part.viewers.profiles, len(part.profiles)) for part in parts]),
+        np.concatenate([part.viewers.first for part in parts]),
+        np.concatenate([part.viewers.last for part in parts]),
+    )
+    ticks = np.concatenate([part.ticks_of_viewers for part in parts])
+    return Counts(list(texts), groups, profiles[different], addresses[apart].tobytes(), reduce_viewers(viewers, ticks))
+
+
+def _renumbered(numbers: Amounts, parts: Sequence[tuple[Numbers, int]]) -> Numbers:
+    """Return numbers within each part as numbers of the whole; parts have so many entries each."""
+    begin, found = 0, []
+    for own, entries in parts:
+        found.append(numbers[begin : begin + entries][own])
+        begin += entries
+    return np.concatenate(found).astype(np.uint32)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cdn77_exporter.core.admission import OTHER, Admission
 from cdn77_exporter.core.catalogue import Catalogue, series_key
-from cdn77_exporter.core.columns import ADDRESS_BYTES, Viewers
+from cdn77_exporter.core.columns import Viewers
 from cdn77_exporter.core.keys import Codes, RowTable, Vocabulary
 from cdn77_exporter.core.keys import Places as Numbers
 from cdn77_exporter.core.measures import (
@@ -31,6 +31,7 @@ from cdn77_exporter.core.measures import (
 )
 from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.places import Locate, Places
+from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
@@ -44,7 +45,6 @@ _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class _Cells:
@@ -360,14 +360,3 @@ def _value(label: Label, profile: Profile, window: str) -> str | None:
         case Source.REGION_OF_PLACE:
             return profile.place[1] if profile.place else None
     return profile.country
-
-
-def hash_addresses(addresses: bytes, key: bytes) -> npt.NDArray[np.uint64]:
-    """Return a keyed hash [addresses] of packed addresses; an IPv4 address is hashed as its four bytes."""
-    found = []
-    for begin in range(0, len(addresses), ADDRESS_BYTES):
-        packed = addresses[begin : begin + ADDRESS_BYTES]
-        if packed.startswith(_MAPPED):
-            packed = packed[-4:]
-        found.append(hashlib.blake2b(packed, key=key, digest_size=8).digest())
-    return np.frombuffer(b"".join(found), np.uint64)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
 
+from cdn77_exporter.core.columns import ADDRESS_BYTES
+from cdn77_exporter.core.fields import FIELDS, Reads
+from cdn77_exporter.core.layout import NEEDED, Field, Layout
 from cdn77_exporter.core.masking import Masker
 
 #: Counts above this are not exact in a sample, which is a float.
@@ -18,6 +22,7 @@ MAX_COUNT = 2**53
 LABEL_LENGTH = 128
 
 _EXCERPT = 120  # characters
+_MAPPED = bytes(10) + b"\xff\xff"
 _ADDRESS_LENGTH = 64  # an IPv6 address with a zone; the zone has no limit of its own
 _OPEN, _CLOSE = b"{}"
 _NOT_IN_LABELS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -33,41 +38,10 @@ _SEARCHED = 65_536  # bytes of a line that is decoded once more to find the fiel
 _MASK = Masker()
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+_TYPES: dict[Reads, Any] = {Reads.TEXT: str | None, Reads.NUMBER: _Count | None, Reads.FLAG: bool | None}
 _Label = _Count | Literal[""] | None  # a number that is a label: an empty text is a missing one
-
-
-class Line(msgspec.Struct, gc=False, kw_only=True):
-    """The fields that count, of the 39 that a line has; what may be missing is optional, so that null is no zero.
-
-    They stand in the order in which lines have them, in which they are found soonest.
-    """
-
-    timestamp: str
-    timeToFirstByteMs: _Count | None = 0  # noqa: N815
-    resourceID: _Label = 0  # noqa: N815
-    cacheStatus: str | None = ""  # noqa: N815
-    clientCountry: str | None = ""  # noqa: N815
-    clientIP: str  # noqa: N815
-    clientRequestPath: str  # noqa: N815
-    clientRequestUserAgent: str | None = ""  # noqa: N815
-    locationID: str | None = ""  # noqa: N815
-    responseStatus: _Label = 0  # noqa: N815
-    responseBytes: _Count | None = 0  # noqa: N815
-
-
-_REASONS = {
-    "timestamp": "bad_timestamp",
-    "clientRequestPath": "bad_path",
-    "clientIP": "bad_client_ip",
-    "responseBytes": "bad_number",
-    "timeToFirstByteMs": "bad_number",
-    "resourceID": "bad_number",
-    "responseStatus": "bad_number",
-    "cacheStatus": "bad_text",
-    "locationID": "bad_text",
-    "clientCountry": "bad_text",
-    "clientRequestUserAgent": "bad_text",
-}
+_REASONS = {Reads.TEXT: "bad_text", Reads.NUMBER: "bad_number", Reads.FLAG: "bad_number"}
+_REASONS_OF_NEEDED = {"timestamp": "bad_timestamp", "clientRequestPath": "bad_path", "clientIP": "bad_client_ip"}
 #: The fields of reasons that are found after the decoding, or in one field only.
 _FIELDS = {
     "bad_timestamp": "timestamp",
@@ -77,8 +51,74 @@ _FIELDS = {
     "stream_not_allowed": "clientRequestPath",
     "bad_client_ip": "clientIP",
 }
-_DECODER = msgspec.json.Decoder(Line)
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
+#: What reading a line raises when something is wrong with it.
+WRONG = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class LineReader:
+    """Reads the fields of a layout from lines of JSON; what may be missing is optional, so that null is no zero.
+
+    `one` decodes a line and `many` whole lines, to rows that have the fields as attributes; both raise `WRONG`.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        # In the order in which lines have them, in which they are found soonest.
+        fields = sorted(layout.fields, key=lambda field: list(FIELDS).index(field.name))
+        row = msgspec.defstruct("Row", [_member(field) for field in fields], gc=False, kw_only=True)
+        decoder = msgspec.json.Decoder(row)
+        self.one: Callable[[bytes], Any] = decoder.decode
+        self.many: Callable[[bytes | memoryview], list[Any]] = decoder.decode_lines
+        self._reasons = {field.name: _REASONS[field.reads] for field in fields} | _REASONS_OF_NEEDED
+
+    def fault(self, line: bytes) -> str:
+        """Why `one` refuses a line: one of `reasons.REJECT_REASONS`."""
+        try:
+            is_object = isinstance(orjson.loads(line), dict)
+        except ValueError as error:
+            # A number of hundreds of digits is JSON, though orjson stops at it.
+            if "infinity" not in str(error) or not _is_json(line):
+                return "not_json"
+            is_object = line.lstrip().startswith(b"{")
+        if not is_object:
+            return "not_an_object"
+        try:
+            self.one(line)
+        except msgspec.ValidationError as error:
+            found = _PLACE.search(str(error))
+            return self._reasons[found[1]] if found else "not_json"
+        except WRONG:
+            pass
+        return "not_json"
+
+    def excerpt(self, line: bytes, reason: str = "") -> str:
+        """What of a rejected line may be shown: from the field at fault on, if one is, else from its begin.
+
+        Addresses and the query behind a path are masked, and what cannot be printed is replaced.
+        """
+        name = self._field(line, reason)
+        begin = max(0, line.find(b'"%s"' % name.encode())) if name else 0
+        shown = line[begin : begin + 4 * _EXCERPT].decode("utf-8", "replace")
+        shown = _QUERY.sub("?***", _ADDRESS_FIELD.sub(r'\1"***"', shown))
+        return clean(("… " if begin else "") + _MASK(shown)[:_EXCERPT])
+
+    def _field(self, line: bytes, reason: str) -> str:
+        """The field that a reason is about."""
+        if reason in _FIELDS or len(line) > _SEARCHED:
+            return _FIELDS.get(reason, "")
+        try:
+            self.one(line)
+        except WRONG as error:
+            found = _PLACE.search(str(error))
+            return found[1] if found else ""
+        return ""
+
+
+def _member(field: Field) -> Any:
+    if field.name in NEEDED:
+        return (field.name, str)
+    kind = _Label if field.is_label and field.reads is Reads.NUMBER else _TYPES[field.reads]
+    return (field.name, kind, None)
 
 
 def object_lines(data: bytes, begin: int, end: int) -> int:
@@ -111,31 +151,10 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def fault(line: bytes) -> str:
-    """Why the typed decoder refuses a line: one of `model.REJECT_REASONS`."""
-    try:
-        is_object = isinstance(orjson.loads(line), dict)
-    except ValueError as error:
-        # A number of hundreds of digits is JSON, though orjson stops at it.
-        if "infinity" not in str(error) or not _is_json(line):
-            return "not_json"
-        is_object = line.lstrip().startswith(b"{")
-    if not is_object:
-        return "not_an_object"
-    try:
-        _DECODER.decode(line)
-    except msgspec.ValidationError as error:
-        found = _PLACE.search(str(error))
-        return _REASONS[found[1]] if found else "not_json"
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    return "not_json"
-
-
 def _is_json(line: bytes) -> bool:
     try:
         _SYNTAX.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except WRONG:
         return False
     return is_utf8(line)
 
@@ -158,42 +177,23 @@ def fraction_ms(text: str) -> int | None:
     return int((found[1] or "").ljust(3, "0")[:3]) if found else None
 
 
-def is_address(text: str) -> bool:
-    """Whether it is an IPv4 or IPv6 address as `ipaddress` has them."""
+def packed_address(text: str) -> bytes | None:
+    """Return the 16 bytes of an IPv6 address, or of the one that an IPv4 address is mapped to; None for neither.
+
+    An IPv6 address may have a zone, which says nothing about whose it is.
+    """
     if _IPV4.fullmatch(text):  # ten times as fast
-        return True
+        return _MAPPED + bytes(map(int, text.split(".")))
+    if len(text) > _ADDRESS_LENGTH:
+        return None
     try:
-        ipaddress.ip_address(text)
+        packed = ipaddress.ip_address(text).packed
     except ValueError:
-        return False
-    return len(text) <= _ADDRESS_LENGTH
+        return None
+    return packed if len(packed) == ADDRESS_BYTES else _MAPPED + packed
 
 
 def clean(text: str) -> str:
     """A label value: control characters and lone surrogates replaced, cut to `LABEL_LENGTH` characters."""
     text = text[:LABEL_LENGTH]
     return text if text.isascii() and text.isprintable() else _NOT_IN_LABELS.sub("\ufffd", text)
-
-
-def excerpt(line: bytes, reason: str = "") -> str:
-    """What of a rejected line may be shown: from the field at fault on, if one is, else from its begin.
-
-    Addresses and the query behind a path are masked, and what cannot be printed is replaced.
-    """
-    field = _field(line, reason)
-    begin = max(0, line.find(b'"%s"' % field.encode())) if field else 0
-    shown = line[begin : begin + 4 * _EXCERPT].decode("utf-8", "replace")
-    shown = _QUERY.sub("?***", _ADDRESS_FIELD.sub(r'\1"***"', shown))
-    return clean(("… " if begin else "") + _MASK(shown)[:_EXCERPT])
-
-
-def _field(line: bytes, reason: str) -> str:
-    """The field that a reason is about."""
-    if reason in _FIELDS or len(line) > _SEARCHED:
-        return _FIELDS.get(reason, "")
-    try:
-        _DECODER.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        found = _PLACE.search(str(error))
-        return found[1] if found else ""
-    return ""

@@ -165,6 +165,10 @@ class Cube:
     columns: tuple[Column, ...]
     measures: tuple[Measure, ...]
 
+    def places(self, measure: Measure) -> tuple[int, ...]:
+        """Return where a measure's own columns stand."""
+        return tuple(self.columns.index(column) for column in _columns(measure))
+
 
 class Measures:
     """The table of measures, and what follows from its rows."""
@@ -207,6 +211,10 @@ class Measures:
             columns = dict.fromkeys((Column(Add.ONE), *(column for row in members for column in _columns(row))))
             cubes.append(Cube(labels, tuple(columns), tuple(members)))
         return tuple(cubes)
+
+    def cube_of(self, measure: Measure) -> tuple[int, Cube]:
+        """Return the cube that holds a measure of events, and its number among all."""
+        return next((number, cube) for number, cube in enumerate(self.cubes) if measure in cube.measures)
 
     @cached_property
     def of_viewers(self) -> tuple[Measure, ...]:

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from cdn77_exporter.core.bundle import Bundle, Failure, decode_together
 from cdn77_exporter.core.decode import Decoder, Limits
+from cdn77_exporter.core.decoded import Decoded, Failure
 
 _own = threading.local()
 
@@ -34,9 +34,10 @@ class DecoderRules:
 
 def decode_files(
     rules: DecoderRules, bodies: Iterable[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
-) -> Bundle:
-    """Decode files with the decoder of this thread, which is kept; see `decode_together`."""
+) -> Decoded:
+    """Decode files with the decoder of this thread, which is kept; see `Decoder.decode_all`."""
     if getattr(_own, "rules", None) != rules:
         _own.rules = rules
         _own.decoder = rules.decoder(examples=True)
-    return decode_together(_own.decoder, bodies, latest_ms, oldest_ms)
+    decoder: Decoder = _own.decoder
+    return decoder.decode_all(bodies, latest_ms, oldest_ms)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cdn77_exporter.core.bundle import Bundle, Failure
+from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.files import RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 
@@ -25,7 +25,7 @@ class Report(Protocol):
 
 
 #: For some files the function to be called, which both ends can import, and its values before the bounds of time.
-Job = Callable[[Sequence[RawLog]], tuple[Callable[..., Bundle], tuple[Any, ...]]]
+Job = Callable[[Sequence[RawLog]], tuple[Callable[..., Decoded], tuple[Any, ...]]]
 
 
 def fetched(rules: DecoderRules) -> Job:
@@ -57,26 +57,25 @@ class ExecutorDecoder:
         self.most = most
         self.width = width
 
-    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
-        """Decode files into one bundle. `latest_ms` is each file's latest event time, `oldest_ms` that of all."""
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
+        """Decode files together. `latest_ms` is each file's latest event time, `oldest_ms` that of all."""
         try:
             return await self._call(logs, latest_ms, oldest_ms)
         except BrokenExecutor as error:
             self._died(error, len(logs))
-        whole = Bundle()
-        for log, latest in zip(logs, latest_ms, strict=True):
-            whole.extend(await self._alone(log, latest, oldest_ms))
-        return whole
+        return Decoded.joined(
+            [await self._alone(log, latest, oldest_ms) for log, latest in zip(logs, latest_ms, strict=True)]
+        )
 
-    async def _alone(self, log: RawLog, latest_ms: int, oldest_ms: int) -> Bundle:
+    async def _alone(self, log: RawLog, latest_ms: int, oldest_ms: int) -> Decoded:
         for _ in range(_ALONE_ATTEMPTS):
             try:
                 return await self._call([log], [latest_ms], oldest_ms)
             except BrokenExecutor as error:
                 self._died(error, 1)
-        return Bundle([Failure("unreadable", "decoder_died")])
+        return Decoded([Failure("unreadable", "decoder_died")])
 
-    async def _call(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+    async def _call(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         call, values = self._job(logs)
         return await asyncio.wrap_future(self._executor.submit(call, *values, latest_ms, oldest_ms))
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cdn77_exporter.core.bundle import Bundle
 from cdn77_exporter.core.changes import Changes, CountedFile
+from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.files import LogFile, RawLog
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Decodes(Protocol):
     def width(self) -> int:
         """Calls that it can have at a time."""
 
-    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Bundle:
+    async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         """Decode files together; `latest_ms` is each one's latest event time, `oldest_ms` that of all."""
 
 

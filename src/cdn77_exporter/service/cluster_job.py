@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from cdn77_exporter import __version__
 from cdn77_exporter.clients import open_bucket
-from cdn77_exporter.core.bundle import Bundle, Failure
+from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.errors import ConfigError, FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
@@ -37,8 +37,8 @@ def fetch_and_decode(
     files: Sequence[LogFile],
     latest_ms: Sequence[int],
     oldest_ms: int,
-) -> Bundle:
-    """Fetch and decode files of `bucket` into one bundle; raises nothing that is an answer of the bucket.
+) -> Decoded:
+    """Fetch and decode files of `bucket` together; raises nothing that is an answer of the bucket.
 
     `version` is the exporter's: another program's numbers are not taken.
     """
@@ -55,8 +55,8 @@ def fetch_and_decode(
         return decode_files(rules, bodies, latest_ms, oldest_ms)
 
 
-def _refuse(files: Sequence[LogFile], reason: str, remedy: str) -> Bundle:
-    return Bundle([Failure("misconfigured", reason, remedy) for _ in files])
+def _refuse(files: Sequence[LogFile], reason: str, remedy: str) -> Decoded:
+    return Decoded([Failure("misconfigured", reason, remedy) for _ in files])
 
 
 def _bucket() -> tuple[Settings, asyncio.Runner]:

@@ -3,7 +3,6 @@
 from cdn77_exporter.settings.load import load, load_some
 from cdn77_exporter.settings.parse import (
     DEFAULT_HTTP_ADDR,
-    DEFAULT_STREAM_PATTERN,
     File,
     InBucket,
     Off,
@@ -16,7 +15,6 @@ from cdn77_exporter.settings.variables import SECTIONS, VARIABLES, Variable
 
 __all__ = [
     "DEFAULT_HTTP_ADDR",
-    "DEFAULT_STREAM_PATTERN",
     "SECTIONS",
     "VARIABLES",
     "File",

@@ -15,9 +15,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.telemetry.messages import Level
 
-DEFAULT_STREAM_PATTERN = "/([a-f0-9]{32})/"
 DEFAULT_HTTP_ADDR = "127.0.0.1:9177"
 DAY = 86_400.0
 KIB, MIB, GIB = 1024, 1024**2, 1024**3

@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.settings import parse
 from cdn77_exporter.settings.parse import Allowlist, StatePlace
 from cdn77_exporter.settings.secret import Headers, Secret, as_headers, as_secret, secret_text
@@ -199,7 +200,7 @@ class Streams:
 
     stream_pattern: str = env(
         parse.pattern,
-        parse.DEFAULT_STREAM_PATTERN,
+        DEFAULT_STREAM_PATTERN,
         "Where the request path has the stream's name: a regular expression with one group.",
     )
     stream_allowlist: Allowlist | None = env(
@@ -233,8 +234,9 @@ class Bounds:
     max_bad_lines: int = env(parse.whole(0, 1_000_000_000), "100000", "Bad lines after which a file is abandoned.")
     max_file_entries: int = env(
         parse.whole(1, 1_000_000_000),
-        "250000",
-        "Different groups of labels and viewers that one file may have, at some 500 bytes of memory each.",
+        "500000",
+        "Different groups of labels and viewers that one file may have, at some 100 bytes of memory each; some 500 "
+        "without the compiled scan.",
     )
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdn77_exporter.commands.log_folder import decode_path
-from cdn77_exporter.core.bundle import share_of
+from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.places import Locate
 from cdn77_exporter.core.series import PADDING_SECONDS
-from cdn77_exporter.core.tally import Tally, counts_of
 from cdn77_exporter.core.timeline import Encoder, Rules, Timeline
 
 #: Ticks between two looks at what the timeline has kept for a state that nobody writes.
@@ -44,23 +44,26 @@ class Replay:
         """
         found = []
         for path in paths:
-            tally = self._decode(path)
+            stats, _ = self._decode(path)
             advance()
-            if tally is not None and tally.ticks:
-                found.append((min(tally.ticks), max(tally.ticks), path))
+            if stats.requests:
+                found.append((min(stats.requests), max(stats.requests), path))
         return sorted(found)
 
-    def _decode(self, path: Path) -> Tally | None:
+    def _decode(self, path: Path) -> tuple[FileStats, Counts]:
+        """What of a file is wanted; nothing of one that cannot be read."""
         try:
-            tally = decode_path(self.decoder, path, self.now_ms)
+            stats, counts = decode_path(self.decoder, path, self.now_ms)
         except Unreadable as error:
             self._refuse(path, error.reason)
-            return None
+            return FileStats(), Counts()
         except OSError as error:
             self._refuse(path, error.strerror or type(error).__name__)
-            return None
-        tally.ticks = {tick: part for tick, part in tally.ticks.items() if self._wanted(tick)}
-        return tally
+            return FileStats(), Counts()
+        stats.requests = {tick: count for tick, count in stats.requests.items() if self._wanted(tick)}
+        if not stats.requests:
+            return stats, Counts()
+        return stats, counts.of_ticks(min(stats.requests), max(stats.requests))
 
     def _refuse(self, path: Path, reason: str) -> None:
         if (path, reason) not in self.unreadable:
@@ -80,11 +83,10 @@ class Replay:
         at = start
         nexts = [span[0] for span in spans[1:]] + [last + tick]
         for (_, _, path), following in zip(spans, nexts, strict=True):
-            tally = self._decode(path)
+            stats, counts = self._decode(path)
             advance()
-            if tally is not None:
-                self.events += sum(part.requests for part in tally.ticks.values())
-                timeline.absorb_together([(LogFile(str(path), "", 0, 0), share_of(tally))], counts_of(tally.ticks))
+            self.events += sum(stats.requests.values())
+            timeline.absorb_together([(LogFile(str(path), "", 0, 0), stats)], counts)
             # All that comes later is of the tick `following` or after it: what is before is complete.
             self._advance(timeline, at, following - tick)
             at = max(at, following - tick)

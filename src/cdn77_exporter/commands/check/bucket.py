@@ -7,10 +7,10 @@ import time
 
 from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.output import number, size, span
+from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
 from cdn77_exporter.core.reasons import UNREADABLE_REASONS
-from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.clock import TOLERANCE_MS
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.flow.lease import lease_prefix
@@ -105,26 +105,27 @@ async def _read(bucket: S3Bucket, settings: Settings, findings: Findings, newest
             return
         body = await bucket.fetch(newest)
         try:
-            tally = _decode(settings, body)
+            stats = _decode(settings, body)
         except Unreadable as error:
             words = UNREADABLE_REASONS.get(error.reason, error.reason)
             findings.warn(
                 READ, f"allowed, but the newest file is unreadable: {words}", f"run `inspect` on {newest.key}"
             )
             return
-        _judge_content(findings, newest, tally)
+        _judge_content(findings, newest, stats)
 
 
-def _decode(settings: Settings, body: bytes) -> Tally:
+def _decode(settings: Settings, body: bytes) -> FileStats:
     now_ms = int(time.time() * 1000)
-    return settings.decoder_rules.decoder().decode(body, latest_ms=now_ms, oldest_ms=now_ms - MAX_AGE_MS)
+    stats, _ = settings.decoder_rules.decoder().decode(body, latest_ms=now_ms, oldest_ms=now_ms - MAX_AGE_MS)
+    return stats
 
 
-def _judge_content(findings: Findings, newest: LogFile, tally: Tally) -> None:
-    lines, events = number(tally.lines, "line"), number(tally.events, "event")
+def _judge_content(findings: Findings, newest: LogFile, stats: FileStats) -> None:
+    lines, events = number(stats.lines, "line"), number(stats.events, "event")
     text = f"the newest file has {size(newest.size)}, {lines}, {events}"
-    if tally.events < tally.lines * 0.9:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.rejects.items()))
+    if stats.events < stats.lines * 0.9:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(stats.rejects.items()))
         remedy = f"run `inspect` on {newest.key}; STREAM_PATTERN decides which paths have a stream"
         findings.warn(READ, f"{text}; rejects: {reasons}", remedy)
     else:

@@ -12,8 +12,9 @@ from pathlib import Path
 from cdn77_exporter.commands.arguments import parse_instant
 from cdn77_exporter.commands.inspect.inspection import Inspection, Pieces, inspect_file
 from cdn77_exporter.commands.output import Bar, say
-from cdn77_exporter.core.decode import DEFAULT_STREAM_PATTERN, Decoder, Limits
+from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.runtime import without_collection
 

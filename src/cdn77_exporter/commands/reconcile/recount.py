@@ -10,12 +10,12 @@ from pathlib import Path
 
 from cdn77_exporter.commands.log_folder import decode_path
 from cdn77_exporter.commands.reconcile.comparison import BYTES, REQUESTS, Increments
+from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
+from cdn77_exporter.core.measures import MEASURES, STREAM, TRANSFER_BYTES
 from cdn77_exporter.core.measures import REQUESTS as REQUESTS_METRIC
-from cdn77_exporter.core.measures import TRANSFER_BYTES
-from cdn77_exporter.core.tally import Tally
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
 from cdn77_exporter.edge.s3 import S3Bucket
 
@@ -26,6 +26,9 @@ _STEP_SECONDS = 600  # of samples in one answer
 _BEFORE = "1h"  # how far back a series' value before the span is looked for
 #: A sample may be up to this much later than its tick (TIMESTAMP_OFFSET_MS).
 _OFFSET_SECONDS = 0.999
+_CUBE_NUMBER, _CUBE = MEASURES.cube_of(TRANSFER_BYTES)
+_STREAM = _CUBE.labels.index(STREAM)
+(_BYTES,) = _CUBE.places(TRANSFER_BYTES)
 
 
 @dataclass(slots=True)
@@ -36,12 +39,14 @@ class Recount:
     files: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # key or path, and reason
 
-    def add(self, tally: Tally) -> None:
+    def add(self, counts: Counts) -> None:
         """Count a file."""
-        for tick, part in tally.ticks.items():
-            for (stream, *_), (requests, size, *_rest) in part.groups.items():
-                self.increments.add(stream, REQUESTS, tick, requests)
-                self.increments.add(stream, BYTES, tick, size)
+        of_streams = counts.groups[_CUBE_NUMBER].by(_STREAM, ticks=True)
+        rows = zip(of_streams.ticks.tolist(), of_streams.labels[:, 0].tolist(), of_streams.sums.tolist(), strict=True)
+        for tick, number, sums in rows:
+            stream = counts.texts[number]
+            self.increments.add(stream, REQUESTS, tick, sums[0])
+            self.increments.add(stream, BYTES, tick, sums[_BYTES])
 
 
 # Files
@@ -53,7 +58,7 @@ def count_paths(recount: Recount, paths: Sequence[Path], decoder: Decoder, advan
     for path in paths:
         recount.files += 1
         try:
-            recount.add(decode_path(decoder, path, now_ms))
+            recount.add(decode_path(decoder, path, now_ms)[1])
         except Unreadable as error:
             recount.unreadable.append((str(path), error.reason))
         except OSError as error:
@@ -94,10 +99,10 @@ async def count_objects(
                 if isinstance(body, BaseException):
                     raise body
                 latest_ms = file.modified_ms
-                tally = await asyncio.to_thread(
+                _, counts = await asyncio.to_thread(
                     decoder.decode, body, latest_ms=latest_ms, oldest_ms=latest_ms - MAX_AGE_MS
                 )
-                recount.add(tally)
+                recount.add(counts)
             except Unreadable as error:
                 recount.unreadable.append((file.key, error.reason))
 

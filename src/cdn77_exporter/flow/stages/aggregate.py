@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.changes import Request
-from cdn77_exporter.core.tally import counts_of
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
@@ -90,26 +89,26 @@ class Aggregator:
         return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: call(*values))
 
     async def _absorb(self, decoded: DecodedFiles) -> None:
-        shares = [(one.file, one.share) for one in decoded.files]
-        results = await self._work(lambda: self.timeline.absorb_together(shares, counts_of(decoded.counts)))
+        files = [(one.file, one.stats) for one in decoded.files]
+        results = await self._work(self.timeline.absorb_together, files, decoded.counts)
         for one, absorbed in zip(decoded.files, results, strict=True):
-            file, share = one.file, one.share
-            self.watermark.delivered(file.shard, share.newest_ms, self.common.clock.now_ms())
-            self.arrivals.counted(file.shard, file.modified_ms, share.newest_ms)
+            file, stats = one.file, one.stats
+            self.watermark.delivered(file.shard, stats.newest_ms, self.common.clock.now_ms())
+            self.arrivals.counted(file.shard, file.modified_ms, stats.newest_ms)
             skipped = self.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
             self.in_flight.move(
                 file,
                 At.COUNTED,
                 shard=file.shard,
                 size=file.size,
-                lines=share.lines,
-                events=share.events,
-                rejects=share.rejects,
+                lines=stats.lines,
+                events=stats.events,
+                rejects=stats.rejects,
                 late=absorbed.late,
                 late_seconds=absorbed.late_seconds or None,
                 skipped=max(0, skipped),
                 fetch_seconds=one.fetch_seconds,
-                decode_seconds=share.seconds,
+                decode_seconds=stats.seconds,
             )
 
     async def _advance(self, outlet: Channel[Batch], *, commit: bool) -> None:

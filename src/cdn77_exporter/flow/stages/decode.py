@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cdn77_exporter.core.bundle import Bundle, Failure, Share
+from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog
-from cdn77_exporter.core.tally import Example, TickTally
 from cdn77_exporter.flow.batched import BatchedMap
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
@@ -22,7 +22,7 @@ class DecodedFile:
     """One of the files decoded together: what it has by itself, and the seconds that it took to fetch."""
 
     file: LogFile
-    share: Share
+    stats: FileStats
     fetch_seconds: float
 
 
@@ -31,7 +31,7 @@ class DecodedFiles:
     """Files that were decoded together: what each has by itself, and what all of them count."""
 
     files: list[DecodedFile]
-    counts: dict[int, TickTally]
+    counts: Counts
 
 
 @dataclass(slots=True)
@@ -64,18 +64,18 @@ class FileDecoder:
         """Return what the files count, or None when none of them can be read."""
         for log in logs:
             self.in_flight.move(log.file, At.DECODING)
-        bundle = await self._bundle(logs)
+        decoded = await self._decoded(logs)
         files = []
-        for log, share in zip(logs, bundle.shares, strict=True):
-            if isinstance(share, Failure):
-                await self._unfinished.end(log.file, share.error())
+        for log, stats in zip(logs, decoded.files, strict=True):
+            if isinstance(stats, Failure):
+                await self._unfinished.end(log.file, stats.error())
             else:
                 self.in_flight.move(log.file, At.DECODED)
-                files.append(DecodedFile(log.file, share, log.fetch_seconds))
-                self.stats.examples.update({example.reason: (log.file.key, example) for example in share.examples})
-        return DecodedFiles(files, bundle.ticks) if files else None
+                files.append(DecodedFile(log.file, stats, log.fetch_seconds))
+                self.stats.examples.update({example.reason: (log.file.key, example) for example in stats.examples})
+        return DecodedFiles(files, decoded.counts) if files else None
 
-    async def _bundle(self, logs: Sequence[RawLog]) -> Bundle:
+    async def _decoded(self, logs: Sequence[RawLog]) -> Decoded:
         """Decode however long it takes; when a stop comes while nothing decodes, the files are left to a later process.
 
         No event is later than the upload of its file, or than now when a clock is ahead.
@@ -90,12 +90,12 @@ class FileDecoder:
             if stop.is_set():
                 raise failure.error
 
-        async def decode() -> Bundle:
+        async def decode() -> Decoded:
             return await self.decoder.decode(logs, latest_ms, now_ms - MAX_AGE_MS)
 
         try:
-            bundle = await retry(decode, clock, Backoff(most=15.0), failed, stop)
+            decoded = await retry(decode, clock, Backoff(most=15.0), failed, stop)
         except Transient as error:
-            return Bundle([Failure.of(error) for _ in logs])
+            return Decoded([Failure.of(error) for _ in logs])
         problems.solved("decoders")
-        return bundle
+        return decoded

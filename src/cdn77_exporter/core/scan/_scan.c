@@ -1,0 +1,1378 @@
+/* Adds up the plain lines of a log file without making an object of any of them.
+ *
+ * This is the decoder's fast path, and it may be missing: whatever it does not take is left to Python (decode.py), which
+ * knows all forms of a line and alone decides what is wrong with one. What is taken is added up by the bytes that stand
+ * in it; what they mean as labels is looked up in Python, once for each different text.
+ *
+ * It is told what to read when it is made, from the table of measures: the fields, the cubes (by which labels sums are
+ * kept, and of what), the fields of a viewer's profile, and how a stream is found in a path. So another measure, or
+ * another field, is no change here.
+ *
+ * The invariants:
+ * - A line that is not in every respect a form that is known here is left, and then it has changed nothing but what is
+ *   remembered: entries that were made for it have no requests (a viewer no times), and are not given out.
+ * - Known is: one flat object in UTF-8, blanks between its tokens or none; each field that is read at most once; a
+ *   number from 0 to 2^53; a UTC timestamp of the calendar from 1970 on; an address without a zone. Escapes are those of
+ *   JSON without surrogates.
+ * - Nothing reads behind the newline that ends a piece: no token holds a newline, and every loop stops at one.
+ * - Everything is bounded and may fail (a full table, no memory): then a line is left, and nothing is lost.
+ * - The texts of a log are anybody's. Tables are hashed with a secret of the process; the small memos in front of them
+ *   are not, and can only miss.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define MOST_COUNT ((uint64_t)1 << 53) /* lines.MAX_COUNT */
+#define MOST_SUM ((uint64_t)INT64_MAX) /* columns.MOST_SUM: sums end there */
+#define MOST_TEXTS ((uint32_t)1 << 20)
+#define MOST_TEXT 512                    /* bytes of one that is remembered */
+#define MOST_ARENA ((uint32_t)1 << 26)   /* bytes of all of them */
+#define MOST_ROWS ((uint32_t)1 << 24)    /* of each other table, whatever is asked for */
+#define MOST_MEMBERS 64                  /* of a line */
+#define MOST_FIELDS 40                   /* that are read */
+#define MOST_CUBES 64
+#define MOST_COLUMNS 64 /* of a cube */
+#define NAME_BYTES 46   /* of a name that is remembered, with its quotes and its colon */
+#define SCRATCH_BYTES 16384
+#define ADDRESS_BYTES 16
+#define MEMO 256 /* texts of a field that are remembered before the table is asked */
+
+enum { TIMESTAMP, PATH, IP, NEEDED }; /* the fields that every line must have come first */
+enum { TEXT, NUMBER, FLAG };          /* how a field is read */
+enum { ONE, VALUE, ONE_IF_POSITIVE }; /* what a line adds to a column */
+enum { NO_STREAM, NOT_ALLOWED, TOO_OLD, REASONS };
+enum { UNKNOWN_STREAM, ADMITTED, REFUSED };
+#define STREAM 255 /* among a cube's labels: not a field's text, but what is found in the path */
+#define SKIPPED 255
+
+typedef struct {
+    const char *begin;
+    size_t length;
+} Span;
+
+typedef struct {
+    char *name;
+    size_t length;
+    uint8_t reads, is_label;
+} Field;
+
+/* A line's fields. One that is missing or null is an empty text, and adds 0. */
+typedef struct {
+    Span texts[MOST_FIELDS];
+    uint64_t counts[MOST_FIELDS];
+    uint64_t seen;
+} Line;
+
+/* The name of the n-th member of the line before, as it stood there. Lines mostly have the same ones. */
+typedef struct {
+    uint8_t length, field;
+    char text[NAME_BYTES];
+} Name;
+
+/* Entries in the order in which they came, and an index of them by open addressing. Each begins with its hash, behind
+ * which its key lies; a text's key lies in the arena. */
+typedef struct {
+    char *entries;
+    uint32_t *slots; /* an entry's number and one; 0 where there is none */
+    uint32_t count, room, most;
+    size_t entry_bytes, key_bytes;
+} Table;
+
+typedef struct {
+    uint64_t hash;
+    uint32_t begin, length; /* in the arena */
+    int admission;          /* as a stream */
+} Text;
+
+typedef struct {
+    uint64_t hash;
+    unsigned char bytes[ADDRESS_BYTES];
+} Address;
+
+typedef struct {
+    uint64_t hash;
+    int64_t tick;
+    uint32_t address, profile;
+    int64_t first, last;
+} Viewer;
+#define VIEWER_KEY (offsetof(Viewer, first) - sizeof(uint64_t))
+
+/* Sums by tick and labels. An entry: hash, tick, the labels' texts by number (and 0 to the next 8 bytes), sums. */
+typedef struct {
+    uint8_t labels[MOST_FIELDS + 1], adds[MOST_COLUMNS], fields[MOST_COLUMNS];
+    size_t label_count, column_count;
+    Table table;
+} Cube;
+#define LABELS_AT 16
+
+/* A stream's name: `least` to `most` of the characters in `members`, between a prefix and a suffix. */
+typedef struct {
+    char *prefix, *suffix;
+    size_t prefix_length, suffix_length, least, most;
+    int anchored;   /* the prefix is at the path's beginning */
+    int ascii_only; /* no other character is a member */
+    char members[256];
+} Pattern;
+
+/* Lines that were not taken, as far as they stand together, and how many were taken before them. */
+typedef struct {
+    uint64_t taken;
+    size_t begin, end;
+} Run;
+
+typedef struct {
+    PyObject_HEAD
+    long long tick_seconds, line_bytes, oldest_ms, latest_ms, secrets[2];
+    int admitted_only; /* streams of which nothing is known are not taken */
+    int busy, closed;
+    unsigned shown[REASONS]; /* rejected lines that are left to Python for their examples */
+    uint64_t rejects[REASONS];
+    Field fields[MOST_FIELDS];
+    size_t field_count;
+    Pattern pattern;
+    Cube *cubes;
+    size_t cube_count;
+    uint8_t profile[MOST_FIELDS + 1];
+    size_t profile_count;
+    Table texts, addresses, profiles, viewers;
+    char *arena;
+    uint32_t arena_used, arena_room;
+    uint32_t memo[MOST_FIELDS + 1][MEMO]; /* by field, the stream's last: a text's number and one */
+    char minute[16];                      /* of the timestamp before, */
+    int64_t minute_ms;                    /* which is this, or 0 */
+    Name names[MOST_MEMBERS];
+    char scratch[SCRATCH_BYTES]; /* texts of a line without their escapes */
+    size_t scratch_used;
+    Run *runs;
+    size_t run_count, run_room;
+} Scanner;
+
+static inline uint64_t word_at(const void *bytes) {
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static inline int are_equal(const char *one, const char *other, size_t length) {
+    if (length < 8) {
+        for (size_t place = 0; place < length; place++)
+            if (one[place] != other[place])
+                return 0;
+        return 1;
+    }
+    for (size_t place = 0; place + 8 < length; place += 8)
+        if (word_at(one + place) != word_at(other + place))
+            return 0;
+    return word_at(one + length - 8) == word_at(other + length - 8);
+}
+
+/* Tables */
+
+#define ROTATED(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+#define SIPROUND                                                                                                       \
+    do {                                                                                                               \
+        a += b, c += d, b = ROTATED(b, 13) ^ a, d = ROTATED(d, 16) ^ c, a = ROTATED(a, 32);                            \
+        c += b, a += d, b = ROTATED(b, 17) ^ c, d = ROTATED(d, 21) ^ a, c = ROTATED(c, 32);                            \
+    } while (0)
+
+/* SipHash-1-3 with the process's secret: anyone may invent streams and User-Agents that would fall into one slot. */
+static uint64_t hash_of(const long long secrets[2], const char *bytes, size_t length) {
+    uint64_t a = (uint64_t)secrets[0] ^ 0x736f6d6570736575u, b = (uint64_t)secrets[1] ^ 0x646f72616e646f6du;
+    uint64_t c = (uint64_t)secrets[0] ^ 0x6c7967656e657261u, d = (uint64_t)secrets[1] ^ 0x7465646279746573u;
+    for (size_t left = length;; bytes += 8, left -= 8) {
+        uint64_t word = 0;
+        if (left >= 8)
+            memcpy(&word, bytes, 8);
+        else
+            memcpy(&word, bytes, left), word |= (uint64_t)length << 56;
+        d ^= word;
+        SIPROUND;
+        a ^= word;
+        if (left < 8)
+            break;
+    }
+    c ^= 0xff;
+    SIPROUND;
+    SIPROUND;
+    SIPROUND;
+    return a ^ b ^ c ^ d;
+}
+
+/* Room for one more entry; 0 if there is none. The index has at least twice as many slots as there are entries. */
+static int make_room(Table *table) {
+    if (table->count < table->room)
+        return table->count < table->most;
+    if (table->count >= table->most)
+        return 0;
+    uint32_t room = table->room ? table->room * 2 : 512, mask = room * 2 - 1;
+    char *entries = realloc(table->entries, room * table->entry_bytes);
+    if (!entries)
+        return 0;
+    table->entries = entries;
+    uint32_t *slots = calloc((size_t)room * 2, sizeof *slots);
+    if (!slots)
+        return 0;
+    for (uint32_t number = 0; number < table->count; number++) {
+        uint32_t slot = (uint32_t)word_at(entries + number * table->entry_bytes) & mask;
+        while (slots[slot])
+            slot = (slot + 1) & mask;
+        slots[slot] = number + 1;
+    }
+    free(table->slots);
+    table->slots = slots;
+    table->room = room;
+    return 1;
+}
+
+/* The number of the entry of a key, which is added if there is none; -1 if there is no room. */
+static int64_t number_of_key(const Scanner *self, Table *table, const void *key) {
+    int has_room = make_room(table); /* first, since it moves entries and slots */
+    if (!table->room)
+        return -1;
+    uint64_t hash = hash_of(self->secrets, key, table->key_bytes);
+    uint32_t mask = table->room * 2 - 1, slot = (uint32_t)hash & mask;
+    for (; table->slots[slot]; slot = (slot + 1) & mask) {
+        const char *entry = table->entries + (table->slots[slot] - 1) * table->entry_bytes;
+        if (word_at(entry) == hash && are_equal(entry + sizeof hash, key, table->key_bytes))
+            return table->slots[slot] - 1;
+    }
+    if (!has_room)
+        return -1;
+    char *entry = table->entries + table->count * table->entry_bytes;
+    memset(entry, 0, table->entry_bytes);
+    memcpy(entry, &hash, sizeof hash);
+    memcpy(entry + sizeof hash, key, table->key_bytes);
+    table->slots[slot] = ++table->count;
+    return table->count - 1;
+}
+
+/* Texts */
+
+/* Puts a text into the arena; 0 if there is no room. */
+static int keep_text(Scanner *self, Text *text, Span span) {
+    if (!self->arena || self->arena_room - self->arena_used < span.length) {
+        uint32_t room = self->arena_room ? self->arena_room * 2 : 1 << 16;
+        char *arena = room <= MOST_ARENA ? realloc(self->arena, room) : NULL;
+        if (!arena)
+            return 0;
+        self->arena = arena;
+        self->arena_room = room;
+    }
+    text->begin = self->arena_used;
+    text->length = (uint32_t)span.length;
+    memcpy(self->arena + text->begin, span.begin, span.length);
+    self->arena_used += (uint32_t)span.length;
+    return 1;
+}
+
+static inline Text *text_of(const Scanner *self, int64_t number) { return (Text *)self->texts.entries + number; }
+
+static inline int is_text(const Scanner *self, const Text *text, Span span) {
+    return text->length == span.length && are_equal(self->arena + text->begin, span.begin, span.length);
+}
+
+/* The number of a text, which is added if there is none and `add` is set; -1 if there is none then. */
+static int64_t look_up_text(Scanner *self, Span span, int add) {
+    Table *table = &self->texts;
+    int has_room = make_room(table); /* first, since it moves entries and slots */
+    if (!table->room)
+        return -1;
+    uint64_t hash = hash_of(self->secrets, span.begin, span.length);
+    uint32_t mask = table->room * 2 - 1, slot = (uint32_t)hash & mask;
+    for (; table->slots[slot]; slot = (slot + 1) & mask) {
+        const Text *text = text_of(self, table->slots[slot] - 1);
+        if (text->hash == hash && is_text(self, text, span))
+            return table->slots[slot] - 1;
+    }
+    Text *text = text_of(self, table->count);
+    if (!add || !has_room || !keep_text(self, text, span))
+        return -1;
+    text->hash = hash;
+    text->admission = UNKNOWN_STREAM;
+    table->slots[slot] = ++table->count;
+    return table->count - 1;
+}
+
+/* A place in a memo: few bytes of a text tell most of them apart. */
+static inline unsigned place_of(Span span) {
+    uint64_t mixed = span.length;
+    if (span.length >= 8) {
+        mixed ^= word_at(span.begin) * 0x9e3779b97f4a7c15u;
+        mixed ^= word_at(span.begin + span.length / 2 - 4) * 0xc2b2ae3d27d4eb4fu;
+        mixed ^= word_at(span.begin + span.length - 8) * 0x165667b19e3779f9u;
+    } else {
+        for (size_t place = 0; place < span.length; place++)
+            mixed = mixed << 8 | (unsigned char)span.begin[place];
+    }
+    return (unsigned)((mixed * 0x9e3779b97f4a7c15u) >> 56) & (MEMO - 1);
+}
+
+/* The same, looked for first among the texts that this field had before. */
+static inline int64_t number_of_text(Scanner *self, size_t field, Span span, int add) {
+    if (span.length > MOST_TEXT)
+        return -1;
+    if (!span.length)
+        span.begin = "";
+    uint32_t *known = &self->memo[field][place_of(span)];
+    if (*known && is_text(self, text_of(self, *known - 1), span))
+        return *known - 1;
+    int64_t number = look_up_text(self, span, add);
+    if (number >= 0)
+        *known = (uint32_t)number + 1;
+    return number;
+}
+
+/* JSON. Each of these gives the place behind what it has read, or NULL if that is of no form that is known here. The
+ * last byte before `end` is a newline, behind which nothing reads. */
+
+#define ONES 0x0101010101010101u
+#define HIGHS 0x8080808080808080u
+
+/* The first byte that does not simply stand for itself in a text: a quote, a backslash, a control, no ASCII. */
+static inline const char *stop_of_text(const char *at, const char *end) {
+#if defined(__SSE2__)
+    const __m128i quotes = _mm_set1_epi8('"'), backslashes = _mm_set1_epi8('\\'), blanks = _mm_set1_epi8(' ');
+    for (; end - at >= 16; at += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+        __m128i stop = _mm_or_si128(_mm_cmpeq_epi8(bytes, quotes), _mm_cmpeq_epi8(bytes, backslashes));
+        stop = _mm_or_si128(stop, _mm_cmplt_epi8(bytes, blanks)); /* signed: what is no ASCII is below, too */
+        int found = _mm_movemask_epi8(stop);
+        if (found)
+            return at + __builtin_ctz((unsigned)found);
+    }
+#elif __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    /* Eight bytes at once. The lowest flag that is set is right; those above it may not be. */
+    for (; end - at >= 8; at += 8) {
+        uint64_t word = word_at(at);
+        uint64_t quote = word ^ (ONES * '"'), backslash = word ^ (ONES * '\\');
+        uint64_t stop = ((quote - ONES) & ~quote) | ((backslash - ONES) & ~backslash) | ((word - ONES * ' ') & ~word);
+        stop = (stop | word) & HIGHS;
+        if (stop)
+            return at + (__builtin_ctzll(stop) >> 3);
+    }
+#endif
+    while ((unsigned char)*at >= ' ' && (unsigned char)*at < 0x80 && *at != '"' && *at != '\\')
+        at++;
+    return at;
+}
+
+static inline int is_digit(char byte) { return byte >= '0' && byte <= '9'; }
+
+static inline int hex_value(char byte) {
+    return is_digit(byte) ? byte - '0' : (byte | 32) >= 'a' && (byte | 32) <= 'f' ? (byte | 32) - 'a' + 10 : -1;
+}
+
+static inline const char *skip_blanks(const char *at) {
+    while (*at == ' ' || *at == '\t' || *at == '\r')
+        at++;
+    return at;
+}
+
+/* The bytes of a character that is no ASCII; 0 if it is not UTF-8. A byte is only looked at when those before are right,
+ * so that none behind a newline is. */
+static size_t utf8_length(const char *at) {
+    const unsigned char *bytes = (const unsigned char *)at, first = bytes[0];
+    if (first < 0xc2 || first > 0xf4)
+        return 0;
+    size_t length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    unsigned lowest = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    unsigned highest = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    if (bytes[1] < lowest || bytes[1] > highest)
+        return 0;
+    for (size_t place = 2; place < length; place++)
+        if ((bytes[place] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
+/* The character that an escape of four hex digits stands for; -1 if it is none, or half a pair. */
+static int32_t read_escape(const char *at, const char *end) {
+    if (end - at <= 6)
+        return -1;
+    int32_t character = 0;
+    for (int place = 2; place < 6; place++) {
+        int value = hex_value(at[place]);
+        if (value < 0)
+            return -1;
+        character = character << 4 | value;
+    }
+    return (character & 0xf800) == 0xd800 ? -1 : character;
+}
+
+static const char ESCAPES[] = "\"\\/bfnrt", ESCAPED[] = "\"\\/\b\f\n\r\t";
+
+/* The end of a text that goes on with something other than plain ASCII. */
+static const char *skip_odd_text(const char *at, const char *end, int *escaped) {
+    for (;; at = stop_of_text(at, end)) {
+        if (*at == '"')
+            return at;
+        size_t length = 0;
+        if (*at == '\\') {
+            *escaped = 1;
+            if (at[1] > ' ' && strchr(ESCAPES, at[1]))
+                length = 2;
+            else if (at[1] == 'u' && read_escape(at, end) >= 0)
+                length = 6;
+        } else if ((unsigned char)*at >= 0x80) {
+            length = utf8_length(at);
+        }
+        if (!length)
+            return NULL;
+        at += length;
+    }
+}
+
+static char *put_character(char *to, int32_t character) {
+    if (character < 0x80) {
+        *to++ = (char)character;
+    } else if (character < 0x800) {
+        *to++ = (char)(0xc0 | character >> 6);
+        *to++ = (char)(0x80 | (character & 0x3f));
+    } else {
+        *to++ = (char)(0xe0 | character >> 12);
+        *to++ = (char)(0x80 | (character >> 6 & 0x3f));
+        *to++ = (char)(0x80 | (character & 0x3f));
+    }
+    return to;
+}
+
+/* A text without its escapes, in the scratch; 0 if it does not fit there. It is never longer than with them. */
+static int unescape(Scanner *self, Span *text, const char *end) {
+    if (text->length > SCRATCH_BYTES - self->scratch_used)
+        return 0;
+    char *begin = self->scratch + self->scratch_used, *to = begin;
+    for (const char *at = text->begin, *stop = at + text->length; at < stop;) {
+        if (*at != '\\') {
+            *to++ = *at++;
+        } else if (at[1] == 'u') {
+            to = put_character(to, read_escape(at, end));
+            at += 6;
+        } else {
+            *to++ = ESCAPED[strchr(ESCAPES, at[1]) - ESCAPES];
+            at += 2;
+        }
+    }
+    *text = (Span){begin, (size_t)(to - begin)};
+    self->scratch_used += text->length;
+    return 1;
+}
+
+static inline const char *read_text(Scanner *self, const char *at, const char *end, Span *text) {
+    if (*at++ != '"')
+        return NULL;
+    const char *stop = stop_of_text(at, end);
+    int escaped = 0;
+    if (*stop != '"' && !(stop = skip_odd_text(stop, end, &escaped)))
+        return NULL;
+    *text = (Span){at, (size_t)(stop - at)};
+    return !escaped || unescape(self, text, end) ? stop + 1 : NULL;
+}
+
+static inline const char *read_digits(const char *at) {
+    const char *begin = at;
+    while (is_digit(*at))
+        at++;
+    return at > begin ? at : NULL;
+}
+
+static inline const char *read_number(const char *at, Span *digits, uint64_t *count) {
+    const char *end = read_digits(at);
+    if (!end || end - at > 16 || (*at == '0' && end - at > 1))
+        return NULL;
+    *digits = (Span){at, (size_t)(end - at)};
+    for (*count = 0; at < end; at++)
+        *count = *count * 10 + (uint64_t)(*at - '0');
+    return *count <= MOST_COUNT ? end : NULL;
+}
+
+static inline const char *skip_word(const char *at, const char *end, const char *word, long length) {
+    return end - at > length && !memcmp(at, word, (size_t)length) ? at + length : NULL;
+}
+
+static inline const char *skip_number(const char *at) {
+    at += *at == '-';
+    const char *end = read_digits(at);
+    if (!end || (*at == '0' && end - at > 1))
+        return NULL;
+    return *end == '.' ? read_digits(end + 1) : end;
+}
+
+static inline const char *skip_value(const char *at, const char *end) {
+    if (*at == '"') {
+        int escaped;
+        const char *stop = stop_of_text(at + 1, end);
+        if (*stop != '"' && !(stop = skip_odd_text(stop, end, &escaped)))
+            return NULL;
+        return stop + 1;
+    }
+    if (is_digit(*at) || *at == '-')
+        return skip_number(at);
+    if (*at == 'f')
+        return skip_word(at, end, "false", 5);
+    return *at == 't' ? skip_word(at, end, "true", 4) : skip_word(at, end, "null", 4);
+}
+
+static const char *read_value(Scanner *self, const char *at, const char *end, unsigned field, Line *line) {
+    const Field *of = &self->fields[field];
+    if (line->seen & (uint64_t)1 << field)
+        return NULL;
+    line->seen |= (uint64_t)1 << field;
+    if (*at == 'n')
+        return field < NEEDED ? NULL : skip_word(at, end, "null", 4);
+    if (of->reads == TEXT)
+        return read_text(self, at, end, &line->texts[field]);
+    if (of->reads == NUMBER && *at == '"') /* an empty label is a missing one */
+        return of->is_label && at[1] == '"' ? at + 2 : NULL;
+    if (of->reads == NUMBER)
+        return read_number(at, &line->texts[field], &line->counts[field]);
+    const char *stop = *at == 't' ? skip_word(at, end, "true", 4) : skip_word(at, end, "false", 5);
+    if (stop)
+        line->texts[field] = (Span){at, (size_t)(stop - at)};
+    line->counts[field] = *at == 't';
+    return stop;
+}
+
+static const char *read_name(const Scanner *self, const char *at, const char *end, Name *name) {
+    if (*at != '"')
+        return NULL;
+    const char *begin = at + 1, *stop = stop_of_text(begin, end), *colon;
+    if (*stop != '"' || *(colon = skip_blanks(stop + 1)) != ':')
+        return NULL;
+    name->field = SKIPPED;
+    for (size_t field = 0; field < self->field_count; field++)
+        if (self->fields[field].length == (size_t)(stop - begin) &&
+            !memcmp(self->fields[field].name, begin, (size_t)(stop - begin)))
+            name->field = (uint8_t)field;
+    size_t length = (size_t)(colon + 1 - at);
+    name->length = length <= NAME_BYTES ? (uint8_t)length : 0;
+    memcpy(name->text, at, name->length);
+    return colon + 1;
+}
+
+static const char *read_line(Scanner *self, const char *at, const char *end, Line *line) {
+    line->seen = 0;
+    memset(line->texts, 0, self->field_count * sizeof *line->texts);
+    memset(line->counts, 0, self->field_count * sizeof *line->counts);
+    self->scratch_used = 0;
+    at = skip_blanks(at);
+    if (*at++ != '{')
+        return NULL;
+    for (int member = 0; member < MOST_MEMBERS; member++) {
+        Name *name = &self->names[member];
+        at = skip_blanks(at);
+        if (name->length && end - at > name->length && are_equal(at, name->text, name->length))
+            at += name->length;
+        else if (!(at = read_name(self, at, end, name)))
+            return NULL;
+        at = skip_blanks(at);
+        at = name->field == SKIPPED ? skip_value(at, end) : read_value(self, at, end, name->field, line);
+        if (!at)
+            return NULL;
+        at = skip_blanks(at);
+        if (*at == '}') {
+            at = skip_blanks(at + 1);
+            return *at == '\n' && (line->seen & ((1u << NEEDED) - 1)) == (1u << NEEDED) - 1 ? at : NULL;
+        }
+        if (*at++ != ',')
+            return NULL;
+    }
+    return NULL;
+}
+
+/* What texts must be */
+
+static inline int number_at(const char *at, int digits) {
+    int value = 0;
+    for (; digits; digits--, at++) {
+        if (!is_digit(*at))
+            return -1;
+        value = value * 10 + (*at - '0');
+    }
+    return value;
+}
+
+/* Unix milliseconds of `2026-01-10T14:49`; 0 for what is of another form or earlier. */
+static int64_t read_minute(const char *at) {
+    static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int year = number_at(at, 4), month = number_at(at + 5, 2), day = number_at(at + 8, 2);
+    int hour = number_at(at + 11, 2), minute = number_at(at + 14, 2);
+    if (at[4] != '-' || at[7] != '-' || at[10] != 'T' || at[13] != ':' || year < 1970 || month < 1 || month > 12 ||
+        day < 1 || hour < 0 || hour > 23 || minute < 0 || minute > 59)
+        return 0;
+    int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (day > DAYS[month - 1] + (leap && month == 2))
+        return 0;
+    int before = year - 1; /* whose days, from year 1 on, are 719162 until 1970 */
+    int64_t days = 365 * (int64_t)before + before / 4 - before / 100 + before / 400 - 719162 + day - 1;
+    for (int each = 1; each < month; each++)
+        days += DAYS[each - 1] + (leap && each == 2);
+    return ((days * 24 + hour) * 60 + minute) * 60000;
+}
+
+/* Unix milliseconds of `2026-01-10T14:49:28.299Z`, what is finer cut off; 0 for what is of another form or earlier. */
+static int64_t read_time(Scanner *self, Span text) {
+    const char *at = text.begin, *end = at + text.length;
+    if (text.length < 20 || at[16] != ':')
+        return 0;
+    if (!self->minute_ms || !are_equal(at, self->minute, sizeof self->minute)) {
+        self->minute_ms = read_minute(at);
+        memcpy(self->minute, at, sizeof self->minute);
+    }
+    int second = number_at(at + 17, 2), milliseconds = 0;
+    if ((!self->minute_ms && !are_equal(at, "1970-01-01T00:00", 16)) || second < 0 || second > 59)
+        return 0;
+    if (*(at += 19) == '.') {
+        const char *begin = ++at;
+        for (int scale = 100; at < end && is_digit(*at); at++, scale /= 10)
+            milliseconds += scale * (*at - '0');
+        if (at == begin || at - begin > 9)
+            return 0;
+    }
+    if (!(end - at == 1 && *at == 'Z') && !(end - at == 6 && !memcmp(at, "+00:00", 6)))
+        return 0;
+    return self->minute_ms + second * 1000 + milliseconds;
+}
+
+/* Four bytes, up to `end`. */
+static int read_ipv4(const char *at, const char *end, unsigned char *bytes) {
+    for (int part = 0; part < 4; part++) {
+        if (part && (at == end || *at++ != '.'))
+            return 0;
+        const char *begin = at;
+        int value = 0;
+        while (at < end && is_digit(*at) && at - begin < 3)
+            value = value * 10 + (*at++ - '0');
+        if (at == begin || value > 255 || (*begin == '0' && at - begin > 1))
+            return 0;
+        bytes[part] = (unsigned char)value;
+    }
+    return at == end;
+}
+
+/* Groups of hex digits with at most one gap, and perhaps an IPv4 address for the last two. Zones are left to Python. */
+static int read_ipv6(const char *at, const char *end, unsigned char *bytes) {
+    unsigned char parts[ADDRESS_BYTES];
+    int count = 0, gap = -1; /* bytes before the gap */
+    if (end - at >= 2 && at[0] == ':' && at[1] == ':') {
+        gap = 0;
+        at += 2;
+    }
+    while (at < end) {
+        const char *begin = at;
+        int value = 0, digit;
+        while (at < end && at - begin < 4 && (digit = hex_value(*at)) >= 0)
+            value = value << 4 | digit, at++;
+        if (at < end && *at == '.') {
+            if (count > ADDRESS_BYTES - 4 || !read_ipv4(begin, end, parts + count))
+                return 0;
+            count += 4;
+            break;
+        }
+        if (at == begin || count == ADDRESS_BYTES)
+            return 0;
+        parts[count++] = (unsigned char)(value >> 8);
+        parts[count++] = (unsigned char)value;
+        if (at == end)
+            break;
+        if (*at++ != ':' || at == end)
+            return 0;
+        if (*at == ':') {
+            if (gap >= 0)
+                return 0;
+            gap = count;
+            at++;
+        }
+    }
+    if (gap < 0 ? count != ADDRESS_BYTES : count > ADDRESS_BYTES - 2)
+        return 0;
+    int before = gap < 0 ? count : gap;
+    memset(bytes, 0, ADDRESS_BYTES);
+    memcpy(bytes, parts, (size_t)before);
+    memcpy(bytes + ADDRESS_BYTES - (count - before), parts + before, (size_t)(count - before));
+    return 1;
+}
+
+static const unsigned char MAPPED[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+/* An address as 16 bytes, an IPv4 one as that which it is mapped to. */
+static int read_address(Span text, unsigned char *bytes) {
+    const char *end = text.begin + text.length;
+    memcpy(bytes, MAPPED, sizeof MAPPED);
+    return read_ipv4(text.begin, end, bytes + sizeof MAPPED) || read_ipv6(text.begin, end, bytes);
+}
+
+/* The stream in a path, as a search for the pattern finds it: empty if there is none; 0 if that is left to Python. */
+static int find_stream(const Pattern *pattern, Span path, Span *stream) {
+    const char *end = path.begin + path.length;
+    size_t patience = 4 * path.length + 1024; /* of a search, which in bad cases is quadratic */
+    *stream = (Span){path.begin, 0};
+    if (!pattern->ascii_only)
+        for (const char *at = path.begin; at < end; at++)
+            if ((unsigned char)*at >= 0x80)
+                return 0;
+    for (const char *at = path.begin;; at++) {
+        if ((size_t)(end - at) < pattern->prefix_length + pattern->least + pattern->suffix_length)
+            return 1;
+        if (!memcmp(at, pattern->prefix, pattern->prefix_length)) {
+            const char *begin = at + pattern->prefix_length, *stop = begin;
+            while (stop < end && (size_t)(stop - begin) < pattern->most && pattern->members[(unsigned char)*stop])
+                stop++;
+            if (patience < (size_t)(stop - begin))
+                return 0;
+            patience -= (size_t)(stop - begin);
+            for (; stop >= begin + pattern->least; stop--) {
+                if ((size_t)(end - stop) >= pattern->suffix_length &&
+                    !memcmp(stop, pattern->suffix, pattern->suffix_length)) {
+                    *stream = (Span){begin, (size_t)(stop - begin)};
+                    return 1;
+                }
+                if (!patience--)
+                    return 0;
+            }
+        }
+        if (pattern->anchored)
+            return 1;
+        if (!patience--)
+            return 0;
+    }
+}
+
+/* Lines */
+
+/* A line that is no event: taken, unless Python shall show it. */
+static int reject(Scanner *self, int reason) {
+    if (self->shown[reason]) {
+        self->shown[reason]--;
+        return 0;
+    }
+    self->rejects[reason]++;
+    return 1;
+}
+
+static void add_to(const Cube *cube, const Line *line, int64_t number) {
+    char *entry = cube->table.entries + (size_t)number * cube->table.entry_bytes;
+    uint64_t *sums = (uint64_t *)(entry + sizeof(uint64_t) + cube->table.key_bytes);
+    for (size_t column = 0; column < cube->column_count; column++) {
+        uint64_t value = cube->adds[column] == ONE ? 1 : line->counts[cube->fields[column]];
+        if (cube->adds[column] == ONE_IF_POSITIVE)
+            value = value > 0;
+        sums[column] = value > MOST_SUM - sums[column] ? MOST_SUM : sums[column] + value;
+    }
+}
+
+/* The entry of a cube to which a line is added; -1 without room. */
+static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uint32_t *numbers, uint32_t stream) {
+    union {
+        int64_t tick;
+        uint32_t words[2 + MOST_FIELDS + 2];
+    } key;
+    memset(&key, 0, cube->table.key_bytes);
+    key.tick = tick;
+    for (size_t label = 0; label < cube->label_count; label++)
+        key.words[2 + label] = cube->labels[label] == STREAM ? stream : numbers[cube->labels[label]];
+    return number_of_key(self, &cube->table, &key);
+}
+
+static int64_t viewer_of(Scanner *self, const unsigned char *address, int64_t tick, const uint32_t *numbers,
+                         uint32_t stream) {
+    uint32_t profile[MOST_FIELDS + 1];
+    for (size_t label = 0; label < self->profile_count; label++)
+        profile[label] = self->profile[label] == STREAM ? stream : numbers[self->profile[label]];
+    int64_t of_profile = number_of_key(self, &self->profiles, profile);
+    int64_t of_address = of_profile < 0 ? -1 : number_of_key(self, &self->addresses, address);
+    if (of_address < 0)
+        return -1;
+    Viewer viewer = {.tick = tick, .address = (uint32_t)of_address, .profile = (uint32_t)of_profile};
+    return number_of_key(self, &self->viewers, &viewer.tick);
+}
+
+/* Counts a line; 0 if it is not taken, and then nothing has changed but what is remembered. */
+static int count_line(Scanner *self, const Line *line) {
+    int64_t at = read_time(self, line->texts[TIMESTAMP]), groups[MOST_CUBES];
+    uint32_t numbers[MOST_FIELDS];
+    unsigned char address[ADDRESS_BYTES];
+    Span stream;
+    if (!at || !find_stream(&self->pattern, line->texts[PATH], &stream))
+        return 0;
+    if (!stream.length)
+        return reject(self, NO_STREAM);
+    int64_t of_stream = number_of_text(self, MOST_FIELDS, stream, !self->admitted_only);
+    if (of_stream < 0 || (self->admitted_only && text_of(self, of_stream)->admission == UNKNOWN_STREAM))
+        return 0;
+    if (text_of(self, of_stream)->admission == REFUSED)
+        return reject(self, NOT_ALLOWED);
+    if (at < self->oldest_ms)
+        return reject(self, TOO_OLD);
+    if (at > self->latest_ms && !(at = self->latest_ms))
+        return 0;
+    if (!read_address(line->texts[IP], address))
+        return 0;
+    for (size_t field = 0; field < self->field_count; field++)
+        if (self->fields[field].is_label) {
+            int64_t number = number_of_text(self, field, line->texts[field], 1);
+            if (number < 0)
+                return 0;
+            numbers[field] = (uint32_t)number;
+        }
+    int64_t tick = (at / 1000 / self->tick_seconds + 1) * self->tick_seconds;
+    for (size_t cube = 0; cube < self->cube_count; cube++)
+        if ((groups[cube] = group_of(self, &self->cubes[cube], tick, numbers, (uint32_t)of_stream)) < 0)
+            return 0;
+    int64_t number = viewer_of(self, address, tick, numbers, (uint32_t)of_stream);
+    if (number < 0)
+        return 0;
+    for (size_t cube = 0; cube < self->cube_count; cube++)
+        add_to(&self->cubes[cube], line, groups[cube]);
+    Viewer *seen = (Viewer *)self->viewers.entries + number;
+    if (!seen->first || at < seen->first)
+        seen->first = at;
+    if (at > seen->last)
+        seen->last = at;
+    return 1;
+}
+
+static Run *next_run(Scanner *self, uint64_t taken, size_t begin) {
+    if (self->run_count == self->run_room) {
+        size_t room = self->run_room ? self->run_room * 2 : 64;
+        Run *runs = realloc(self->runs, room * sizeof *runs);
+        if (!runs)
+            return NULL;
+        self->runs = runs;
+        self->run_room = room;
+    }
+    Run *run = &self->runs[self->run_count++];
+    *run = (Run){taken, begin, begin};
+    return run;
+}
+
+/* Takes what it can of the lines; the others are in `runs`, the last of which may be empty. 0 without memory. */
+static int take_lines(Scanner *self, const char *data, size_t begin, size_t length) {
+    const char *end = data + length;
+    uint64_t taken = 0;
+    Run *run = NULL; /* that ends where the line begins */
+    self->run_count = 0;
+    for (const char *at = data + begin; at < end;) {
+        Line line;
+        const char *newline = read_line(self, at, end, &line);
+        if (newline && newline - at <= self->line_bytes && count_line(self, &line)) {
+            taken++;
+            run = NULL;
+        } else {
+            if (!newline)
+                newline = memchr(at, '\n', (size_t)(end - at));
+            if (!run && !(run = next_run(self, taken, (size_t)(at - data))))
+                return 0;
+            run->end = (size_t)(newline + 1 - data);
+            taken = 0;
+        }
+        at = newline + 1;
+    }
+    return !taken || next_run(self, taken, length) != NULL;
+}
+
+/* Python: what is told */
+
+static void release_table(Table *table) {
+    free(table->entries);
+    free(table->slots);
+    table->entries = NULL;
+    table->slots = NULL;
+    table->count = table->room = 0;
+}
+
+static void release(Scanner *self) {
+    release_table(&self->texts);
+    release_table(&self->addresses);
+    release_table(&self->profiles);
+    release_table(&self->viewers);
+    for (size_t cube = 0; cube < self->cube_count; cube++)
+        release_table(&self->cubes[cube].table);
+    for (size_t field = 0; field < self->field_count; field++)
+        free(self->fields[field].name);
+    free(self->pattern.prefix);
+    free(self->pattern.suffix);
+    free(self->cubes);
+    free(self->arena);
+    free(self->runs);
+    self->cubes = NULL;
+    self->arena = self->pattern.prefix = self->pattern.suffix = NULL;
+    self->runs = NULL;
+    self->cube_count = self->field_count = 0;
+    self->closed = 1;
+}
+
+static char *copy_of(const char *bytes, Py_ssize_t length) {
+    char *copy = malloc((size_t)length + 1);
+    if (!copy) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    memcpy(copy, bytes, (size_t)length);
+    return copy;
+}
+
+static int refuse(const char *words) {
+    PyErr_SetString(PyExc_ValueError, words);
+    return 0;
+}
+
+/* Fields: (name, how it is read, whether it is a label). */
+static int take_fields(Scanner *self, PyObject *fields) {
+    Py_ssize_t count = PyTuple_Size(fields);
+    if (count < NEEDED || count > MOST_FIELDS)
+        return refuse("there are too few fields, or too many");
+    for (Py_ssize_t place = 0; place < count; place++) {
+        Field *field = &self->fields[place];
+        const char *name;
+        Py_ssize_t length;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(fields, place), "s#bb", &name, &length, &field->reads, &field->is_label))
+            return 0;
+        if (field->reads > FLAG || (place < NEEDED && field->reads != TEXT))
+            return refuse("a field cannot be read like this");
+        if (!(field->name = copy_of(name, length)))
+            return 0;
+        field->length = (size_t)length;
+        self->field_count++;
+    }
+    return 1;
+}
+
+/* Labels as bytes: numbers of fields that are labels, or STREAM. */
+static int take_labels(const Scanner *self, uint8_t *labels, size_t *count, const char *given, Py_ssize_t length) {
+    if (length > MOST_FIELDS + 1)
+        return refuse("there are too many labels");
+    for (Py_ssize_t place = 0; place < length; place++) {
+        labels[place] = (uint8_t)given[place];
+        if (labels[place] != STREAM &&
+            (labels[place] >= self->field_count || !self->fields[labels[place]].is_label))
+            return refuse("a label is of no field");
+    }
+    *count = (size_t)length;
+    return 1;
+}
+
+/* A cube: (labels, what each column adds, each column's field). */
+static int take_cube(const Scanner *self, Cube *cube, PyObject *given, uint32_t most) {
+    const char *labels, *adds, *fields;
+    Py_ssize_t label_count, column_count, field_count;
+    if (!PyArg_ParseTuple(given, "y#y#y#", &labels, &label_count, &adds, &column_count, &fields, &field_count) ||
+        !take_labels(self, cube->labels, &cube->label_count, labels, label_count))
+        return 0;
+    if (column_count < 1 || column_count > MOST_COLUMNS || column_count != field_count || adds[0] != ONE)
+        return refuse("a cube's first column counts its events, and it has not too many others");
+    for (Py_ssize_t column = 0; column < column_count; column++) {
+        cube->adds[column] = (uint8_t)adds[column];
+        cube->fields[column] = (uint8_t)fields[column];
+        if (cube->adds[column] > ONE_IF_POSITIVE || cube->fields[column] >= self->field_count)
+            return refuse("a column is of no field");
+    }
+    cube->column_count = (size_t)column_count;
+    cube->table.key_bytes = sizeof(int64_t) + (cube->label_count + 1) / 2 * 8;
+    cube->table.entry_bytes = sizeof(uint64_t) + cube->table.key_bytes + cube->column_count * sizeof(uint64_t);
+    cube->table.most = most;
+    return 1;
+}
+
+static int take_cubes(Scanner *self, PyObject *cubes, uint32_t most) {
+    Py_ssize_t count = PyTuple_Size(cubes);
+    if (count < 1 || count > MOST_CUBES)
+        return refuse("there are no cubes, or too many");
+    if (!(self->cubes = calloc((size_t)count, sizeof(Cube)))) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    self->cube_count = (size_t)count;
+    for (Py_ssize_t place = 0; place < count; place++)
+        if (!take_cube(self, &self->cubes[place], PyTuple_GetItem(cubes, place), most))
+            return 0;
+    return 1;
+}
+
+/* The pattern: (prefix, members, least, most, suffix, anchored, ASCII only). */
+static int take_pattern(Pattern *pattern, PyObject *given) {
+    const char *prefix, *members, *suffix;
+    Py_ssize_t prefix_length, member_count, suffix_length, least, most;
+    if (!PyArg_ParseTuple(given, "y#y#nny#pp", &prefix, &prefix_length, &members, &member_count, &least, &most, &suffix,
+                          &suffix_length, &pattern->anchored, &pattern->ascii_only))
+        return 0;
+    if (member_count != 256 || least < 0 || most < least)
+        return refuse("a stream's characters are not told");
+    memcpy(pattern->members, members, sizeof pattern->members);
+    pattern->prefix_length = (size_t)prefix_length;
+    pattern->suffix_length = (size_t)suffix_length;
+    pattern->least = (size_t)least;
+    pattern->most = (size_t)most;
+    pattern->prefix = copy_of(prefix, prefix_length);
+    pattern->suffix = pattern->prefix ? copy_of(suffix, suffix_length) : NULL;
+    return pattern->suffix != NULL;
+}
+
+static int take_table(Table *table, size_t entry_bytes, size_t key_bytes, uint32_t most) {
+    table->entry_bytes = entry_bytes;
+    table->key_bytes = key_bytes;
+    table->most = most;
+    return 1;
+}
+
+static int take_settings(Scanner *self, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"fields",     "cubes",     "profile",   "stream",        "tick_seconds", "line_bytes",
+                            "oldest_ms",  "latest_ms", "rows",      "admitted_only", "examples",     "secrets",
+                            NULL};
+    PyObject *fields, *cubes, *pattern;
+    const char *profile;
+    Py_ssize_t profile_count;
+    unsigned long rows, examples;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!y#O!LLLLkpk(LL)", names, &PyTuple_Type, &fields, &PyTuple_Type,
+                                     &cubes, &profile, &profile_count, &PyTuple_Type, &pattern, &self->tick_seconds,
+                                     &self->line_bytes, &self->oldest_ms, &self->latest_ms, &rows,
+                                     &self->admitted_only, &examples, &self->secrets[0], &self->secrets[1]))
+        return 0;
+    if (self->tick_seconds < 1)
+        return refuse("a tick has a length");
+    for (int reason = 0; reason < REASONS; reason++)
+        self->shown[reason] = (unsigned)examples;
+    uint32_t most = rows < MOST_ROWS ? (uint32_t)rows : MOST_ROWS;
+    if (!take_fields(self, fields) || !take_cubes(self, cubes, most) || !take_pattern(&self->pattern, pattern) ||
+        !take_labels(self, self->profile, &self->profile_count, profile, profile_count))
+        return 0;
+    size_t profile_bytes = self->profile_count * sizeof(uint32_t);
+    return take_table(&self->texts, sizeof(Text), 0, MOST_TEXTS) &&
+           take_table(&self->addresses, sizeof(Address), ADDRESS_BYTES, most) &&
+           take_table(&self->profiles, sizeof(uint64_t) + (profile_bytes + 7) / 8 * 8, profile_bytes, most) &&
+           take_table(&self->viewers, sizeof(Viewer), VIEWER_KEY, most);
+}
+
+static void scanner_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    release((Scanner *)object);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyObject *scanner_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    PyObject *object = ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0); /* all zeros */
+    if (object && !take_settings((Scanner *)object, args, keywords))
+        Py_CLEAR(object);
+    return object;
+}
+
+/* Whether the scanner can be used now: not by two threads at once, and not after its end. */
+static int is_free(const Scanner *self) {
+    if (self->busy || self->closed)
+        PyErr_SetString(PyExc_RuntimeError, self->closed ? "the scanner is closed" : "the scanner is in use");
+    return !self->busy && !self->closed;
+}
+
+static PyObject *scanner_take(PyObject *object, PyObject *args) {
+    Scanner *self = (Scanner *)object;
+    PyObject *piece;
+    Py_ssize_t begin, length;
+    char *data;
+    if (!PyArg_ParseTuple(args, "O!n", &PyBytes_Type, &piece, &begin) || !is_free(self) ||
+        PyBytes_AsStringAndSize(piece, &data, &length) < 0)
+        return NULL;
+    if (begin < 0 || begin >= length || data[length - 1] != '\n') {
+        PyErr_SetString(PyExc_ValueError, "there must be lines, each with its newline");
+        return NULL;
+    }
+    int done;
+    self->busy = 1;
+    Py_BEGIN_ALLOW_THREADS /* bytes do not change, and the caller keeps them */
+    done = take_lines(self, data, (size_t)begin, (size_t)length);
+    Py_END_ALLOW_THREADS
+    self->busy = 0;
+    if (!done)
+        return PyErr_NoMemory();
+    PyObject *runs = PyList_New((Py_ssize_t)self->run_count);
+    for (size_t each = 0; runs && each < self->run_count; each++) {
+        const Run *run = &self->runs[each];
+        PyObject *entry = Py_BuildValue("(Knn)", (unsigned long long)run->taken, run->begin, run->end);
+        if (!entry || PyList_SetItem(runs, (Py_ssize_t)each, entry))
+            Py_CLEAR(runs);
+    }
+    return runs;
+}
+
+static PyObject *scanner_admit(PyObject *object, PyObject *args) {
+    Scanner *self = (Scanner *)object;
+    const char *stream;
+    Py_ssize_t length;
+    int admitted;
+    if (!PyArg_ParseTuple(args, "s#p", &stream, &length, &admitted) || !is_free(self))
+        return NULL;
+    int64_t number = number_of_text(self, MOST_FIELDS, (Span){stream, (size_t)length}, 1);
+    if (number >= 0)
+        text_of(self, number)->admission = admitted ? ADMITTED : REFUSED;
+    Py_RETURN_NONE;
+}
+
+/* How many groups and viewers there are, of which some may be the same by their labels. */
+static PyObject *scanner_rows(PyObject *object, PyObject *Py_UNUSED(none)) {
+    Scanner *self = (Scanner *)object;
+    if (!is_free(self))
+        return NULL;
+    size_t rows = self->viewers.count;
+    for (size_t cube = 0; cube < self->cube_count; cube++)
+        rows += self->cubes[cube].table.count;
+    return PyLong_FromSize_t(rows);
+}
+
+/* Python: what is given out */
+
+/* All texts as strings, by their numbers. */
+static PyObject *strings_of(const Scanner *self) {
+    PyObject *strings = PyTuple_New(self->texts.count);
+    for (uint32_t number = 0; strings && number < self->texts.count; number++) {
+        const Text *text = text_of(self, number);
+        PyObject *string = PyUnicode_DecodeUTF8(self->arena + text->begin, text->length, NULL);
+        if (!string || PyTuple_SetItem(strings, number, string))
+            Py_CLEAR(strings);
+    }
+    return strings;
+}
+
+/* Bytes with room for some rows, and where they begin. */
+static PyObject *make_rows(size_t count, size_t row_bytes, void *begin) {
+    PyObject *rows = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * row_bytes));
+    char *at = rows ? PyBytes_AsString(rows) : NULL;
+    memcpy(begin, &at, sizeof at);
+    return rows;
+}
+
+static PyObject *packed(PyObject *parts[], Py_ssize_t count) {
+    PyObject *whole = PyTuple_New(count);
+    for (Py_ssize_t each = 0; each < count; each++)
+        if (!parts[each] || !whole || PyTuple_SetItem(whole, each, Py_NewRef(parts[each])))
+            Py_CLEAR(whole);
+    for (Py_ssize_t each = 0; each < count; each++)
+        Py_XDECREF(parts[each]);
+    return whole;
+}
+
+/* A cube's groups that count an event: their ticks, labels and sums. */
+static PyObject *groups_of(const Cube *cube) {
+    const Table *table = &cube->table;
+    size_t count = 0, sums_at = sizeof(uint64_t) + table->key_bytes;
+    for (uint32_t number = 0; number < table->count; number++)
+        count += word_at(table->entries + number * table->entry_bytes + sums_at) > 0;
+    char *ticks, *labels, *sums;
+    size_t label_bytes = cube->label_count * sizeof(uint32_t), sum_bytes = cube->column_count * sizeof(uint64_t);
+    PyObject *parts[] = {make_rows(count, sizeof(int64_t), &ticks), make_rows(count, label_bytes, &labels),
+                         make_rows(count, sum_bytes, &sums)};
+    for (uint32_t number = 0; ticks && labels && sums && number < table->count; number++) {
+        const char *entry = table->entries + number * table->entry_bytes;
+        if (word_at(entry + sums_at)) {
+            memcpy(ticks, entry + sizeof(uint64_t), sizeof(int64_t));
+            memcpy(labels, entry + LABELS_AT, label_bytes);
+            memcpy(sums, entry + sums_at, sum_bytes);
+            ticks += sizeof(int64_t), labels += label_bytes, sums += sum_bytes;
+        }
+    }
+    return packed(parts, 3);
+}
+
+/* The viewers that were seen: numbers of addresses and profiles, first and last times. */
+static PyObject *viewers_of(const Scanner *self) {
+    const Viewer *viewers = (const Viewer *)self->viewers.entries, *end = viewers + self->viewers.count;
+    size_t count = 0;
+    for (const Viewer *viewer = viewers; viewer < end; viewer++)
+        count += viewer->last > 0;
+    uint32_t *addresses, *profiles;
+    int64_t *first, *last;
+    PyObject *parts[] = {make_rows(count, sizeof *addresses, &addresses), make_rows(count, sizeof *profiles, &profiles),
+                         make_rows(count, sizeof *first, &first), make_rows(count, sizeof *last, &last)};
+    for (const Viewer *viewer = viewers; addresses && profiles && first && last && viewer < end; viewer++)
+        if (viewer->last) {
+            *addresses++ = viewer->address;
+            *profiles++ = viewer->profile;
+            *first++ = viewer->first;
+            *last++ = viewer->last;
+        }
+    return packed(parts, 4);
+}
+
+/* The keys of all entries. */
+static PyObject *keys_of(const Table *table) {
+    char *at;
+    PyObject *keys = make_rows(table->count, table->key_bytes, &at);
+    for (uint32_t number = 0; at && number < table->count; number++, at += table->key_bytes)
+        memcpy(at, table->entries + number * table->entry_bytes + sizeof(uint64_t), table->key_bytes);
+    return keys;
+}
+
+static PyObject *all_groups_of(const Scanner *self) {
+    PyObject *found[MOST_CUBES];
+    for (size_t cube = 0; cube < self->cube_count; cube++)
+        found[cube] = groups_of(&self->cubes[cube]);
+    return packed(found, (Py_ssize_t)self->cube_count);
+}
+
+static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
+    Scanner *self = (Scanner *)object;
+    if (!is_free(self))
+        return NULL;
+    PyObject *parts[] = {
+        strings_of(self),
+        all_groups_of(self),
+        keys_of(&self->profiles),
+        keys_of(&self->addresses),
+        viewers_of(self),
+        Py_BuildValue("(KKK)", (unsigned long long)self->rejects[NO_STREAM],
+                      (unsigned long long)self->rejects[NOT_ALLOWED], (unsigned long long)self->rejects[TOO_OLD]),
+    };
+    release(self);
+    return packed(parts, 6);
+}
+
+/* BLAKE2b (RFC 7693), of one block behind the key's */
+
+static const uint64_t IV[8] = {0x6a09e667f3bcc908u, 0xbb67ae8584caa73bu, 0x3c6ef372fe94f82bu, 0xa54ff53a5f1d36f1u,
+                               0x510e527fade682d1u, 0x9b05688c2b3e6c1fu, 0x1f83d9abfb41bd6bu, 0x5be0cd19137e2179u};
+static const uint8_t SIGMA[10][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+    {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+    {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+    {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+    {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
+};
+#define BLOCK_BYTES 128
+#define DIGEST_BYTES 8
+
+#define MIX(a, b, c, d, x, y)                                                                                          \
+    do {                                                                                                               \
+        v[a] += v[b] + (x), v[d] = ROTATED(v[d] ^ v[a], 32), v[c] += v[d], v[b] = ROTATED(v[b] ^ v[c], 40);            \
+        v[a] += v[b] + (y), v[d] = ROTATED(v[d] ^ v[a], 48), v[c] += v[d], v[b] = ROTATED(v[b] ^ v[c], 1);             \
+    } while (0)
+
+static uint64_t little_word(const unsigned char *bytes) {
+    uint64_t word = 0;
+    for (int place = 7; place >= 0; place--)
+        word = word << 8 | bytes[place];
+    return word;
+}
+
+static void compress(uint64_t state[8], const unsigned char block[BLOCK_BYTES], uint64_t bytes, int last) {
+    uint64_t v[16], m[16];
+    for (int each = 0; each < 8; each++)
+        v[each] = state[each], v[each + 8] = IV[each];
+    v[12] ^= bytes;
+    if (last)
+        v[14] = ~v[14];
+    for (int each = 0; each < 16; each++)
+        m[each] = little_word(block + each * 8);
+    for (int round = 0; round < 12; round++) {
+        const uint8_t *s = SIGMA[round % 10];
+        MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);
+        MIX(1, 5, 9, 13, m[s[2]], m[s[3]]);
+        MIX(2, 6, 10, 14, m[s[4]], m[s[5]]);
+        MIX(3, 7, 11, 15, m[s[6]], m[s[7]]);
+        MIX(0, 5, 10, 15, m[s[8]], m[s[9]]);
+        MIX(1, 6, 11, 12, m[s[10]], m[s[11]]);
+        MIX(2, 7, 8, 13, m[s[12]], m[s[13]]);
+        MIX(3, 4, 9, 14, m[s[14]], m[s[15]]);
+    }
+    for (int each = 0; each < 8; each++)
+        state[each] ^= v[each] ^ v[each + 8];
+}
+
+static void hash_all(const unsigned char *addresses, size_t count, const unsigned char *key, size_t key_length,
+                     unsigned char *digests) {
+    uint64_t keyed[8];
+    unsigned char block[BLOCK_BYTES] = {0};
+    memcpy(keyed, IV, sizeof keyed);
+    keyed[0] ^= 0x01010000u ^ (uint64_t)key_length << 8 ^ DIGEST_BYTES;
+    size_t before = key_length ? BLOCK_BYTES : 0;
+    if (key_length) { /* the same for all */
+        memcpy(block, key, key_length);
+        compress(keyed, block, BLOCK_BYTES, 0);
+    }
+    for (size_t each = 0; each < count; each++, addresses += ADDRESS_BYTES, digests += DIGEST_BYTES) {
+        size_t skipped = memcmp(addresses, MAPPED, sizeof MAPPED) ? 0 : sizeof MAPPED;
+        uint64_t state[8];
+        memcpy(state, keyed, sizeof state);
+        memset(block, 0, sizeof block);
+        memcpy(block, addresses + skipped, ADDRESS_BYTES - skipped);
+        compress(state, block, before + ADDRESS_BYTES - skipped, 1);
+        for (int place = 0; place < DIGEST_BYTES; place++)
+            digests[place] = (unsigned char)(state[0] >> 8 * place);
+    }
+}
+
+static PyObject *hash_addresses(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *held;
+    const char *key;
+    char *addresses;
+    Py_ssize_t length, key_length;
+    if (!PyArg_ParseTuple(args, "O!y#", &PyBytes_Type, &held, &key, &key_length) ||
+        PyBytes_AsStringAndSize(held, &addresses, &length) < 0)
+        return NULL;
+    if (length % ADDRESS_BYTES || key_length > 64) {
+        PyErr_SetString(PyExc_ValueError, "addresses have 16 bytes each, and a key at most 64");
+        return NULL;
+    }
+    char *digests;
+    size_t count = (size_t)length / ADDRESS_BYTES;
+    PyObject *found = make_rows(count, DIGEST_BYTES, &digests);
+    if (!found)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS /* bytes do not change, and nobody else has the new ones yet */
+    hash_all((const unsigned char *)addresses, count, (const unsigned char *)key, (size_t)key_length,
+             (unsigned char *)digests);
+    Py_END_ALLOW_THREADS
+    return found;
+}
+
+static PyMethodDef METHODS[] = {
+    {"take", scanner_take, METH_VARARGS, "Count plain lines; what is left, with the lines taken before it."},
+    {"admit", scanner_admit, METH_VARARGS, "Say whether a stream is counted, if only admitted ones are."},
+    {"rows", scanner_rows, METH_NOARGS, "Return how many groups and viewers there are so far."},
+    {"close", scanner_close, METH_NOARGS, "Give out what was counted, and end."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot SLOTS[] = {
+    {Py_tp_doc, "Adds up the plain lines of one file."},
+    {Py_tp_new, scanner_new},
+    {Py_tp_dealloc, scanner_dealloc},
+    {Py_tp_methods, METHODS},
+    {0, NULL},
+};
+
+static PyType_Spec SPEC = {
+    .name = "cdn77_exporter.core.scan._scan.Scanner",
+    .basicsize = sizeof(Scanner),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = SLOTS,
+};
+
+static int fill_module(PyObject *module) {
+    PyObject *type = PyType_FromSpec(&SPEC);
+    int failed = !type || PyModule_AddObjectRef(module, "Scanner", type);
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}
+
+static PyMethodDef FUNCTIONS[] = {
+    {"hash_addresses", hash_addresses, METH_VARARGS, "Keyed BLAKE2b of 8 bytes, of each address."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot MODULE_SLOTS[] = {{Py_mod_exec, fill_module}, {0, NULL}};
+
+static PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, .m_name = "_scan", .m_doc = "The compiled scan of plain lines.", .m_methods = FUNCTIONS,
+    .m_slots = MODULE_SLOTS
+};
+
+PyMODINIT_FUNC PyInit__scan(void) { return PyModuleDef_Init(&MODULE); }

@@ -1,0 +1,47 @@
+# What the compiled scan offers; see _scan.c.
+
+class Scanner:
+    """Adds up the plain lines of one file. Not for two threads at once."""
+
+    def __new__(
+        cls,
+        *,
+        fields: tuple[tuple[str, int, bool], ...],  # name, how it is read, whether it is a label
+        cubes: tuple[
+            tuple[bytes, bytes, bytes], ...
+        ],  # fields of the labels, what each column adds, and of which field
+        profile: bytes,  # fields of the labels
+        stream: tuple[bytes, bytes, int, int, bytes, bool, bool],  # see `pattern.StreamPattern`
+        tick_seconds: int,
+        line_bytes: int,
+        oldest_ms: int,
+        latest_ms: int,
+        rows: int,  # of each table, at most
+        admitted_only: bool,
+        examples: int,  # rejected lines of each reason that are left to Python
+        secrets: tuple[int, int],
+    ) -> Scanner: ...
+    def take(self, piece: bytes, begin: int, /) -> list[tuple[int, int, int]]:
+        """Count plain lines from `begin` on; what is left (begin and end), each with the lines taken before it."""
+
+    def admit(self, stream: str, admitted: bool, /) -> None:
+        """Say whether a stream is counted, if only admitted ones are."""
+
+    def rows(self) -> int:
+        """Return how many groups and viewers there are so far; some may be the same by their labels."""
+
+    def close(
+        self,
+    ) -> tuple[
+        tuple[str, ...],
+        tuple[tuple[bytes, bytes, bytes], ...],
+        bytes,
+        bytes,
+        tuple[bytes, bytes, bytes, bytes],
+        tuple[int, int, int],
+    ]:
+        """All texts; of each cube ticks, labels and sums; profiles; addresses; of the viewers addresses, profiles,
+        first and last; the lines that were rejected for having no stream, a refused one, and for being too old."""
+
+def hash_addresses(addresses: bytes, key: bytes, /) -> bytes:
+    """Return 8 bytes for each 16 of an address: keyed BLAKE2b of it, of an IPv4 address in its 4 bytes."""

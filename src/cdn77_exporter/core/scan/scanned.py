@@ -1,0 +1,127 @@
+"""The scan of one file: how it is begun, and what it has counted as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from cdn77_exporter.core import scan
+from cdn77_exporter.core.columns import (
+    Counts,
+    Groups,
+    Numbers,
+    Viewers,
+    number_rows,
+    reduce_groups,
+    reduce_viewers,
+)
+from cdn77_exporter.core.label_texts import LabelTexts
+from cdn77_exporter.core.layout import Layout
+from cdn77_exporter.core.measures import PROFILE, Cube, Label
+from cdn77_exporter.core.stream_pattern import StreamPattern
+
+if TYPE_CHECKING:
+    from cdn77_exporter.core.scan._scan import Scanner
+
+    _Rows: TypeAlias = tuple[bytes, bytes, bytes]
+
+# Python's hash of a text is keyed with a secret of the process.
+_SECRETS = (hash("one half"), hash("the other half"))
+_LONGEST = 2**62  # beyond all times and lengths, and within the scan's numbers
+_MORE_ROWS = 65_536  # that come before they are counted again
+#: The rejects that the scan counts itself, in its order.
+SCANNED_REJECTS = ("no_stream", "stream_not_allowed", "too_old")
+
+
+def begin_scan(
+    layout: Layout,
+    pattern: StreamPattern,
+    *,
+    tick_seconds: int,
+    line_bytes: int,
+    oldest_ms: int,
+    latest_ms: int,
+    rows: int,
+    admitted_only: bool,
+    examples: int,
+) -> Scanner | None:
+    """Begin the scan of one file; None where there is none.
+
+    `rows`: how many groups and viewers there may be before it is ended. `admitted_only`: take the lines of streams for
+    which `admit` has said whether they count, and no others. `examples`: lines of each reason in `SCANNED_REJECTS` that
+    are left.
+    """
+    if not scan.COMPILED:
+        return None
+    fields, cubes, profile = layout.for_scan
+    return scan._scan.Scanner(
+        fields=fields,
+        cubes=cubes,
+        profile=profile,
+        stream=pattern.for_scan,
+        tick_seconds=tick_seconds,
+        line_bytes=min(line_bytes, _LONGEST),
+        oldest_ms=max(min(oldest_ms, _LONGEST), 0),
+        latest_ms=max(min(latest_ms, _LONGEST), 0),
+        rows=min(rows, _LONGEST) + _MORE_ROWS,
+        admitted_only=admitted_only,
+        examples=examples,
+        secrets=_SECRETS,
+    )
+
+
+def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts]) -> tuple[Counts, dict[str, int]]:
+    """Return what a scan has counted, and its rejects by reason; `values` are those of each label."""
+    raw, cubes, profiles, addresses, viewers, rejects = scanner.close()
+    relabel = _Relabel(raw, values)
+    groups = [relabel.groups(cube, rows) for cube, rows in zip(layout.cubes, cubes, strict=True)]
+    of_profiles, _ = relabel(np.frombuffer(profiles, np.uint32).reshape(-1, len(PROFILE)), PROFILE)
+    firsts, numbers = number_rows([*of_profiles.T])
+    found = Counts(
+        list(relabel.texts),
+        groups,
+        of_profiles,
+        addresses,
+        Viewers(
+            np.frombuffer(viewers[0], np.uint32),
+            np.frombuffer(viewers[1], np.uint32),
+            np.frombuffer(viewers[2], np.int64),
+            np.frombuffer(viewers[3], np.int64),
+        ),
+    )
+    if len(firsts) < len(of_profiles):
+        found.profiles = of_profiles[firsts]
+        found.viewers.profiles = numbers.astype(np.uint32)[found.viewers.profiles]
+        found.viewers = reduce_viewers(found.viewers, found.ticks_of_viewers)
+    return found, {reason: count for reason, count in zip(SCANNED_REJECTS, rejects, strict=True) if count}
+
+
+class _Relabel:
+    """Numbers of the scan's texts as numbers of label values, each of which stands in `texts` once."""
+
+    def __init__(self, raw: tuple[str, ...], values: Mapping[Label, LabelTexts]) -> None:
+        self._raw = raw
+        self._values = values
+        self.texts: dict[str, int] = {}
+
+    def __call__(self, numbers: Numbers, labels: tuple[Label, ...]) -> tuple[Numbers, bool]:
+        """Return the rows with their new numbers, and whether different texts became one label value."""
+        found, joined = np.empty(numbers.shape, np.uint32), False
+        new = np.zeros(len(self._raw), np.uint32)
+        for place, label in enumerate(labels):
+            column, values = numbers[:, place], self._values[label]
+            used = np.flatnonzero(np.bincount(column))
+            own = [self.texts.setdefault(values[self._raw[number]], len(self.texts)) for number in used.tolist()]
+            joined |= len(set(own)) < len(own)
+            new[used] = own
+            found[:, place] = new[column]
+        return found, joined
+
+    def groups(self, cube: Cube, rows: _Rows) -> Groups:
+        """Return a cube's groups."""
+        ticks = np.frombuffer(rows[0], np.int64)
+        labels, joined = self(np.frombuffer(rows[1], np.uint32).reshape(len(ticks), len(cube.labels)), cube.labels)
+        sums = np.frombuffer(rows[2], np.int64).reshape(len(ticks), len(cube.columns))
+        return reduce_groups(ticks, labels, sums) if joined else Groups(ticks, labels, sums)

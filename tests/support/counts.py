@@ -1,0 +1,106 @@
+"""Counts as plain dicts and back: what a test compares, and what it makes by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import numpy as np
+
+from cdn77_exporter.core.columns import ADDRESS_BYTES, Counts, Groups, Viewers
+from cdn77_exporter.core.measures import PROFILE
+
+#: By tick and labels, the sums of each column; of the first cube.
+PlainGroups = Mapping[int, Mapping[tuple[str, ...], Sequence[int]]]
+#: By tick and stream, address, device and country, the first and the last time.
+PlainViewers = Mapping[int, Mapping[tuple[str, str, str, str], Sequence[int]]]
+
+
+def address_text(packed: bytes) -> str:
+    """An address of 16 bytes as it is usually written."""
+    address = IPv6Address(packed)
+    return str(address.ipv4_mapped or address)
+
+
+def packed_text(text: str) -> bytes:
+    """The 16 bytes of an address."""
+    address = ip_address(text)
+    return IPv6Address(f"::ffff:{address}").packed if isinstance(address, IPv4Address) else address.packed
+
+
+def plain_groups(counts: Counts, cube: int = 0) -> dict[int, dict[tuple[str, ...], list[int]]]:
+    """The groups of one cube; no two rows are of one tick and the same labels."""
+    found: dict[int, dict[tuple[str, ...], list[int]]] = {}
+    if not counts.groups:
+        return found
+    groups = counts.groups[cube]
+    for tick, labels, sums in zip(groups.ticks.tolist(), groups.labels.tolist(), groups.sums.tolist(), strict=True):
+        key = tuple(counts.texts[number] for number in labels)
+        assert key not in found.setdefault(tick, {})
+        found[tick][key] = sums
+    return found
+
+
+def plain_viewers(counts: Counts) -> dict[int, dict[tuple[str, str, str, str], list[int]]]:
+    """The viewers; no two rows are of one tick, address and profile, and no two addresses or profiles are equal."""
+    addresses = [
+        address_text(counts.addresses[at : at + ADDRESS_BYTES]) for at in range(0, len(counts.addresses), ADDRESS_BYTES)
+    ]
+    profiles = [tuple(counts.texts[number] for number in row) for row in counts.profiles.tolist()]
+    assert len(set(addresses)) == len(addresses)
+    assert len(set(profiles)) == len(profiles)
+    assert len(set(counts.texts)) == len(counts.texts)
+    rows = counts.viewers
+    found: dict[int, dict[tuple[str, str, str, str], list[int]]] = {}
+    for tick, address, profile, first, last in zip(
+        counts.ticks_of_viewers.tolist(), rows.addresses.tolist(), rows.profiles.tolist(), rows.first.tolist(),
+        rows.last.tolist(), strict=True,
+    ):  # fmt: skip
+        stream, device, country = profiles[profile]
+        key = (stream, addresses[address], device, country)
+        assert key not in found.setdefault(tick, {})
+        found[tick][key] = [first, last]
+    return found
+
+
+def plain_counts(counts: Counts) -> dict[str, Any]:
+    """Both."""
+    return {"groups": plain_groups(counts), "viewers": plain_viewers(counts)}
+
+
+def counts_of(groups: PlainGroups, viewers: PlainViewers) -> Counts:
+    """Counts of one cube that hold exactly this; each group's events must be of a tick that has a group."""
+    texts: dict[str, int] = {}
+
+    def number(text: str) -> int:
+        return texts.setdefault(text, len(texts))
+
+    rows = [(tick, [*map(number, labels)], sums) for tick, found in groups.items() for labels, sums in found.items()]
+    profiles: dict[tuple[int, ...], int] = {}
+    addresses: dict[bytes, int] = {}
+    seen = [
+        (
+            addresses.setdefault(packed_text(ip), len(addresses)),
+            profiles.setdefault((number(stream), number(device), number(country)), len(profiles)),
+            *times,
+        )
+        for found in viewers.values()
+        for (stream, ip, device, country), times in found.items()
+    ]
+    columns = np.array(seen, np.int64).reshape(-1, 4)
+    return Counts(
+        list(texts),
+        [
+            Groups(
+                np.array([tick for tick, _, _ in rows], np.int64),
+                np.array([labels for _, labels, _ in rows], np.uint32),
+                np.array([sums for _, _, sums in rows], np.int64),
+            )
+        ]
+        if rows
+        else [],
+        np.array(list(profiles), np.uint32).reshape(-1, len(PROFILE)),
+        b"".join(addresses),
+        Viewers(columns[:, 0].astype(np.uint32), columns[:, 1].astype(np.uint32), columns[:, 2], columns[:, 3]),
+    )
