@@ -18,19 +18,29 @@ class PlainSeries:
     last: int = 0
     samples: dict[int, float | None] = field(default_factory=dict)
 
-    def emit(self, tick: int, step: int, pad_from: int, offset_ms: int) -> None:
-        """Write one tick by the rules 6, 7 and 8."""
+    def emit(
+        self, tick: int, step: int, pad_from: int, offset_ms: int, *, idle: int = 86_400, watched: bool = False
+    ) -> None:
+        """Write one tick by the rules 6, 7 and 8; `watched`: whether the stream's window holds somebody."""
         counter, sparse = self.metric.endswith("_total"), self.metric == "cdn77_time_to_first_byte_ms"
+        gap = counter and self.live and self.last < tick - 300
+        if gap:  # it begins again at zero, with what was counted since
+            self.value -= self.emitted_value
+        if counter and (gap or (self.touched and not self.live)):
+            for at in range(0, tick, step)[-300 // step :]:
+                if at >= pad_from and at > self.last:
+                    self._write(at, offset_ms, 0.0)
         if self.touched:
-            if counter:
-                for at in range(0, tick, step)[-300 // step :]:
-                    if at >= pad_from and at > self.last:
-                        self._write(at, offset_ms, self.emitted_value)
             self.live, self.changed = True, tick
-        ended = tick - self.changed >= 600 if counter or sparse else self.value == 0 and self.changed < tick
+        if counter:
+            ended = tick - self.changed >= idle and not (watched and self.metric.startswith("cdn77_viewers"))
+        elif sparse:
+            ended = tick - self.changed >= 600
+        else:
+            ended = self.value == 0 and self.changed < tick
         if self.live and ended:
             self._write(tick, offset_ms, None)
-            self.live = False
+            self.live, self.value = False, 0
         elif self.live and (self.touched or not sparse):
             self._write(tick, offset_ms, self.value)
         self.touched, self.emitted_value = False, self.value

@@ -67,10 +67,13 @@ class PlainTimeline:
         window: int,
         start_ms: int,
         backfill: int = 0,
+        idle: int = 86_400,
         offset_ms: int = 0,
         locate: Locate | None = None,
     ) -> None:
         self.step, self.window, self.backfill, self.offset_ms, self.locate = step, window, backfill, offset_ms, locate
+        self.idle = idle
+        self.idle = idle
         self.floor = tick_after(start_ms - backfill * 1000, step)
         self.first = self.floor + step
         self.settled = self.emitted = 0
@@ -125,8 +128,10 @@ class PlainTimeline:
             self._set(name, len(viewers))
         pad_oldest = now_ms / 1000 - max(3480, self.backfill + 300)
         pad_from = max(self.floor, tick_after(int(pad_oldest * 1000), self.step))
-        for series in self.series.values():
-            series.emit(tick, self.step, pad_from, self.offset_ms)
+        watched = {dict(name)["stream_name"] for name, viewers in present.items() if viewers}
+        for name, series in self.series.items():
+            own = dict(name)["stream_name"] in watched
+            series.emit(tick, self.step, pad_from, self.offset_ms, idle=self.idle, watched=own)
         self.emitted = tick
 
     def _series(self, name: SeriesName) -> PlainSeries:

@@ -82,7 +82,7 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
     assert meta["emitted"] == 15 * 8
     assert meta["acknowledged"] == 15 * 7
     assert isinstance(series, list)
-    assert [value for _, value, *_ in series] == [float(number) for number in range(9)]
+    assert [value for _, _, value, *_ in series] == [float(number) for number in range(9)]
     assert waits == [(8, 10, 2)]
     assert outbox == [(7, 105, 1), (8, 120, 1)]
     assert known == {(f"file-{number}", "etag") for number in range(8)}
@@ -113,7 +113,7 @@ async def test_what_a_tick_counts_is_added() -> None:
     snapshot = state.database.load()
     assert snapshot is not None
     assert list(snapshot.held) == [(30, b"a"), (45, b"b"), (30, b"c"), (60, b"d"), (45, b"e")]
-    assert [(value, live) for _, value, _, _, live in snapshot.series] == [(7.0, False)]
+    assert [(value, live) for _, _, value, _, _, live in snapshot.series] == [(7.0, False)]
     state.close()
 
 
@@ -213,7 +213,7 @@ async def test_a_snapshot_that_fails_takes_no_commit_back(call: str, monkeypatch
     await state.commit(_changes(2))
     state.close()
     _, series, _, outbox, _, _ = await _content(bucket)
-    assert [value for _, value, *_ in series] == [0.0, 1.0, 2.0]  # type: ignore[attr-defined]
+    assert [value for _, _, value, *_ in series] == [0.0, 1.0, 2.0]  # type: ignore[attr-defined]
     assert outbox == [(number, 15 * number, 1) for number in range(3)]
 
 
@@ -234,4 +234,4 @@ async def test_who_takes_the_state_keeps_others_from_committing() -> None:
     before.close()
     after.close()
     _, series, *_ = await _content(bucket)
-    assert [value for _, value, *_ in series] == [0.0, 1.0]  # type: ignore[attr-defined]
+    assert [value for _, _, value, *_ in series] == [0.0, 1.0]  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from tests.support.examples import examples
 from tests.support.plain_series import PlainSeries
 from tests.support.samples import Received, SeriesName, named
 
+IDLE = 900  # seconds
 START = 1_700_000_100  # a multiple of 60 and of every tick length below
 POOL = [
     (VIEWERS, ("a",)),
@@ -40,7 +41,7 @@ class Written:
     """A table of series with an encoder."""
 
     def __init__(self, step: int = 15) -> None:
-        self.table = SeriesTable(CATALOGUE, step)
+        self.table = SeriesTable(CATALOGUE, step, IDLE)
         self.encoder = RemoteWrite1(CATALOGUE)
 
     def slot(self, measure: Measure, values: tuple[str, ...]) -> int:
@@ -51,6 +52,7 @@ class Written:
         """Write a tick."""
         frames = self.table.emit(tick, offset_ms=offset_ms, pad_from=pad_from)
         bodies = self.encoder.encode(self.table, frames)
+        self.table.forget(tick)
         assert sum(frame.samples for frame in frames) == sum(samples for _, samples in bodies)
         return bodies
 
@@ -71,7 +73,7 @@ class Both:
         self.written = Written(step)
         self.plain = {place: PlainSeries(metric.name) for place, (metric, _) in enumerate(POOL)}
         self.received = Received()
-        self.keys: list[str] = []
+        self.keys: dict[int, str] = {}
         self.rows: dict[int, tuple[float, int, int, bool]] = {}
 
     def count(self, place: int, amount: int) -> None:
@@ -93,21 +95,28 @@ class Both:
         self.offset_ms = 0 if ticks_on else self.offset_ms + 100
         pad_from = max(START, self.tick - pad_back)
         self.received.take(self.written.emit(self.tick, offset_ms=self.offset_ms, pad_from=pad_from))
-        for one in self.plain.values():
-            one.emit(self.tick, self.step, pad_from, self.offset_ms)
+        watched = {
+            values[0]
+            for place, (metric, values) in enumerate(POOL)
+            if metric is ACTIVE_VIEWERS and self.plain[place].value and (one := self.plain[place]).live | one.touched
+        }
+        for place, one in self.plain.items():
+            own = POOL[place][1][0] in watched
+            one.emit(self.tick, self.step, pad_from, self.offset_ms, idle=IDLE, watched=own)
 
     def restart(self) -> None:
         """Go on in a new table with what the old one said had changed."""
         table = self.written.table
+        for slot in table.take_gone():
+            self.keys.pop(slot, None)
+            self.rows.pop(slot, None)
         new = table.take_new()
-        for slot, key in new:
-            assert slot == len(self.keys)
-            self.keys.append(key)
+        self.keys |= dict(new)
         for slot, value, changed, written, live in table.take_changes(new):
             self.rows[slot] = (value, changed, written, live)
         pending = table.pending()
         self.written = Written(self.step)
-        rows = ((key, *self.rows[slot]) for slot, key in enumerate(self.keys))
+        rows = ((slot, self.keys[slot], *self.rows[slot]) for slot in sorted(self.keys))
         self.written.table.restore(rows, pending, self.tick if self.received.samples else 0)
 
     def check(self) -> None:
@@ -188,30 +197,84 @@ def test_padding_stops_at_its_first_tick() -> None:
         assert [at // 1000 - START for at, _ in samples] == [30, 45, 60]
 
 
-def test_an_idle_counter_ends_after_ten_minutes_and_returns_with_its_value() -> None:
-    """The stale marker is written exactly 600 s after the last change, and a return is preceded by the old value."""
+def test_an_idle_counter_ends_and_returns_as_a_new_series() -> None:
+    """The stale marker is written when the time is over, the series is forgotten, and a return begins with zeros."""
     written, received = Written(), Received()
     slot = written.slot(VIEWERS, ("a",))
     written.table.add(slot, 5)
     tick = emit_ticks(written, received, START, 100)
-    written.table.add(slot, 1)
+    assert len(written.table) == 0
+    assert written.table.streams() == set()
+    slot = written.slot(REQUESTS, ("b", "1", "HIT", "p"))  # which takes the slot
+    assert slot == 0
+    written.table.add(written.slot(VIEWERS, ("a",)), 1)
     emit_ticks(written, received, tick, 1)
-    (found,) = received.by_key().values()
-    assert [at // 1000 - START for at, value in found.items() if value is None] == [600]
-    after = {at // 1000 - tick: value for at, value in found.items() if at > (START + 600) * 1000}
-    assert after == {**dict.fromkeys(range(-300, 0, 15), 5.0), 0: 6.0}
+    found = received.by_key()[named(VIEWERS.name, {"stream_name": "a"})]
+    assert [at // 1000 - START for at, value in found.items() if value is None] == [IDLE]
+    after = {at // 1000 - tick: value for at, value in found.items() if at > (START + IDLE) * 1000}
+    assert after == {**dict.fromkeys(range(-300, 0, 15), 0.0), 0: 1.0}
 
 
 def test_a_return_soon_after_the_marker_writes_no_tick_twice() -> None:
-    """Padding begins after the stale marker when that is less than five minutes ago."""
+    """Zeros begin after the stale marker when that is less than five minutes ago."""
     written, received = Written(), Received()
     slot = written.slot(VIEWERS, ("a",))
     written.table.add(slot, 5)
-    tick = emit_ticks(written, received, START, 44)
+    tick = emit_ticks(written, received, START, 64)
+    assert len(written.table) == 1
     written.table.add(slot, 1)
     emit_ticks(written, received, tick, 1)
     (found,) = received.by_key().values()
     assert list(found) == [at * 1000 for at in range(START, tick + 1, 15)]
+    assert list(found.values())[-5:] == [None, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_viewer_counters_stay_while_somebody_watches() -> None:
+    """As long as the stream's window holds somebody, its viewer counters do not end; its other counters do."""
+    written, received = Written(), Received()
+    viewers = written.slot(VIEWERS, ("a",))
+    requests = written.slot(REQUESTS, ("a", "1", "HIT", "p"))
+    gauge = written.slot(ACTIVE_VIEWERS, ("a", "2h"))
+    for slot in (viewers, requests, gauge):
+        written.table.put(slot, 5)
+    tick = emit_ticks(written, received, START, 200)
+    found = received.by_key()
+    assert None not in found[named(VIEWERS.name, {"stream_name": "a"})].values()
+    assert (
+        None
+        in found[named(REQUESTS.name, {"stream_name": "a", "cdn_id": "1", "cache_status": "HIT", "pop": "p"})].values()
+    )
+    written.table.put(gauge, 0)
+    emit_ticks(written, received, tick, 3)
+    after = [
+        value for at, value in received.by_key()[named(VIEWERS.name, {"stream_name": "a"})].items() if at >= tick * 1000
+    ]
+    assert after == [None]
+
+
+@pytest.mark.parametrize(("away", "resumed"), [(285, 6.0), (300, 6.0), (315, 1.0), (7200, 1.0)])
+def test_a_counter_that_was_not_written_for_five_minutes_begins_anew(away: int, resumed: float) -> None:
+    """After a longer gap it begins at zero, with what was counted since; after a shorter one it goes on."""
+    written, received = Written(), Received()
+    slot = written.slot(VIEWERS, ("a",))
+    written.table.add(slot, 5)
+    last = emit_ticks(written, received, START, 3) - 15
+    written.table.add(slot, 1)
+    received.take(written.emit(last + away, pad_from=0))
+    (found,) = received.by_key().values()
+    assert list(found.values())[-1] == resumed
+    zeros = [at // 1000 - last for at, value in found.items() if at > last * 1000 and value == 0]
+    assert zeros == (list(range(max(15, away - 300), away, 15)) if away > 300 else [])
+
+
+def test_a_gap_takes_back_nothing_that_is_unchanged() -> None:
+    """A counter that changed nothing during a gap is zero after it, not its old value again."""
+    written, received = Written(), Received()
+    written.table.add(written.slot(VIEWERS, ("a",)), 5)
+    last = emit_ticks(written, received, START, 3) - 15
+    received.take(written.emit(last + 600, pad_from=0))
+    (found,) = received.by_key().values()
+    assert list(found.values()) == [5.0] * 3 + [0.0] * 21
 
 
 def test_a_window_gauge_says_zero_once_and_ends() -> None:

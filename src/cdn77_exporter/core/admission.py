@@ -49,6 +49,12 @@ class Admission:
         """Return the name under which the stream is counted; always the same object for the same name."""
         return self._admitted.get(stream, OTHER)
 
+    def forget(self, streams: Iterable[str]) -> None:
+        """Free the admission of streams that no longer have a series."""
+        for stream in streams:
+            if stream != OTHER:
+                self._admitted.pop(stream, None)
+
     def restore(self, streams: Iterable[str]) -> None:
         """Admit the streams that an earlier process had admitted."""
         for stream in streams:

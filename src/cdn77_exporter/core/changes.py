@@ -52,6 +52,9 @@ class Changes(msgspec.Struct, frozen=True):
     files: list[CountedFile]
     requests: list[Request]
     metrics: list[tuple[int, str, str]] = []  # number, name and labels, of those that no state has yet
+    # Slots and profiles that were forgotten; some of these numbers may be in use again, and are new then.
+    series_gone: list[int] = []
+    profiles_gone: list[int] = []
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -59,7 +62,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     meta: dict[str, int]
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
-    series: Iterable[tuple[str, float, int, int, bool]]  # in the order of slots
+    series: Iterable[tuple[int, str, float, int, int, bool]]  # slot, key, value, changed, written, live
     pending: list[tuple[int, float]]
     waits: list[tuple[int, int, int]]
     viewer_runs: Iterable[bytes]  # oldest first

@@ -66,6 +66,16 @@ class _Cells:
         self.slots[numbers] = slots
         return numbers
 
+    def forget(self, gone: npt.NDArray[np.bool_], counted: Iterable[Numbers]) -> None:
+        """Forget cells with a slot that is gone [slots]; those that are `counted` in open ticks find it anew."""
+        numbers = self.table.numbers()
+        own = self.slots[numbers]
+        lost = gone[np.maximum(own, 0)] & (own >= 0)
+        ended = numbers[lost.any(axis=1)]
+        if len(ended):
+            self.slots[numbers] = np.where(lost, LATER, own)
+            self.table.remove(np.setdiff1d(ended, np.concatenate([np.zeros(0, np.int64), *counted])))
+
 
 class Labelling:
     """Finds cells and profiles, and makes the series of new ones.
@@ -301,6 +311,45 @@ class Labelling:
             self._stream_hashes[code] = int.from_bytes(digest, "little")
         return self._stream_hashes[streams]
 
+    # Forgetting
+
+    def forget(self, slots: Slots, streams: set[str], opened: Iterable[OpenTick]) -> None:
+        """Forget what names series that are gone, and streams that have none left, unless an open tick counts them."""
+        if not len(slots):
+            return
+        opened = list(opened)
+        gone = np.zeros(self._series.end, np.bool_)
+        gone[slots] = True
+        for number, cells in enumerate(self._cells):
+            cells.forget(gone, (part for tick in opened for part in tick.cells(number)))
+        for own in self._slots:
+            own.forget(gone)
+        if streams:
+            self._forget_streams(streams, opened)
+
+    def _forget_streams(self, streams: set[str], opened: Sequence[OpenTick]) -> None:
+        streams = streams - self._counted_streams(opened)
+        self._streams.forget(streams)
+        codes = self.vocabulary.codes(streams)
+        self._room_for_texts()
+        self._admitted[codes] = False
+        rows = self._viewer_rows.numbers()
+        self._viewer_rows.remove(rows[np.isin(self._viewer_rows.rows[rows, 0], codes)])
+        for number in self._profiles.forget_streams(streams):
+            for own in self._slots:
+                own.reset(number)
+
+    def _counted_streams(self, opened: Iterable[OpenTick]) -> set[str]:
+        texts = self.vocabulary.texts
+        found = set()
+        for tick in opened:
+            found |= {self._profiles[number].stream for number in tick.profiles()}
+            for number, cells in enumerate(self._cells):
+                if cells.stream is not None:
+                    for part in tick.cells(number):
+                        found |= {texts[code] for code in np.unique(cells.table.rows[part, cells.stream]).tolist()}
+        return found
+
     # Texts
 
     def _room_for_texts(self) -> None:
@@ -310,9 +359,8 @@ class Labelling:
             self._admitted = np.append(self._admitted, np.zeros(more, np.bool_))
             self._stream_hashes = np.append(self._stream_hashes, np.zeros(more, np.uint64))
 
-    def tidy(self, opened: Iterable[OpenTick]) -> None:
+    def tidy(self) -> None:
         """Forget texts that no cell and no profile names, when they have become many."""
-        del opened
         if len(self.vocabulary) < self._tidy_at:
             return
         self._room_for_texts()
@@ -344,6 +392,16 @@ class _ProfileSlots:
         if more > 0:
             more = max(more, len(self.slots) // 4)
             self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
+
+    def forget(self, gone: npt.NDArray[np.bool_]) -> None:
+        """Have the slots that are gone [slots] found anew."""
+        lost = gone[np.maximum(self.slots, 0)] & (self.slots >= 0)
+        self.slots[lost.any(axis=1)] = LATER
+
+    def reset(self, number: int) -> None:
+        """Have all slots of a profile found anew: the number is another's now."""
+        if number < len(self.slots):
+            self.slots[number] = LATER
 
 
 def _value(label: Label, profile: Profile, window: str) -> str | None:

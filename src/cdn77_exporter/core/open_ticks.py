@@ -114,6 +114,10 @@ class OpenTick:
         """Return the cells that are counted, in parts."""
         return self.sums[cube].cells
 
+    def profiles(self) -> set[int]:
+        """Return the profiles of the viewers that are counted."""
+        return {int(number) for part in self._viewers for rows in part for number in np.unique(rows["profile"])}
+
     def take_new(self, cubes: Sequence[Cube], rows_of: Sequence[Codes], vocabulary: Vocabulary) -> bytes:
         """Return what no commit holds yet, encoded; `rows_of` [cubes]: the labels of every cell of a cube."""
         held = []

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import Catalogue, split_key, stream_of
-from cdn77_exporter.core.measures import Kind, Mean, Measure
+from cdn77_exporter.core.measures import Appeared, Kind, Mean, Measure
 
-#: Seconds without a change after which a series gets a stale marker.
-IDLE_SECONDS = 600
-#: Seconds of old values that are written before a new one (zeros, for a new series).
+#: Seconds of zeros that are written before a series begins; a counter that was not written for longer begins anew.
 PADDING_SECONDS = 300
+#: Seconds without a sample after which a mean gets a stale marker.
+_SPARSE_IDLE_SECONDS = 600
 #: The bits of the NaN that tells a Prometheus receiver that a series has ended.
 STALE_BITS = 0x7FF0000000000002
 
@@ -33,12 +33,13 @@ Slots = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 _Flags = npt.NDArray[np.bool_]
 
-_COUNTER, _WINDOW, _SPARSE = 0, 1, 2
+# Counters, counters that stay while their stream is watched, gauges of a window, and means.
+_COUNTER, _VIEWERS, _WINDOW, _SPARSE = range(4)
 
 
 def _behaviour(measure: Measure | None) -> int:
     if measure is None or measure.kind is Kind.COUNTER:
-        return _COUNTER
+        return _VIEWERS if measure is not None and isinstance(measure.value, Appeared) else _COUNTER
     return _SPARSE if isinstance(measure.value, Mean) else _WINDOW
 
 
@@ -80,26 +81,37 @@ class Columns(Collection[Row]):
 class SeriesTable:
     """All series, by slot, with the value that each has now.
 
-    `tick_seconds`: distance of ticks. Ticks are Unix seconds, timestamps Unix milliseconds.
+    `tick_seconds`: distance of ticks. `idle_seconds`: after so long without a change a counter ends. Ticks are Unix
+    seconds, timestamps Unix milliseconds.
+
+    A series that ends gets a stale marker. Five minutes later it is forgotten, and its slot is free: until then it is
+    known which ticks it may not be written on again.
     """
 
-    def __init__(self, catalogue: Catalogue, tick_seconds: int) -> None:
+    def __init__(self, catalogue: Catalogue, tick_seconds: int, idle_seconds: int = 86_400) -> None:
         self.catalogue = catalogue
         self._tick = tick_seconds
+        self._idle = idle_seconds
         self._slots: dict[str, int] = {}
         self._keys: list[str] = []
+        self._free: list[int] = []
+        self._streams: dict[str, int] = {}  # stream -> its number
+        self._of_stream: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # series of each stream, by its number
         self.end = 0  # a slot above that of every series
         size = _FIRST_SLOTS
         self.value: Values = np.zeros(size)
         self.changed: Slots = np.zeros(size, np.int64)  # tick of the last change
         self.written: Slots = np.zeros(size, np.int64)  # tick of the last sample
         self.live: _Flags = np.zeros(size, np.bool_)
+        self.there: _Flags = np.zeros(size, np.bool_)  # whether the slot has a series
         self.born: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # how many series have had the slot
         self._behaviour: npt.NDArray[np.uint8] = np.zeros(size, np.uint8)
         self._counted: _Flags = np.zeros(size, np.bool_)  # whether since the last emission
         self._before: Values = np.zeros(size)  # the value then, of what was counted since
         self._dirty: _Flags = np.zeros(size, np.bool_)  # whether it changed since the last commit
+        self._stream: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # the number of its stream
         self._new: list[tuple[int, str]] = []
+        self._gone: list[int] = []
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -114,7 +126,7 @@ class SeriesTable:
 
     def streams(self) -> set[str]:
         """Return the streams of all series."""
-        return {stream_of(key) for key in self._slots}
+        return set(self._streams)
 
     def find(self, key: str) -> int | None:
         """Return the slot of a key, if there is one."""
@@ -124,25 +136,33 @@ class SeriesTable:
         """Return the slot of a key; a new series is made with value 0."""
         found = self._slots.get(key)
         if found is None:
-            found = self._append(key)
+            found = self._free.pop() if self._free else self.end
+            self._put(found, key)
             self._new.append((found, key))
         return found
 
-    def _append(self, key: str) -> int:
-        slot = self.end
-        self.end += 1
-        self._grow(self.end)
-        self._keys.append(key)
+    def _put(self, slot: int, key: str) -> None:
+        if slot >= self.end:
+            self._grow(slot + 1)
+            self._keys += [""] * (slot + 1 - self.end)
+            self.end = slot + 1
+        self._keys[slot] = key
         self._behaviour[slot] = _behaviour(self.catalogue.measure(split_key(key)[0]))
+        self.there[slot] = True
         self.born[slot] += 1
         self._slots[key] = slot
-        return slot
+        number = self._streams.setdefault(stream_of(key), len(self._streams))
+        if number == len(self._of_stream):
+            self._of_stream = np.append(self._of_stream, np.zeros(max(64, number // 4), np.int64))
+        self._stream[slot] = number
+        self._of_stream[number] += 1
 
     def _grow(self, size: int) -> None:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4)
-        for name in ("value", "changed", "written", "live", "born", "_behaviour", "_counted", "_before", "_dirty"):
+        columns = "value changed written live there born _behaviour _counted _before _dirty _stream"
+        for name in columns.split():
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old
@@ -179,7 +199,7 @@ class SeriesTable:
         """
         touched = np.flatnonzero(self._counted)
         self.changed[touched] = tick
-        frames = self._pad(touched, tick, offset_ms, pad_from)
+        frames = self._pad(self._begin(touched, tick), tick, offset_ms, pad_from)
         chosen, stale = self._choose(touched, tick)
         slots = np.flatnonzero(chosen)
         values = self.value[slots]
@@ -189,43 +209,106 @@ class SeriesTable:
         self.written[slots] = tick
         ended = np.flatnonzero(stale)
         self.live[ended] = False
+        self.value[ended] = 0  # what comes after it is a new series
         self._dirty[touched] = True
         self._dirty[ended] = True
         self._counted[touched] = False
         return frames
 
-    def _pad(self, touched: Slots, tick: int, offset_ms: int, pad_from: int) -> list[Frame]:
-        """A counter that begins or comes back gets its old value on the ticks before, or increase() cannot see it."""
+    def _begin(self, touched: Slots, tick: int) -> Slots:
+        """Return the counters that begin with this tick: new ones, and those that were not written for too long.
+
+        The latter begin at zero: a value that resumes after more than `PADDING_SECONDS` some receivers count again.
+        """
+        size = self.end
+        counters = self._behaviour[:size] <= _VIEWERS
+        long_ago = (self.written[:size] > 0) & (self.written[:size] < tick - PADDING_SECONDS)
+        gap = np.flatnonzero(self.live[:size] & counters & long_ago)
+        if len(gap):
+            before = np.where(self._counted[gap], self._before[gap], self.value[gap])
+            self.value[gap] -= before
+            self._before[gap] = 0
+            self._dirty[gap] = True
+        new = touched[counters[touched] & ~self.live[touched]]
+        return np.union1d(new, gap) if len(gap) else new
+
+    def _pad(self, slots: Slots, tick: int, offset_ms: int, pad_from: int) -> list[Frame]:
+        """Write zeros on the ticks before a counter begins, or increase() cannot see its first value."""
         earliest = max(pad_from, tick - PADDING_SECONDS)
         earliest += -earliest % self._tick
         ticks = range(earliest, tick, self._tick)
-        padded = touched[(self._behaviour[touched] == _COUNTER) & (self.written[touched] < tick - self._tick)]
-        skipped = np.maximum(0, (self.written[padded] - earliest) // self._tick + 1)
+        skipped = np.maximum(0, (self.written[slots] - earliest) // self._tick + 1)
         frames = []
         for skip in np.unique(skipped[skipped < len(ticks)]).tolist():
-            slots = padded[skipped == skip]
             times = tuple(at * 1000 + offset_ms for at in ticks[skip:])
-            frames.append(Frame(times, slots, self._before[slots]))
+            own = slots[skipped == skip]
+            frames.append(Frame(times, own, np.zeros(len(own))))
         return frames
 
     def _choose(self, touched: Slots, tick: int) -> tuple[_Flags, _Flags]:
         """Return which series have a sample on this tick, and which of them a stale marker."""
         size = self.end
         self.live[touched] = True
-        live, behaviour = self.live[:size], self._behaviour[:size]
-        idle = self.changed[:size] <= tick - IDLE_SECONDS
+        live, behaviour, value = self.live[:size], self._behaviour[:size], self.value[:size]
+        age = tick - self.changed[:size]
+        idle = (behaviour <= _VIEWERS) & (age >= self._idle)
+        watched = np.zeros(len(self._of_stream), np.bool_)
+        watched[self._stream[:size][live & (behaviour == _WINDOW) & (value > 0)]] = True
+        idle &= (behaviour != _VIEWERS) | ~watched[self._stream[:size]]
+        idle |= (behaviour == _SPARSE) & (age >= _SPARSE_IDLE_SECONDS)
         # A window that holds nobody has said so on the tick on which it became empty; then its gauge ends.
-        empty = (behaviour == _WINDOW) & (self.value[:size] == 0) & (self.changed[:size] < tick)
-        stale = live & (((behaviour != _WINDOW) & idle) | empty)
+        idle |= (behaviour == _WINDOW) & (value == 0) & (age > 0)
+        stale = live & idle
         chosen = stale | (live & ((behaviour != _SPARSE) | self._counted[:size]))
         return chosen, stale
 
+    def forget(self, tick: int) -> tuple[Slots, set[str]]:
+        """Forget series that ended `PADDING_SECONDS` before `tick`: their slots, and the streams without any other."""
+        size = self.end
+        ended = ~self.live[:size] & ~self._counted[:size]
+        ended &= (self.written[:size] > 0) & (self.written[:size] <= tick - PADDING_SECONDS)
+        slots = np.flatnonzero(ended)
+        streams = set()
+        for slot in slots.tolist():
+            key = self._keys[slot]
+            del self._slots[key]
+            self._keys[slot] = ""
+            number = int(self._stream[slot])
+            self._of_stream[number] -= 1
+            if not self._of_stream[number]:
+                streams.add(stream_of(key))
+        for numbers in (self.value, self.changed, self.written, self._before):
+            numbers[slots] = 0
+        for flags in (self.there, self._dirty):
+            flags[slots] = False
+        self._free += slots.tolist()
+        self._gone += slots.tolist()
+        if streams:
+            self._renumber_streams(streams)
+        return slots, streams
+
+    def _renumber_streams(self, gone: set[str]) -> None:
+        kept = [stream for stream in self._streams if stream not in gone]
+        new = np.zeros(len(self._of_stream), np.uint32)
+        counts = np.zeros(len(kept) + 64, np.int64)
+        for number, stream in enumerate(kept):
+            old = self._streams[stream]
+            new[old], counts[number] = number, self._of_stream[old]
+        self._streams = {stream: number for number, stream in enumerate(kept)}
+        self._stream[: self.end] = new[self._stream[: self.end]]
+        self._of_stream = counts
+
     # State: what changed since the last call, and the way back.
 
+    def take_gone(self) -> list[int]:
+        """Return the slots that were forgotten since the last call; a slot may be in use again."""
+        gone, self._gone = self._gone, []
+        return gone
+
     def take_new(self) -> list[tuple[int, str]]:
-        """Return slots and keys made since the last call."""
+        """Return slots and keys made since the last call, those that have gone again left out."""
         new, self._new = self._new, []
-        return new
+        return [(slot, key) for slot, key in dict(new).items() if self._slots.get(key) == slot]
 
     def take_changes(self, new: Iterable[tuple[int, str]]) -> Columns[tuple[int, float, int, int, bool]]:
         """Return slot, value, changed, written and live of what changed since the last call, and of the `new` ones.
@@ -252,22 +335,30 @@ class SeriesTable:
         return slots, self.value[slots]
 
     def restore(
-        self, rows: Iterable[tuple[str, float, int, int, bool]], pending: Iterable[tuple[int, float]], last_tick: int
+        self, rows: Iterable[tuple[int, str, float, int, int, bool]], pending: Iterable[tuple[int, float]], last: int
     ) -> None:
-        """Take up rows of key, value, changed, written, live in the order of slots (the table must be empty)."""
+        """Take up rows of slot, key, value, changed, written, live (the table must be empty).
+
+        Series of metrics that there no longer are are forgotten. `last`: the tick that was written last.
+        """
         rows = iter(rows)
         for part in iter(lambda: list(islice(rows, _RESTORED_AT_ONCE)), []):
-            keys, *columns = zip(*part, strict=True)
-            begin = self.end
-            for key in keys:
-                self._append(key)
-            arrays = (self.value, self.changed, self.written, self.live)
-            for array, column in zip(arrays, columns, strict=True):
-                array[begin : self.end] = column
-        if last_tick:
+            slots, keys, *columns = zip(*part, strict=True)
+            for slot, key in zip(slots, keys, strict=True):
+                if self.catalogue.measure(split_key(key)[0]) is None:
+                    self._gone.append(slot)
+                else:
+                    self._put(slot, key)
+            known = np.array([slot for slot, key in zip(slots, keys, strict=True) if self._slots.get(key) == slot])
+            chosen = np.isin(slots, known)
+            for array, column in zip((self.value, self.changed, self.written, self.live), columns, strict=True):
+                array[known.astype(np.int64)] = np.array(column)[chosen]
+        self._free = [slot for slot, key in enumerate(self._keys) if not key]
+        if last:
             # A live counter or window gauge was written on every tick, also on those that changed nothing in its row.
             always = self.live[: self.end] & (self._behaviour[: self.end] != _SPARSE)
-            self.written[: self.end][always] = last_tick
+            self.written[: self.end][always] = last
         for slot, before in pending:
-            self._counted[slot] = True
-            self._before[slot] = before
+            if slot < self.end and self._keys[slot]:
+                self._counted[slot] = True
+                self._before[slot] = before

@@ -60,6 +60,7 @@ class Rules:
     backfill_seconds: float = 0
     max_streams: int = 10_000
     max_series: int = 1_000_000
+    series_idle_seconds: int = 86_400
 
 
 class FileCounts(Protocol):
@@ -102,7 +103,7 @@ class Timeline:
         self._measures = measures
         self._catalogue = Catalogue(measures)
         self._encoder = encoder or RemoteWrite1(self._catalogue)
-        self.series = SeriesTable(self._catalogue, self._tick)
+        self.series = SeriesTable(self._catalogue, self._tick, rules.series_idle_seconds)
         self._profiles = Profiles()
         self.viewers = ViewerWindow(
             self._profiles, window_seconds=rules.session_window_seconds, tick_seconds=self._tick
@@ -244,7 +245,6 @@ class Timeline:
         self._settling.move(self.viewers.advance(tick, opened.take_viewers(self._tick)))
         self.settled = tick
         self._dirty.discard(tick)
-        self.labelling.tidy(self._open.values())
 
     # Writing
 
@@ -256,6 +256,8 @@ class Timeline:
             pad_from=max(self.floor, self._after(oldest)),
         )
         bodies = self._encoder.encode(self.series, frames)
+        self.labelling.forget(*self.series.forget(tick), self._open.values())
+        self.labelling.tidy()
         self._settling.emitted()
         self.emitted = tick
         if bodies and tick - self._described >= _METADATA_SECONDS:
@@ -308,6 +310,7 @@ class Timeline:
             "emitted": self.emitted,
             "next_request": self._next_request,
             "watermark_ms": watermark_ms,
+            "series": len(self.series),
             "viewers_since_ms": (self.settled - self._rules.session_window_seconds) * 1000,
         }
         profiles = [
@@ -319,6 +322,8 @@ class Timeline:
             meta=meta,
             metrics=self._catalogue.take_new(),
             profiles=profiles,
+            profiles_gone=self._profiles.take_gone(),
+            series_gone=self.series.take_gone(),
             series_new=new,
             series=self.series.take_changes(new),
             pending=self.series.pending(),

@@ -47,6 +47,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
             backfill_seconds=self.backfill_window,
             max_streams=self.max_streams,
             max_series=self.max_series,
+            series_idle_seconds=self.series_idle_seconds,
         )
 
     def secrets(self) -> dict[str, Secret]:

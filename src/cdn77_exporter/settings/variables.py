@@ -226,6 +226,12 @@ class Bounds:
         'Streams that count on their own; above, new ones count as `stream_name="other"`.',
     )
     max_series: int = env(parse.whole(100, 100_000_000), "1000000", "The same bound for series.")
+    series_idle_seconds: int = env(
+        parse.whole(600, 30 * 86_400),
+        "86400",
+        "A counter without a change for so many seconds ends and is forgotten, and with its last series a stream. Its "
+        "viewer counters stay while somebody is in the stream's session window.",
+    )
     max_object_bytes: int = env(
         parse.size(1, 4 * parse.GIB), "64MiB", "The largest file that is downloaded; larger ones are set aside."
     )

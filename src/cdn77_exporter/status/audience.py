@@ -6,6 +6,7 @@ The cost is that of the new series and one vectorised sum per breakdown, however
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +50,18 @@ class Breakdown:
         self._slots[self._size], self._groups[self._size] = slot, number
         self._size += 1
 
+    def drop(self, gone: npt.NDArray[np.bool_]) -> None:
+        """Drop series whose slot [slots] has another series now, or none, and names that no series has any more."""
+        slots, groups = self._slots[: self._size], self._groups[: self._size]
+        kept = ~gone[slots]
+        numbers, places = np.unique(groups[kept], return_inverse=True)
+        self.names = [self.names[number] for number in numbers.tolist()]
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        self._size = int(kept.sum())
+        room = max(64, self._size)
+        self._slots = np.resize(np.append(slots[kept], 0), room)
+        self._groups = np.resize(np.append(places, 0), room).astype(np.int32)
+
     def sums(self, value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the sum of each name, in the order of `names`; `value` has one entry for each slot."""
         slots, groups = self._slots[: self._size], self._groups[: self._size]
@@ -78,20 +91,19 @@ class _Rate:
     """The growth of the sums of a breakdown."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[int, npt.NDArray[np.float64]]] = deque()
+        self._seen: deque[tuple[int, dict[str, float]]] = deque()
 
-    def per_second(self, tick: int, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the growth a second, over the ticks since the last reading that is `RATE_SECONDS` old."""
+    def per_second(self, tick: int, names: Sequence[str], sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the growth a second [names], over the ticks since the last reading that is `RATE_SECONDS` old."""
         seen = self._seen
-        seen.append((tick, sums))
+        seen.append((tick, dict(zip(names, sums.tolist(), strict=True))))
         while len(seen) > 2 and tick - seen[1][0] >= RATE_SECONDS:
             seen.popleft()
         since, before = seen[0]
         if since == tick:
             return np.zeros(len(sums))
-        grown = sums.copy()
-        grown[: len(before)] -= before
-        return grown / (tick - since)
+        # A sum is smaller where series have begun again at zero.
+        return np.maximum(sums - [before.get(name, 0.0) for name in names], 0) / (tick - since)
 
 
 class AudienceReader:
@@ -104,22 +116,21 @@ class AudienceReader:
         self._streams = Breakdown(measures.TRANSFER_BYTES, "stream_name")
         self._pops = Breakdown(measures.TRANSFER_BYTES, "pop")
         self._by_measure: dict[Measure | None, list[Breakdown]] = {}
-        for breakdown in (self._viewers, self._devices, self._countries, self._streams, self._pops):
+        self._breakdowns = (self._viewers, self._devices, self._countries, self._streams, self._pops)
+        for breakdown in self._breakdowns:
             self._by_measure.setdefault(breakdown.measure, []).append(breakdown)
         self._stream_rate, self._pop_rate = _Rate(), _Rate()
-        self._sorted = 0
+        self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which series of each slot is sorted
         self.audience = Audience()
 
     def read(self, series: SeriesTable, tick: int) -> None:
         """Renew `audience` if ticks were settled since the last reading; `tick` is the last of them."""
-        if self._sorted < series.end:
-            self._sort(series)
-        if tick <= self.audience.tick or self._sorted < series.end:
+        if not self._sort(series) or tick <= self.audience.tick:
             return
         value = series.value
         viewers = self._viewers.sums(value)
-        streams = self._stream_rate.per_second(tick, self._streams.sums(value)) * 8
-        pops = self._pop_rate.per_second(tick, self._pops.sums(value)) * 8
+        streams = self._stream_rate.per_second(tick, self._streams.names, self._streams.sums(value)) * 8
+        pops = self._pop_rate.per_second(tick, self._pops.names, self._pops.sums(value)) * 8
         self.audience = Audience(
             tick=tick,
             viewers=float(viewers.sum()),
@@ -131,11 +142,22 @@ class AudienceReader:
             pops=self._pops.ranked(pops),
         )
 
-    def _sort(self, series: SeriesTable) -> None:
-        """Sort new series into the breakdowns they belong to."""
-        end = min(series.end, self._sorted + _NEW_AT_ONCE)
-        for slot in range(self._sorted, end):
+    def _sort(self, series: SeriesTable) -> bool:
+        """Sort new series into the breakdowns they belong to; whether all of them are."""
+        end = series.end
+        if len(self._born) < end:
+            self._born = np.append(self._born, np.zeros(end + end // 4 - len(self._born), np.uint32))
+        there = series.there[:end]
+        changed = self._born[:end] != np.where(there, series.born[:end], 0)
+        gone = changed & (self._born[:end] > 0)
+        if gone.any():
+            for breakdown in self._breakdowns:
+                breakdown.drop(gone)
+            self._born[:end][gone] = 0
+        new = np.flatnonzero(changed & there)
+        for slot in new[:_NEW_AT_ONCE].tolist():
             code, values = split_key(series.key(slot))
             for breakdown in self._by_measure.get(series.catalogue.measure(code), ()):
                 breakdown.add(slot, values)
-        self._sorted = end
+        self._born[new[:_NEW_AT_ONCE]] = series.born[new[:_NEW_AT_ONCE]]
+        return len(new) <= _NEW_AT_ONCE

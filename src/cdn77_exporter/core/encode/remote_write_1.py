@@ -103,11 +103,10 @@ class _Block:
         """Put entries in their places [place -> entry]; those that were there before are replaced."""
         ends = np.cumsum(self._lengths)
         begins = ends - self._lengths
-        count = max(len(ends), max(entries) + 1)
-        parts = [
-            entries[place] if place in entries else bytes(self._bytes[begins[place] : ends[place]])
-            for place in range(count)
-        ]
+        parts = [bytes(self._bytes[begin:end]) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        parts += [b""] * (max(entries) + 1 - len(parts))  # for slots that no series has
+        for place, entry in entries.items():
+            parts[place] = entry
         self._bytes = bytearray(b"".join(parts))
         self._lengths = np.array([len(part) for part in parts], np.int64)
         self._values = np.cumsum(self._lengths) - _VALUE_AT
@@ -158,7 +157,7 @@ class RemoteWrite1:
         if len(self._born) < end:
             more = np.zeros(max(end, len(self._born) * 5 // 4) - len(self._born), np.uint32)
             self._born = np.concatenate((self._born, more))
-        new = np.flatnonzero(self._born[:end] != series.born[:end])
+        new = np.flatnonzero((self._born[:end] != series.born[:end]) & series.there[:end])
         for begin in range(0, end, _BLOCK) if len(new) else ():
             own = new[np.searchsorted(new, begin) : np.searchsorted(new, begin + _BLOCK)].tolist()
             if not own:

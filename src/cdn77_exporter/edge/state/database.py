@@ -131,7 +131,7 @@ class Database:
             profiles=[
                 (number, *_decode_profile(labels)) for number, labels in self._rows(schema.PROFILES, "ORDER BY number")
             ],
-            series=self._series(),
+            series=self._series(meta.get("series")),
             pending=_decode_pending(lists.get("pending", _EMPTY_LIST)),
             waits=_decode_waits(lists.get("waits", _EMPTY_LIST)),
             viewer_runs=(rows for _, _, rows in self._rows(schema.VIEWER_RUNS, "ORDER BY level DESC, id")),
@@ -140,14 +140,18 @@ class Database:
             metrics=list(self._rows(schema.METRICS, "ORDER BY code")),
         )
 
-    def _series(self) -> Iterator[tuple[str, float, int, int, bool]]:
-        keys = self._rows(schema.SERIES, "ORDER BY slot")
+    def _series(self, expected: int | None) -> Iterator[tuple[int, str, float, int, int, bool]]:
+        """Yield slot, key, value, changed, written and live; `expected`: how many, where the state knows it."""
+        found = 0
         values = self._rows(schema.VALUES, "ORDER BY slot")
-        for expected, (slot, key) in enumerate(keys):
+        for slot, key in self._rows(schema.SERIES, "ORDER BY slot"):
             same, value, changed, written, live = next(values, (None, 0.0, 0, 0, 0))
-            if not slot == same == expected:
-                raise damaged(self.path, f"it lacks series {expected}")
-            yield key, value, changed, written, bool(live)
+            if slot != same:
+                raise damaged(self.path, f"it lacks the values of series {slot}")
+            found += 1
+            yield slot, key, value, changed, written, bool(live)
+        if expected is not None and found != expected:
+            raise damaged(self.path, f"it has {found} series of {expected}")
 
     # Committing
 
@@ -158,6 +162,9 @@ class Database:
     def _write(self, changes: Changes) -> None:
         self._each(schema.META.replace, changes.meta.items())
         self._each(schema.METRICS.replace, changes.metrics)
+        for table, gone in (("profiles", changes.profiles_gone), ("series", changes.series_gone)):
+            self._delete(table, gone)
+        self._delete("series_values", changes.series_gone)
         self._each(
             schema.PROFILES.insert, ((number, msgspec.msgpack.encode(labels)) for number, *labels in changes.profiles)
         )
@@ -178,6 +185,10 @@ class Database:
         self._each(schema.OUTBOX.insert, ((one.number, one.tick, one.samples, len(one.body)) for one in requests))
         self._each(schema.BODIES.insert, ((one.number, one.body) for one in requests))
         self._counted.update(requests=len(requests), bytes=sum(len(one.body) for one in requests))
+
+    def _delete(self, table: str, numbers: Iterable[int]) -> None:
+        """Delete rows of a table whose key is a number."""
+        self._each(f"DELETE FROM {table} WHERE rowid = ?", ((number,) for number in numbers))  # noqa: S608 - constants
 
     def _next_id(self, table: str) -> int:
         """Return an id for a new row, later than all others."""
