@@ -21,7 +21,7 @@ CATALOGUE = Catalogue(MEASURES)
 
 def frames() -> tuple[SeriesTable, list[list[Frame]], dict[tuple[str, str, int], float]]:
     """Ticks of some hundred series with padding, a stale one and odd labels; and what they hold."""
-    table = SeriesTable(CATALOGUE, 15)
+    table = SeriesTable(CATALOGUE, 15, 600)
     found: list[list[Frame]] = []
     expected: dict[tuple[str, str, int], float] = {}
     slots = [table.slot(series_key(CATALOGUE.code(VIEWERS), (f"stream-{number}",))) for number in range(150)]
@@ -63,7 +63,7 @@ def test_text_holds_what_the_frames_held(tmp_path: Path, buffer_bytes: int) -> N
 
 def test_times_with_milliseconds_are_kept(tmp_path: Path) -> None:
     """A shifted sample has its milliseconds, a whole number is written as one."""
-    table = SeriesTable(CATALOGUE, 15)
+    table = SeriesTable(CATALOGUE, 15, 600)
     table.add(table.slot(series_key(CATALOGUE.code(REQUESTS), ("s", "1", "HIT", "p"))), 7)
     spool = Spool(tmp_path)
     spool.encode(table, table.emit(1_700_000_100, offset_ms=250, pad_from=1_700_000_100))
