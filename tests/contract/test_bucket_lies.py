@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -52,7 +52,7 @@ async def test_no_redirect_is_followed(
     on, work = CALLS[call]
     host = elsewhere.endpoint.removeprefix("http://")
     body = f"<Error><Code>PermanentRedirect</Code><Endpoint>{host}</Endpoint><Region>x@{host}/</Region></Error>"
-    hints = (
+    hints: tuple[dict[str, str], ...] = (
         {"Location": f"{elsewhere.endpoint}/{NAME}/logs/x"},
         {"Location": f"//{host}/{NAME}"},
         {"x-amz-bucket-region": f"x@{host}/"},
@@ -84,7 +84,7 @@ async def test_the_region_of_an_error_names_no_other_host(
 
 
 _NESTED = b"<ListBucketResult>" + b"<a>" * (3 * _MB)
-_TOO_LARGE = {
+_TOO_LARGE: dict[str, Callable[[str], Fault]] = {
     "nested": lambda on: Answers(status=200, body=_NESTED, on=on),
     "nested, behind the right beginning": lambda on: Rewrites(body=_NESTED + b"</a>" * (3 * _MB), on=on),
     "entries": lambda on: Rewrites(body=b"<ListBucketResult>" + b"<Contents/>" * 600_000, on=on),

@@ -12,7 +12,7 @@ import pytest
 from cdn77_exporter.core.errors import LeaseLost, Misconfigured, StateError, Transient
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.lease import LEASE_SECONDS, lease_prefix
-from cdn77_exporter.service import wiring
+from cdn77_exporter.service import restoring, wiring
 from cdn77_exporter.service.ownership import STANDBY_SECONDS
 from tests.support.fake_bucket import FakeBucket
 from tests.support.service_run import THROUGH_SECONDS, Run, simulate, state_file
@@ -25,7 +25,7 @@ NewRun = Callable[..., Run]
 def new_run(monkeypatch: pytest.MonkeyPatch) -> NewRun:
     """Makes a run, inside the loop."""
 
-    def make(bucket: FakeBucket | None = None, **environ: str) -> Run:
+    def make(bucket: FakeBucket | None = None, **environ: Any) -> Run:
         return Run(monkeypatch, bucket, **environ)
 
     return make
@@ -79,7 +79,7 @@ def test_the_clock_is_compared_before_the_first_tick_is_chosen(
 
     async def main() -> None:
         run = new_run()
-        restore = wiring.restore
+        restore = restoring.restore
 
         async def look(*values: Any, **named: Any) -> Any:
             assert len(run.clock.compared) == 1
@@ -246,7 +246,7 @@ def test_a_stop_while_the_state_is_restored(new_run: NewRun, monkeypatch: pytest
     async def main() -> None:
         run = new_run()
         await run.put()
-        restore = wiring.restore
+        restore = restoring.restore
 
         async def slowly(*values: Any, **named: Any) -> Any:
             run.stop()

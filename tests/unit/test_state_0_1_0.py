@@ -122,7 +122,7 @@ async def test_a_bucket_state_of_0_1_0_is_taken_up(written: Written) -> None:
     state.close()
     state = await BucketState.open(bucket, "state")
     expected = written["bucket_content"]
-    lists = {"pending": [], "waits": []}  # which the commit has replaced
+    lists: Written = {"pending": [], "waits": []}  # which the commit has replaced
     _expect(state.database, expected | {"meta": expected["meta"] | {"emitted": 99}} | lists)
     state.close()
 
