@@ -229,6 +229,19 @@ def test_a_return_soon_after_the_marker_writes_no_tick_twice() -> None:
     assert list(found.values())[-5:] == [None, 0.0, 0.0, 0.0, 1.0]
 
 
+def test_a_counter_that_0_1_0_had_ended_begins_at_zero() -> None:
+    """The value that such a state kept is not counted again when the series returns, restored with a count or without."""
+    for pending in ([], [(0, 40.0)]):
+        written, received = Written(), Received()
+        value = 41.0 if pending else 40.0
+        key = key_of(VIEWERS, ("a",))
+        written.table.restore([(0, key, value, START, START + 600, False)], pending, START + 900)
+        written.table.add(0, 1)
+        emit_ticks(written, received, START + 915, 1)
+        (found,) = received.by_key().values()
+        assert list(found.values())[-2:] == [0.0, 2.0 if pending else 1.0]
+
+
 def test_viewer_counters_stay_while_somebody_watches() -> None:
     """As long as the stream's window holds somebody, its viewer counters do not end; its other counters do."""
     written, received = Written(), Received()

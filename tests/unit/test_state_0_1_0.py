@@ -202,6 +202,6 @@ def test_the_timeline_goes_on_from_a_state_of_0_1_0(written: Written, tmp_path: 
     again = database.load()
     assert again is not None
     before = {key: value for key, value, *_ in expected["series"]}
-    assert {key: value for key, value, *_ in again.series} == before
+    assert {key: value for _, key, value, *_ in again.series} == before
     assert sorted(again.metrics)[:12] == sorted(snapshot.metrics)
     database.close()

@@ -362,3 +362,7 @@ class SeriesTable:
             if slot < self.end and self._keys[slot]:
                 self._counted[slot] = True
                 self._before[slot] = before
+        # 0.1.0 kept the value of a counter that has ended; what comes after the end is a new series.
+        ended = np.flatnonzero(self.there[: self.end] & ~self.live[: self.end] & (self.written[: self.end] > 0))
+        self.value[ended] -= np.where(self._counted[ended], self._before[ended], self.value[ended])
+        self._before[ended] = 0
