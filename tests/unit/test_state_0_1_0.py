@@ -144,6 +144,7 @@ def test_a_damaged_file_of_0_1_0_is_refused_and_left(written: Written, tmp_path:
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_file_of_0_1_0_is_taken_up_changes_nothing(written: Written, tmp_path: Path) -> None:
     """Whatever statement of it is the last, the next start takes all of it up."""
     path, killed = tmp_path / "state.db", tmp_path / "killed.db"

@@ -271,9 +271,9 @@ def test_many_viewers_come_and_go() -> None:
     last: dict[int, int] = {}
     appeared = held = 0
     for tick in range(15, 900, 15):
-        rows = np.zeros(4000, SEEN)
-        rows["key"] = [key_of(viewer) for viewer in source.integers(0, 100_000, 4000).tolist()]
-        rows["first"] = rows["last"] = source.integers((tick - 15) * 1000, tick * 1000, 4000)
+        rows = np.zeros(1500, SEEN)
+        rows["key"] = [key_of(viewer) for viewer in source.integers(0, 40_000, 1500).tolist()]
+        rows["first"] = rows["last"] = source.integers((tick - 15) * 1000, tick * 1000, 1500)
         rows["profile"] = profile
         expected = 0
         for key, at in sorted(zip(rows["key"].tolist(), rows["last"].tolist(), strict=True), key=lambda one: one[1]):
