@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdn77_exporter.core.changes import Request
+from cdn77_exporter.core.changes import Request, Unsent
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.stages.aggregate import Batch
@@ -41,8 +41,7 @@ def _request(number: int, tick: int) -> Request:
 
 def _batch(through_tick: int, *requests: Request) -> Batch:
     """Requests as the aggregator passes them on once they are committed."""
-    ticks = [request.tick for request in requests]
-    return Batch(through_tick, tuple(request.number for request in requests), min(ticks), 10 * len(ticks))
+    return Batch(through_tick, tuple(Unsent(request.number, request.tick, 10) for request in requests))
 
 
 async def _pushed(bench: StageBench, receiver: _Scripted, *batches: Batch, seconds: float = 3600) -> list[int]:
@@ -54,7 +53,7 @@ async def _pushed(bench: StageBench, receiver: _Scripted, *batches: Batch, secon
         await asyncio.sleep(1)
         async with inbox:
             for batch in batches:
-                bench.counted(requests=[_request(number, batch.through_tick) for number in batch.numbers])
+                bench.counted(requests=[_request(one.number, one.tick) for one in batch.requests])
                 await inbox.put(batch)
 
     async with asyncio.TaskGroup() as tasks:
@@ -105,9 +104,50 @@ def test_what_an_earlier_process_left_goes_first_byte_for_byte() -> None:
         bench = StageBench()
         bench.counted(requests=[_request(1, TICK), _request(2, TICK + 15)])
         receiver = _Scripted()
-        assert await _pushed(bench, receiver, _batch(TICK + 30, _request(3, TICK + 30))) == [0, TICK + 15, TICK + 30]
+        ticks = await _pushed(bench, receiver, _batch(TICK + 30, _request(3, TICK + 30)))
+        assert ticks == [0, TICK, TICK + 15, TICK + 30]
         assert receiver.bodies == [b"body-1", b"body-2", b"body-3"]
         assert bench.database.outbox() == []
+
+    simulate(main())
+
+
+def test_only_the_request_that_was_being_sent_may_be_stored_after_a_crash() -> None:
+    """Of what an earlier process left, "duplicate" means stored for the one request that it was sending."""
+
+    async def main() -> None:
+        bench = StageBench()
+        bench.counted(requests=[_request(1, TICK), _request(2, TICK + 15), _request(3, TICK + 30)])
+        bench.database.mark_sending(1)
+        assert await _pushed(bench, _Scripted(DUPLICATE, DUPLICATE)) == [0, TICK, TICK + 30]
+        assert bench.said.of("request_refused") == [{"status": 400, "words": DUPLICATE.words}]
+
+    simulate(main())
+
+
+def test_the_state_knows_which_answer_may_be_lost() -> None:
+    """A request is noted as being sent before each attempt, and no longer once an answer says that it is not stored."""
+
+    async def main() -> None:
+        bench = StageBench()
+        noted: list[int] = []
+
+        class Noting(_Scripted):
+            async def write(self, body: bytes) -> None:
+                noted.append(bench.database.sending())
+                await super().write(body)
+
+        async def look() -> None:
+            for _ in range(3):
+                await asyncio.sleep(5)
+                noted.append(-bench.database.sending())
+
+        receiver = Noting(Transient("503", 10.0), Transient("cut", 10.0, lost=True), None, Transient("503", 10.0))
+        looking = asyncio.create_task(look())
+        await _pushed(bench, receiver, _batch(TICK, _request(1, TICK), _request(2, TICK)))
+        await looking
+        assert noted == [1, 0, 0, 1, -1, 1, 2, 2]
+        assert bench.database.sending() == 0
 
     simulate(main())
 
@@ -126,6 +166,7 @@ def test_a_refusal_of_what_is_known_means_stored_when_an_answer_was_lost(status:
     async def main() -> None:
         bench = StageBench()
         bench.counted(requests=[_request(1, TICK)])
+        bench.database.mark_sending(1)
         known = Refused(status, words)
         receiver = _Scripted(known, LOST, AWAY, known)
         second = _batch(TICK + 15, _request(2, TICK + 15))
@@ -294,7 +335,7 @@ def test_a_stop_leaves_what_the_receiver_does_not_take() -> None:
             await inbox.put(_batch(TICK, _request(3, TICK)))
         await running
         assert len(receiver.bodies) <= 2
-        assert [number for number, _, _ in bench.database.outbox()] == [1, 2]
+        assert [one.number for one in bench.database.outbox()] == [1, 2]
         assert bench.said.of("outbox_left") == [{"requests": 2}]
         assert [receipt async for receipt in outlet] == [Receipt(0)]
 
@@ -335,12 +376,12 @@ def test_marking_as_done_is_tried_until_the_state_can_be_written() -> None:
         refusals = 3
 
         class Refusing(InlineState):
-            async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
+            async def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
                 nonlocal refusals
                 if refusals:
                     refusals -= 1
                     raise Transient("disk full")
-                await super().mark_done(numbers, acknowledged)
+                await super().mark_done(numbers, acknowledged, sending)
 
         bench.state = Refusing(bench.database)
         assert await _pushed(bench, _Scripted(), _batch(TICK, _request(1, TICK))) == [0, TICK]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdn77_exporter.core.changes import Changes, Request
+from cdn77_exporter.core.changes import Changes, Request, Unsent
 from cdn77_exporter.core.decoded import Decoded, FileStats
 from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -139,7 +139,7 @@ def _decoded(bench: StageBench, number: int) -> DecodedFiles:
 
 def _batch(bench: StageBench, number: int) -> Batch:
     bench.counted(requests=[Request(number, TICK + number, 1, b"body")])
-    return Batch(TICK + number, (number,), TICK + number, 1)
+    return Batch(TICK + number, (Unsent(number, TICK + number, 1),))
 
 
 def _receipt(bench: StageBench, number: int) -> Receipt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,14 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     tick: int
     samples: int
     body: bytes
+
+
+class Unsent(NamedTuple):
+    """A request of the outbox without its body."""
+
+    number: int
+    tick: int
+    samples: int  # none in one that describes the metrics
 
 
 class Changes(msgspec.Struct, frozen=True):

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cdn77_exporter.core.changes import Changes, CountedFile
+from cdn77_exporter.core.changes import Changes, CountedFile, Unsent
 from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.files import LogFile, RawLog
 
 if TYPE_CHECKING:
+    from cdn77_exporter.flow.delivery import Delivery
+    from cdn77_exporter.flow.stages.aggregate import Batch
     from cdn77_exporter.telemetry.messages import MessageName
 
 
@@ -133,14 +135,36 @@ class Outbox(Protocol):
     async def acknowledged(self) -> int:
         """Return the last tick (Unix seconds) up to which the receiver has everything, 0 without any."""
 
-    async def outbox(self) -> list[tuple[int, int, int]]:
-        """List number, tick and samples of each request, in order."""
+    async def outbox(self) -> list[Unsent]:
+        """List the requests, in order."""
 
     async def body(self, number: int) -> bytes:
         """Return the body of a request."""
 
-    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
-        """Remove requests, and note the tick that is acknowledged with them, if it is; raises Transient."""
+    async def sending(self) -> int:
+        """Return the number of the request of which an answer may be lost, 0 for none."""
+
+    async def mark_sending(self, number: int) -> None:
+        """Note the request of which an answer may be lost from now on, 0 for none; raises Transient."""
+
+    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
+        """Remove requests, note the tick that is acknowledged with them, if it is, and the request that is sent next.
+
+        Raises Transient.
+        """
+
+
+class Accounts(Protocol):
+    """Whoever keeps account of what the receiver has been told."""
+
+    async def settled(self, number: int, tick: int, body: bytes, delivery: Delivery) -> None:
+        """Take note that a request, or a part of it, is stored or not stored, before it leaves the outbox.
+
+        `body`: all that became of it alike, as a request. It may come again after a crash, and in other parts.
+        """
+
+    def acknowledged(self, batch: Batch) -> int | None:
+        """Return the tick up to which the receiver has everything, now that a batch is settled; None for no news."""
 
 
 class Ledger(Protocol):

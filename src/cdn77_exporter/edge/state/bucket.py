@@ -13,6 +13,7 @@ import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from inspect import signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import cramjam
@@ -30,7 +31,8 @@ _SNAPSHOT_EVERY = 200  # commits
 _DIGITS = 12
 #: What is done between two commits and goes into the journal, with the form of its values there.
 _LOGGED: dict[str, Any] = {
-    "mark_done": tuple[list[int], int | None],
+    "mark_sending": tuple[int],
+    "mark_done": tuple[list[int], int | None, int],
     "mark_deleted": tuple[list[tuple[str, str]]],
     "set_aside": tuple[tuple[str, str, int, int], str],
     "release": tuple[str],
@@ -165,7 +167,9 @@ class BucketState(State):
             return await super().ask(method, *values, **named)
         async with self._turn:
             result = await super().ask(method, *values, **named)
-            self._steps.append((method.__name__, [_plain(value) for value in values]))
+            bound = signature(method).bind(self.database, *values, **named)
+            bound.apply_defaults()
+            self._steps.append((method.__name__, [_plain(value) for value in bound.args[1:]]))
         return result
 
 

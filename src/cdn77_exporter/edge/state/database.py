@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot, Unsent
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewers.rows import merge_runs
@@ -213,9 +213,9 @@ class Database:
 
     # The outbox
 
-    def outbox(self) -> list[tuple[int, int, int]]:
-        """Number, tick and samples of the requests not yet done, in order."""
-        return [row[:3] for row in self._rows(schema.OUTBOX, "ORDER BY number")]
+    def outbox(self) -> list[Unsent]:
+        """Return the requests not yet done, in order."""
+        return [Unsent(*row[:3]) for row in self._rows(schema.OUTBOX, "ORDER BY number")]
 
     def body(self, number: int) -> bytes:
         """Return the body of a request in the outbox."""
@@ -223,8 +223,24 @@ class Database:
             return bytes(body)
         raise damaged(self.path, f"it lacks the body of request {number}")
 
-    def mark_done(self, numbers: Sequence[int], acknowledged: int | None) -> None:
-        """Take requests out of the outbox; `acknowledged`: the last tick that has been accepted whole, if it moved."""
+    def sending(self) -> int:
+        """Return the number of the request of which an answer may be lost, 0 for none."""
+        for _, number in self._rows(schema.META, "WHERE name = 'sending'"):
+            return int(number)
+        return 0
+
+    def mark_sending(self, number: int) -> None:
+        """Note the request of which an answer may be lost from now on, 0 for none."""
+        self._atomically(lambda: self._mark_sending(number))
+
+    def _mark_sending(self, number: int) -> None:
+        self._execute(schema.META.replace, ("sending", number))
+
+    def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
+        """Take requests out of the outbox, and note which is sent next.
+
+        `acknowledged`: the last tick that has been accepted whole, if it moved.
+        """
 
         def step() -> None:
             for number in set(numbers):
@@ -234,6 +250,7 @@ class Database:
                 self._each(f"DELETE FROM {table} WHERE number = ?", ((number,) for number in numbers))  # noqa: S608
             if acknowledged is not None:
                 self._execute(schema.META.replace, ("acknowledged", max(acknowledged, self.acknowledged())))
+            self._mark_sending(sending)
 
         self._atomically(step)
 

@@ -43,6 +43,8 @@ class State:
     commit = _call(Database.commit)
     outbox = _call(Database.outbox)
     body = _call(Database.body)
+    sending = _call(Database.sending)
+    mark_sending = _call(Database.mark_sending)
     mark_done = _call(Database.mark_done)
     acknowledged = _call(Database.acknowledged)
     known = _call(Database.known)

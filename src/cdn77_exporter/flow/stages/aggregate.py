@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cdn77_exporter.core.arrivals import Arrivals
-from cdn77_exporter.core.changes import Request
+from cdn77_exporter.core.changes import Request, Unsent
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
@@ -26,15 +26,13 @@ _AT_ONCE = 16  # of what was decoded together
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that were committed together, by their numbers in the outbox.
+    """Requests that were committed together, without their bodies: those wait in the outbox, where they take no memory.
 
     `through_tick` (Unix seconds) is the last tick that they and those before them complete.
     """
 
     through_tick: int
-    numbers: tuple[int, ...] = ()
-    first_tick: int = 0  # the earliest tick of which a request tells
-    samples: int = 0
+    requests: tuple[Unsent, ...] = ()
 
 
 @dataclass(slots=True)
@@ -145,14 +143,4 @@ class Aggregator:
         tick = max(self.timeline.emitted, covered)
         if requests or tick != self._last_tick:
             self._last_tick = tick
-            await outlet.put(_batch(requests, tick))
-
-
-def _batch(requests: list[Request], tick: int) -> Batch:
-    """Say what was committed without its bodies: those wait in the outbox, where they take no memory."""
-    return Batch(
-        through_tick=tick,
-        numbers=tuple(request.number for request in requests),
-        first_tick=min((request.tick for request in requests), default=0),
-        samples=sum(request.samples for request in requests),
-    )
+            await outlet.put(Batch(tick, tuple(Unsent(one.number, one.tick, one.samples) for one in requests)))
