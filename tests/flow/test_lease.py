@@ -8,7 +8,7 @@ import functools
 import pytest
 
 from cdn77_exporter.core.errors import LeaseLost, Misconfigured, Transient
-from cdn77_exporter.flow.lease import LEASE_SECONDS, Lease, lease_prefix
+from cdn77_exporter.flow.lease import CHECK_SECONDS, LEASE_SECONDS, Lease, OwnersReceiver, last_tick_key, lease_prefix
 from tests.support.fake_bucket import FakeBucket
 from tests.support.virtual_time import VirtualClock, simulate
 from tests.support.world import Said, Trouble
@@ -20,6 +20,7 @@ class _Process:
     """One process's lease, with what it said."""
 
     def __init__(self, bucket: FakeBucket, sole: str = "") -> None:
+        self.bodies: list[bytes] = []
         self.said, self.trouble, self.stop = Said(), Trouble(), asyncio.Event()
         self.lease = Lease(bucket, PREFIX, VirtualClock(0), self.said, self.trouble, jitter=lambda: 0.5)
         if sole:
@@ -27,6 +28,15 @@ class _Process:
 
     async def take(self) -> bool:
         return await self.lease.take(self.stop)
+
+    async def write(self, body: bytes) -> None:
+        """The receiver."""
+        self.bodies.append(body)
+
+    async def push(self, tick: int) -> None:
+        """Commit a tick and push it."""
+        self.lease.note(tick)
+        await OwnersReceiver(self, self.lease, self.stop).write(b"%d" % tick)
 
 
 def _seconds() -> float:
@@ -155,5 +165,143 @@ def test_an_unreachable_bucket_is_waited_for() -> None:
         await asyncio.sleep(1)
         blocked.stop.set()
         assert not await waiting
+
+    simulate(main())
+
+
+# Pushing
+
+
+def test_two_with_the_same_state_file_in_turn_are_two_owners() -> None:
+    """The name of an owner is that of one process, even if the state is the same."""
+    bucket = FakeBucket()
+    first, second = _Process(bucket, sole="state-1"), _Process(bucket, sole="state-1")
+    assert first.lease.owner != second.lease.owner
+
+
+def test_who_was_thrown_out_pushes_nothing_more() -> None:
+    """A process that slept through its lease sees before its next push that it is another's, and sends nothing."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        first, second = _Process(bucket), _Process(bucket)
+        assert await first.take()
+        await first.push(15)
+        assert await second.take()
+        with pytest.raises(LeaseLost):
+            await first.push(30)
+        assert first.bodies == [b"15"]
+        assert first.said.of("lease_lost")[0]["holder"] == second.lease.owner
+        await second.push(30)
+        assert second.bodies == [b"30"]
+
+    simulate(main())
+
+
+def test_a_lease_that_is_gone_without_another_is_lost_too() -> None:
+    """Who ended the upload is not known, and may push meanwhile."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process = _Process(bucket)
+        assert await process.take()
+        for key, upload in await bucket.list_uploads(PREFIX):
+            await bucket.abort_upload(key, upload)
+        with pytest.raises(LeaseLost):
+            await process.push(15)
+        assert not process.bodies
+
+    simulate(main())
+
+
+def test_the_lease_is_looked_at_for_every_tick_and_when_the_last_look_is_old() -> None:
+    """A tick of many requests costs one listing and one small object; requests that are tried for long are guarded."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process = _Process(bucket)
+        assert await process.take()
+        before = bucket.calls.copy()
+        for _ in range(50):
+            await process.push(15)
+        assert (bucket.calls - before) == {"list_uploads": 1, "put": 1}
+        await asyncio.sleep(CHECK_SECONDS)
+        await process.push(15)
+        assert (bucket.calls - before) == {"list_uploads": 2, "put": 1}
+
+    simulate(main())
+
+
+def test_the_next_process_knows_the_last_tick_that_was_pushed() -> None:
+    """It is written before the push, so that no tick is ever pushed that the bucket does not know."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process = _Process(bucket)
+        assert await process.take()
+        assert process.lease.last_tick == 0
+        await process.push(15)
+        bucket.fail("put", Transient("no answer"))
+        await process.push(30)
+        assert _seconds() > 0
+        await process.lease.release()
+        second = _Process(bucket)
+        assert await second.take()
+        assert second.lease.last_tick == 30
+
+    simulate(main())
+
+
+def test_what_is_no_tick_is_told_and_replaced() -> None:
+    """Whatever lies there, the service starts."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        await bucket.put(last_tick_key(PREFIX), b"<html>")
+        process = _Process(bucket)
+        assert await process.take()
+        assert process.lease.last_tick == 0
+        assert last_tick_key(PREFIX) in process.said.of("setting_doubtful")[0]["doubt"]
+        await process.push(15)
+        assert bucket.objects[last_tick_key(PREFIX)].body == b"15\n"
+
+    simulate(main())
+
+
+def test_nothing_is_pushed_while_the_bucket_does_not_answer() -> None:
+    """The push waits, which is a problem meanwhile, and goes on by itself; a stop ends the waiting."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process = _Process(bucket)
+        assert await process.take()
+        bucket.fail("list_uploads", *[Transient("no answer")] * 10)
+        pushing = asyncio.create_task(process.push(15))
+        await asyncio.sleep(5)
+        assert not process.bodies
+        assert "lease" in process.trouble.now
+        await pushing
+        assert process.bodies
+        assert "lease" not in process.trouble.now
+        bucket.fail("list_uploads", *[Transient("no answer")] * 10)
+        process.stop.set()
+        with pytest.raises(Transient):
+            await process.push(30)
+
+    simulate(main())
+
+
+def test_a_key_that_may_not_write_objects_is_told_once() -> None:
+    """Then a restored backup is not noticed, and everything else works."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process = _Process(bucket)
+        assert await process.take()
+        bucket.fail("put", Misconfigured("403 AccessDenied", "allow s3:PutObject"))
+        await process.push(15)
+        await process.push(30)
+        assert process.bodies == [b"15", b"30"]
+        assert len(process.said.of("setting_doubtful")) == 1
 
     simulate(main())

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cdn77_exporter import settings
 from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
+from cdn77_exporter.flow.lease import Lease, lease_prefix
 from cdn77_exporter.service import app, wiring
 from cdn77_exporter.service.app import Service
 from cdn77_exporter.service.ownership import open_state
@@ -172,7 +173,10 @@ class Run:
             geoip = GeoIp(self.settings.geoip_db_path)
             shared: dict[str, Any] = {"bucket": self.bucket, "state": state, "geoip": geoip, "clock": self.clock}
             stop = self.service.shutdown.stop
-            pipeline = await wiring.build_pipeline(stack, self.settings, telemetry=self.telemetry, stop=stop, **shared)
+            lease = Lease(self.bucket, lease_prefix("logs"), self.clock, self.telemetry, self.telemetry.problems)
+            pipeline = await wiring.build_pipeline(
+                stack, self.settings, lease=lease, telemetry=self.telemetry, stop=stop, **shared
+            )
             overview = self.service.overview
             kept = Upkeep(self.settings, self.telemetry, pipeline, overview=overview, **shared)
             kept.watch()

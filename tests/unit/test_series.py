@@ -230,7 +230,7 @@ def test_a_return_soon_after_the_marker_writes_no_tick_twice() -> None:
 
 
 def test_a_counter_that_0_1_0_had_ended_begins_at_zero() -> None:
-    """The value that such a state kept is not counted again when the series returns, restored with a count or without."""
+    """The value that such a state kept is not counted again when the series returns, with a count or without."""
     for pending in ([], [(0, 40.0)]):
         written, received = Written(), Received()
         value = 41.0 if pending else 40.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cdn77_exporter.flow.lease import LEASE_SECONDS, lease_prefix
 from cdn77_exporter.service import restoring, wiring
 from cdn77_exporter.service.ownership import STANDBY_SECONDS
 from tests.support.fake_bucket import FakeBucket
+from tests.support.samples import Received, parsed
 from tests.support.service_run import THROUGH_SECONDS, Run, simulate, state_file
 
 LEASES = lease_prefix("logs")
@@ -29,6 +31,14 @@ def new_run(monkeypatch: pytest.MonkeyPatch) -> NewRun:
         return Run(monkeypatch, bucket, **environ)
 
     return make
+
+
+def _requests(run: Run) -> dict[int, float]:
+    """What the receiver was sent of the only series of requests: timestamps (ms) and values."""
+    received = Received()
+    received.take((body, sum(len(one.samples) for one in parsed(body).timeseries)) for body in run.receiver.bodies)
+    (found,) = (samples for name, samples in received.samples.items() if ("__name__", "cdn77_requests_total") in name)
+    return dict(found)
 
 
 # Start
@@ -330,5 +340,62 @@ def test_a_lease_that_is_lost_ends_the_service(new_run: NewRun) -> None:
             await task
         assert caught.group_contains(LeaseLost)
         assert run.said("lease_lost")[0]["holder"] == "other"
+
+    simulate(main())
+
+
+# Copies and backups of the state
+
+
+def test_of_a_state_and_its_copy_one_works(new_run: NewRun, tmp_path: Path) -> None:
+    """A copy of the state file is another's: its process stands by, and takes over only when the first is gone."""
+
+    async def main() -> None:
+        first = new_run(**state_file(tmp_path))
+        await first.put()
+        working = asyncio.ensure_future(first.service.run())
+        await asyncio.sleep(THROUGH_SECONDS)
+        (tmp_path / "copy").mkdir()
+        shutil.copy2(tmp_path / "state.db", tmp_path / "copy" / "state.db")
+        second = new_run(first.bucket, **state_file(tmp_path / "copy"))
+        waiting = asyncio.ensure_future(second.service.run())
+        await first.put(2)
+        await asyncio.sleep(THROUGH_SECONDS)
+        assert len(second.said("standby_waiting")) == 1
+        assert second.receiver.bodies == []
+        assert first.problems() == set()
+        first.stop()
+        assert await working == 0
+        await asyncio.sleep(10)
+        assert second.said("lease_taken")
+        (older,) = second.said("state_older")
+        assert older["pushed_tick"] > older["last_tick"]
+        second.stop()
+        assert await waiting == 0
+
+    simulate(main())
+
+
+def test_a_restored_backup_is_told_and_begins_at_zero(new_run: NewRun, tmp_path: Path) -> None:
+    """What was counted after the backup is not in the state; no sample goes to a tick that was pushed."""
+
+    async def main() -> None:
+        first = new_run(**state_file(tmp_path))
+        await first.put()
+        async with first.running(THROUGH_SECONDS):
+            shutil.copy2(tmp_path / "state.db", tmp_path / "backup.db")
+        second = new_run(first.bucket, **state_file(tmp_path))
+        await second.put(2, events=4)
+        async with second.running(THROUGH_SECONDS):
+            assert second.said("state_older") == []
+        shutil.move(tmp_path / "backup.db", tmp_path / "state.db")
+        third = new_run(first.bucket, **state_file(tmp_path))
+        await third.put(3, events=5)
+        async with third.running(THROUGH_SECONDS):
+            assert len(third.said("state_older")) == 1
+        before, after = (_requests(run) for run in (second, third))
+        assert max(before.values()) == 7
+        assert list(dict.fromkeys(after.values())) == [0, 5]
+        assert max(before) < min(after)
 
     simulate(main())

@@ -106,10 +106,15 @@ class World:
         """The next process takes up the state."""
         self.database.commit(self.timeline.take_changes([], 0, []))
         self.rules = rules or self.rules
-        self._start_ms = start_ms or self._start_ms
+        self.take_up(self.database, start_ms or self._start_ms)
+
+    def take_up(self, database: Database, start_ms: int) -> None:
+        """A process takes up a state."""
+        self.database, self._start_ms = database, start_ms
         self.timeline = self._new()
         snapshot = self.database.load()
         assert snapshot is not None
+        self._last_request = snapshot.meta["next_request"] - 1
         self.timeline.restore(snapshot)
 
     def last(self, metric: str, **labels: str) -> float | None:
@@ -424,6 +429,59 @@ def test_a_stop_before_the_first_tick_writes_nothing() -> None:
     world.absorb([happened(1)])
     assert world.flush(START * 1000 + 2000) is None
     assert not world.received.samples
+
+
+# A state that is older than what was pushed
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["one start", "killed before its first tick"])
+def test_a_restored_backup_begins_at_zero(again: bool) -> None:
+    """No tick that the process after the backup wrote is written again, and what comes then has its whole increase."""
+    world = World()
+    world.absorb([happened(20), happened(50), happened(70)])
+    world.advance((START + 60) * 1000, (START + 90) * 1000)
+    backup = Database(":memory:")
+    world.database.commit(world.timeline.take_changes([], 0, []))
+    backup.replace(world.database.serialize())
+    world.absorb([happened(100), happened(100, stream=STREAMS[1])])
+    world.advance((START + 180) * 1000, (START + 200) * 1000)
+    written = {name: dict(samples) for name, samples in world.received.samples.items()}
+    world.take_up(backup, (START + 400) * 1000)
+    assert world.timeline.begin_after(START + 180)
+    world.absorb([happened(190), happened(410), happened(412, stream=STREAMS[1])])
+    if again:
+        world.restart(start_ms=(START + 405) * 1000)
+        assert not world.timeline.begin_after(START + 180)
+    world.advance((START + 450) * 1000, (START + 460) * 1000)
+    for stream, counts in ((STREAMS[0], [0, 1, 2]), (STREAMS[1], [0, 1])):
+        name = named("cdn77_requests_total", {"stream_name": stream, **WHERE})
+        new = [(at, value) for at, value in world.received.samples[name] if at not in written[name]]
+        assert min(at for at, _ in new) > (START + 180) * 1000
+        assert list(dict.fromkeys(value for _, value in new)) == counts
+
+
+def test_a_state_that_knows_all_that_was_pushed_goes_on() -> None:
+    """The last tick of the bucket is the state's own, or older when its writing failed."""
+    world = World()
+    world.absorb([happened(20)])
+    world.advance((START + 60) * 1000, (START + 90) * 1000)
+    world.restart()
+    assert not world.timeline.begin_after(START + 60)
+    assert not world.timeline.begin_after(START + 45)
+    world.absorb([happened(70)])
+    world.advance((START + 120) * 1000, (START + 150) * 1000)
+    assert world.last("cdn77_requests_total") == 2
+
+
+def test_a_fresh_state_writes_nothing_that_was_pushed() -> None:
+    """Its floor is behind the last tick that any process has pushed, whatever this machine's clock says."""
+    world = World()
+    assert not world.timeline.begin_after(START + 90)
+    world.absorb([happened(20), happened(100)])
+    world.advance((START + 180) * 1000, (START + 200) * 1000)
+    samples = world.received.samples[named("cdn77_requests_total", {"stream_name": STREAMS[0], **WHERE})]
+    assert samples[0] == ((START + 105) * 1000, 0.0)
+    assert samples[1] == ((START + 120) * 1000, 2.0)
 
 
 # Settings that change between processes

@@ -298,6 +298,19 @@ class SeriesTable:
         self._stream[: self.end] = new[self._stream[: self.end]]
         self._of_stream = counts
 
+    def begin_anew(self, last: int) -> None:
+        """Let every counter begin again at zero with the next emission: up to the tick `last` it is not known what
+        was written."""
+        size = self.end
+        known = self.live[:size] | self._counted[:size]
+        self.written[:size][known] = last
+        counters = self._behaviour[:size] <= _VIEWERS
+        self._counted[:size] &= ~(self._behaviour[:size] == _SPARSE)
+        slots = np.flatnonzero(known & counters)
+        self.value[slots] = self._before[slots] = 0
+        self.live[slots] = False
+        self._counted[slots] = True
+
     # State: what changed since the last call, and the way back.
 
     def take_gone(self) -> list[int]:

@@ -347,7 +347,7 @@ class Timeline:
         self.floor = self._at_or_after(meta["floor"])
         self._first_emission = max(self.floor + self._tick, self._at_or_after(meta["first_emission"]))
         if self.emitted:
-            self._first_emission = self._after(self.emitted)
+            self._first_emission = max(self._at_or_after(meta["first_emission"]), self._after(self.emitted))
         self._catalogue.restore(snapshot.metrics)
         self._profiles.restore(
             (number, Profile(stream, device, country, place))
@@ -360,6 +360,28 @@ class Timeline:
         for tick, encoded in snapshot.held:
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
         self._settling.correct_gauges(self.viewers.present())
+
+    def begin_after(self, pushed: int) -> bool:
+        """Write nothing up to `pushed` (Unix seconds), a tick that some process has pushed; call it before all else.
+
+        Return whether the state is older than that: it is a backup, and another process went on from its original.
+        What that one told of is settled here without being told again: the windows hold it, and every counter begins
+        again at zero.
+        """
+        if pushed <= max(self.emitted, self.floor - self._tick):
+            return False
+        self.floor = self._after(pushed)
+        self._first_emission = self.floor + self._tick
+        if not self.settled:
+            return False
+        told = pushed // self._tick * self._tick
+        for tick in sorted({*self._open, told}):
+            if self.settled < tick <= told:
+                self._settle(tick)
+        self._settling.emitted()
+        self.emitted = pushed
+        self.series.begin_anew(pushed)
+        return True
 
     def _restore_held(self, tick: int, encoded: bytes) -> None:
         held = decode_held(encoded)

@@ -1,16 +1,20 @@
 """The lease of a bucket's logs: of two exporters on one bucket, the second stands by.
 
-The lease is an upload that is begun and never completed, so that the bucket stays free of objects that are not logs;
-its key names the owner. Who wants it begins an upload of its own only when there is no other, looks again, and
-withdraws when there is another one after all: so at most one goes on. The owner renews it by beginning the next upload
-before it ends the last. Expiry is judged by whoever waits, on its own monotonic clock: uploads that have not changed
-for `LEASE_SECONDS` belong to a process that is gone.
+The lease is an upload that is begun and never completed, so that listings stay free of it; its key names the owner,
+which is one process. Who wants it begins an upload of its own only when there is no other, looks again, and withdraws
+when there is another one after all: so at most one goes on. The owner renews it by beginning the next upload before it
+ends the last, and looks whether it is still there before it pushes. Expiry is judged by whoever waits, on its own
+monotonic clock: uploads that have not changed for `LEASE_SECONDS` belong to a process that is gone.
+
+Beside it lies an object with the last tick that was pushed. A process that finds its state older than that begins its
+counters at zero, since a backup was restored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -18,26 +22,36 @@ from dataclasses import dataclass, field
 from random import random
 from typing import Protocol
 
+from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.errors import LeaseLost, Misconfigured, Transient
-from cdn77_exporter.flow.ports import Clock, Problems, Report
+from cdn77_exporter.flow.ports import Clock, Commits, Problems, Receives, Report
 from cdn77_exporter.flow.retry import pause
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
+#: A push trusts a look at the lease that is not older than this.
+CHECK_SECONDS = 5.0
 _WAIT_SECONDS = 2.0
+_TICK = re.compile(rb"[0-9]{1,12}\n?")
 
 
-class Uploads(Protocol):
-    """Uploads of a bucket that are begun and not completed."""
+class LeaseBucket(Protocol):
+    """The bucket as a lease needs it: uploads that are begun and not completed, and a small object."""
 
     async def begin_upload(self, key: str) -> str:
-        """Begin one; its id."""
+        """Begin an upload; its id."""
 
     async def abort_upload(self, key: str, upload: str) -> bool:
-        """End one; False when there was none."""
+        """End an upload; False when there was none."""
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
-        """List keys and ids."""
+        """List keys and ids of uploads."""
+
+    async def get(self, key: str) -> tuple[bytes, str] | None:
+        """Return an object's bytes and ETag; None when there is none."""
+
+    async def put(self, key: str, body: bytes) -> str:
+        """Write an object; its ETag."""
 
 
 def lease_prefix(prefix: str) -> str:
@@ -45,27 +59,47 @@ def lease_prefix(prefix: str) -> str:
     return f".cdn77-exporter/{prefix.replace('/', '-') or 'bucket'}/lease/"
 
 
+def last_tick_key(prefix: str) -> str:
+    """Return the key of the object with the last tick that was pushed; `prefix` is that of the leases."""
+    return f"{prefix.removesuffix('lease/')}last-tick"
+
+
 @dataclass(slots=True)
 class Lease:
-    """One process's claim to a bucket's logs."""
+    """One process's claim to a bucket's logs.
 
-    bucket: Uploads
+    `last_tick` (Unix seconds): the last tick that was pushed, by whichever process; known once the lease is taken, 0
+    for none.
+    """
+
+    bucket: LeaseBucket
     prefix: str
     clock: Clock
     report: Report
     problems: Problems
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(8)}")
     jitter: Callable[[], float] = random
+    last_tick: int = field(default=0, init=False)
+    _sole: str = ""  # what the names of the earlier owners of this process's state begin with
     _upload: str | None = None
-    _sole: bool = False  # nobody else can carry this owner's name
+    _remembers: bool = True  # whether the last tick can be kept in the bucket
+    _checked: float = 0.0  # when the lease was last seen to be this process's own
+    _committed: int = 0  # the last tick that was committed, which may be pushed next
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def own(self, name: str) -> None:
-        """Use a name that only one process at a time can have: what is held under it is of one that is gone."""
-        self.owner, self._sole = name, True
+        """Say what only the process with this very state can be called; it is a part of the owner's name.
+
+        What is held under the name by another process is of one that is gone: the state's lock proves it.
+        """
+        self._sole = f"{name}-"
+        self.owner = f"{name}-{secrets.token_hex(8)}"
 
     @property
     def _key(self) -> str:
         return self.prefix + self.owner
+
+    # Taking
 
     async def take(self, stop: asyncio.Event) -> bool:
         """Wait until this process has the lease; False when told to stop before.
@@ -80,13 +114,14 @@ class Lease:
                 if held != seen:
                     seen, since = held, self.clock.monotonic()
                 left = LEASE_SECONDS - (self.clock.monotonic() - since)
-                if left <= 0 or all(self._sole and key == self._key for key, _ in held):
+                if left <= 0 or all(self._is_mine(key) for key, _ in held):
                     if await self._begin(held):
                         return True
                 elif not said:
                     said = True
                     self._say_waiting(self._holder(held), left)
             except Misconfigured as error:
+                self._remembers = False
                 self.report("setting_doubtful", setting="S3_ACCESS_KEY", doubt=f"no lease: {error}; {error.remedy}")
                 return True
             except Transient as error:
@@ -94,6 +129,10 @@ class Lease:
                 self.problems.found("bucket", f"{error}; it is tried again")
             await pause(self.clock, stop, _WAIT_SECONDS * (0.5 + self.jitter()))
         return False
+
+    def _is_mine(self, key: str) -> bool:
+        """Tell whether an upload is of this process, or of an earlier one with this very state."""
+        return key == self._key or (bool(self._sole) and key.startswith(self.prefix + self._sole))
 
     def _holder(self, held: list[tuple[str, str]]) -> str:
         return held[0][0].removeprefix(self.prefix)
@@ -111,10 +150,35 @@ class Lease:
         if others:
             await self.bucket.abort_upload(self._key, own)
             return False
-        self._upload = own
+        await self._recall()
+        self._upload, self._checked = own, self.clock.monotonic()
         self.problems.solved("standby")
         self.report("lease_taken", holder=self.owner, previous=self._holder(dead) if dead else "")
         return True
+
+    async def _recall(self) -> None:
+        """Read the last tick that was pushed."""
+        key = last_tick_key(self.prefix)
+        try:
+            found = await self.bucket.get(key)
+        except Misconfigured as error:
+            self._forget(error)
+            return
+        if found is None:
+            return
+        if _TICK.fullmatch(found[0]):
+            self.last_tick = int(found[0])
+        else:
+            self.report(
+                "setting_doubtful", setting="S3_BUCKET", doubt=f"the object {key} holds no tick; it is replaced"
+            )
+
+    def _forget(self, error: Misconfigured) -> None:
+        self._remembers = False
+        doubt = f"a restored backup of the state would not be noticed: {error}; {error.remedy}"
+        self.report("setting_doubtful", setting="S3_ACCESS_KEY", doubt=doubt)
+
+    # Keeping
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Renew the lease until the stop; LeaseLost when another process has ended it."""
@@ -133,9 +197,12 @@ class Lease:
             held = await self.bucket.list_uploads(self.prefix)
             others = [key.removeprefix(self.prefix) for key, _ in held if key != self._key]
             if others:
-                await self.release()
-                self.report("lease_lost", error="another process has taken the lease", holder=others[0])
-                raise LeaseLost("another process has taken the lease of the bucket")
+                await self._lose(others[0])
+
+    async def _lose(self, holder: str) -> None:
+        await self.release()
+        self.report("lease_lost", error="another process has taken the lease", holder=holder)
+        raise LeaseLost("another process has taken the lease of the bucket")
 
     async def release(self) -> None:
         """Give the lease up, so that a stand-by need not wait for its end."""
@@ -143,3 +210,69 @@ class Lease:
         if upload is not None:
             with contextlib.suppress(Transient, Misconfigured):  # else it ends by itself
                 await self.bucket.abort_upload(self._key, upload)
+
+    # Pushing
+
+    def note(self, tick: int) -> None:
+        """Note that `tick` is committed, and may be pushed next."""
+        self._committed = max(self._committed, tick)
+
+    async def confirm(self, stop: asyncio.Event) -> None:
+        """See to it that this process may push: it has the lease, and the bucket knows the tick that comes.
+
+        Wait while the bucket does not answer. Raises LeaseLost, and Transient when the stop comes first.
+        """
+        async with self._turn:
+            while True:
+                try:
+                    return await self._confirm()
+                except (Transient, Misconfigured) as error:
+                    words = f"nothing is pushed before the lease is seen to be this process's own: {error}"
+                    self.problems.found("lease", f"{words}; {error.remedy}")
+                    if stop.is_set():
+                        raise Transient(words) from error
+                await pause(self.clock, stop, _WAIT_SECONDS)
+
+    async def _confirm(self) -> None:
+        new = self._remembers and self._committed > self.last_tick
+        if self._upload is not None and (new or self.clock.monotonic() - self._checked >= CHECK_SECONDS):
+            began = self.clock.monotonic()
+            held = [key for key, _ in await self.bucket.list_uploads(self.prefix)]
+            if self._key not in held:
+                await self._lose(held[0].removeprefix(self.prefix) if held else "")
+            self._checked = began
+        if new:
+            tick = self._committed
+            try:
+                await self.bucket.put(last_tick_key(self.prefix), b"%d\n" % tick)
+            except Misconfigured as error:
+                self._forget(error)
+            self.last_tick = tick
+        self.problems.solved("lease")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersReceiver:
+    """The receiver, which takes nothing from a process that has lost the lease."""
+
+    receiver: Receives
+    lease: Lease
+    stop: asyncio.Event
+
+    async def write(self, body: bytes) -> None:
+        """Make one attempt; raises LeaseLost, or as the receiver does."""
+        await self.lease.confirm(self.stop)
+        await self.receiver.write(body)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersCommits:
+    """The state, whose commits tell the lease which tick is pushed next."""
+
+    ledger: Commits
+    lease: Lease
+
+    async def commit(self, changes: Changes) -> None:
+        """Write all or nothing; raises as the state does."""
+        await self.ledger.commit(changes)
+        self.lease.note(changes.meta["emitted"])

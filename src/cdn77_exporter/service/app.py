@@ -107,6 +107,7 @@ class Service:
             self.settings,
             bucket=bucket,
             state=state,
+            lease=ownership.lease,
             geoip=geoip,
             clock=self.clock,
             telemetry=self.telemetry,

@@ -16,12 +16,16 @@ from cdn77_exporter.settings import Settings
 
 
 async def restore(
-    settings: Settings, state: State, *, watermark: Watermark, geoip: GeoIp, clock: Clock, report: Report
+    settings: Settings, state: State, *, watermark: Watermark, geoip: GeoIp, clock: Clock, report: Report, pushed: int
 ) -> Timeline:
-    """Return the timeline as it was committed last, restore the watermark too, and say how the service starts."""
-    rules = settings.timeline_rules
+    """Return the timeline as it was committed last, restore the watermark too, and say how the service starts.
 
-    def read() -> tuple[Timeline, bool]:
+    `pushed`: the last tick (Unix seconds) that the bucket knows to be pushed, 0 for none.
+    """
+    rules = settings.timeline_rules
+    pushed = min(pushed, clock.now_ms() // 1000)  # what is ahead of the time was written with a wrong clock
+
+    def read() -> tuple[Timeline, bool, int, bool]:
         locate = geoip.locate if settings.geoip_db_path else None
         timeline = Timeline(rules, start_ms=clock.now_ms(), key=state.database.secret_key(), locate=locate)
         snapshot = state.database.load()
@@ -29,16 +33,21 @@ async def restore(
             with without_collection():
                 timeline.restore(snapshot)
             watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
-        return timeline, snapshot is None
+        last = timeline.emitted
+        return timeline, snapshot is None, last, timeline.begin_after(pushed)
 
     began = clock.monotonic()
-    timeline, fresh = await state.run(read)
+    timeline, fresh, last, older = await state.run(read)
+    if older:
+        report("state_older", path=str(settings.state_path), last_tick=last, pushed_tick=pushed)
+        left = [number for number, _, _ in await state.outbox()]
+        await state.mark_done(left, None)  # told long ago, by the process that went on from the original
     counts = await state.counts()
     report(
         "state_opened",
         path=str(settings.state_path),
         fresh=fresh,
-        last_tick=timeline.emitted,
+        last_tick=last,
         series=len(timeline.series),
         viewers=len(timeline.viewers),
         files=counts["counted"],

@@ -15,6 +15,7 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import InFlight
+from cdn77_exporter.flow.lease import Lease, OwnersCommits, OwnersReceiver
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.ports import Common
 from cdn77_exporter.flow.quarantine import Quarantine
@@ -36,6 +37,7 @@ async def build_pipeline(
     *,
     bucket: S3Bucket,
     state: State,
+    lease: Lease,
     geoip: GeoIp,
     clock: Clock,
     telemetry: Telemetry,
@@ -44,7 +46,16 @@ async def build_pipeline(
     """Restore the timeline and return the stages around it; `stack` closes what they use."""
     writer = await stack.enter_async_context(open_receiver(settings))
     watermark = Watermark(idle_seconds=settings.shard_idle_seconds, lag_seconds=settings.idle_lag_seconds)
-    timeline = await restore(settings, state, watermark=watermark, geoip=geoip, clock=clock, report=telemetry)
+    timeline = await restore(
+        settings,
+        state,
+        watermark=watermark,
+        geoip=geoip,
+        clock=clock,
+        report=telemetry,
+        pushed=lease.last_tick,
+    )
+    lease.note(timeline.emitted)  # an earlier process may have left requests
     decoder = make_decoder(settings, telemetry)
     thread = ThreadPoolExecutor(1, "aggregate")
     stack.callback(decoder.close)
@@ -76,8 +87,19 @@ async def build_pipeline(
         ),
         fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
         decoder=FileDecoder(common, in_flight, decoder, state),
-        aggregator=Aggregator(common, in_flight, timeline, state, watermark, arrivals, thread, keeps_state=keeps_state),
-        pusher=Pusher(common, writer, state, settings.push_retry_seconds, leaves=keeps_state),
+        aggregator=Aggregator(
+            common,
+            in_flight,
+            timeline,
+            OwnersCommits(state, lease),
+            watermark,
+            arrivals,
+            thread,
+            keeps_state=keeps_state,
+        ),
+        pusher=Pusher(
+            common, OwnersReceiver(writer, lease, stop), state, settings.push_retry_seconds, leaves=keeps_state
+        ),
         deleter=Deleter(common, bucket, state, keep_files=keep),
         fetched=Channel(max(2, 2 * decoder.most), "fetched"),
     )

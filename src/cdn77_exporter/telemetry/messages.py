@@ -26,6 +26,7 @@ MessageName = Literal[
     "worker_replaced",
     "decoders_unavailable",
     "state_opened",
+    "state_older",
     "state_commit_failed",
     "standby_waiting",
     "lease_taken",
@@ -296,6 +297,21 @@ _STATE = (
         ),
         "The state is open and locked by this process.",
         "None; but `fresh` on any start after the first means that the state was not kept: check the volume.",
+    ),
+    Message(
+        "state_older",
+        Level.WARNING,
+        (
+            _name("path", "the file, `s3://...` for a bucket, or `off`"),
+            _number("last_tick", "the last tick that the state knows, Unix seconds"),
+            _number("pushed_tick", "the last tick that was pushed, as the bucket remembers it"),
+        ),
+        "The state is older than what was pushed: a backup was restored, or the service ran with another state in "
+        "between. Every counter begins again at zero, so that `rate()` and `increase()` stay right; the ledger and the "
+        "viewers are those of the state.",
+        "None if you restored a backup. Files that were counted after the backup was made and are still in the bucket "
+        "are counted again; with `KEEP_FILES` these are all that are listed.",
+        counts=counter("states_older_total", "Starts with a state that was older than what was pushed."),
     ),
     Message(
         "state_commit_failed",

@@ -18,6 +18,19 @@ RESTART = (
     "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
     "or restore it from a backup"
 )
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # of the kernel, which knows all locks on its files
+
+
+def place_of(path: str) -> str | None:
+    """Return what tells a state file from every other one, a copy of it too, until the machine is started again.
+
+    None for a state in memory, and on a system that does not number its starts.
+    """
+    try:
+        found = Path(path).stat()
+        return f"{_BOOT.read_text('ascii').strip()} {found.st_dev} {found.st_ino}"
+    except OSError:
+        return None
 
 
 def open_file(path: str) -> sqlite3.Connection:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cdn77_exporter.edge.state.database import Database
+from cdn77_exporter.edge.state.file import place_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,10 +63,14 @@ class State:
         return self
 
     def lock_name(self) -> str | None:
-        """Return a name that only the process with the state's lock can carry; None for a state without a lock."""
-        if self.database.path == ":memory:":
+        """Return a name that only the process with the lock on this very file can have; None where nothing proves it.
+
+        It is not in the file, so that a copy of the state has another: it names the file's place on this machine.
+        """
+        place = place_of(self.database.path)
+        if place is None:
             return None
-        return "state-" + blake2b(b"lease", key=self.database.secret_key(), digest_size=8).hexdigest()
+        return "state-" + blake2b(place.encode(), key=self.database.secret_key(), digest_size=8).hexdigest()
 
     def close(self) -> None:
         """Wait for the call that runs and give up the lock."""
