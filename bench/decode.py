@@ -138,7 +138,8 @@ def split(rounds: int, paths: list[str]) -> Row:
                 take(carry + piece[:begin], 0)
             elif not carry:
                 begin = 0
-            take(piece[:end], begin)
+            if begin < end:
+                take(piece[:end], begin)
             carry = piece[end:]
 
     def typing(body: bytes) -> None:
