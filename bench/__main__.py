@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be given several times")
     parser.add_argument("--smoke", action="store_true", help="little data, only to see that it runs; writes no page")
-    parser.add_argument("--results", type=Path, default=None, metavar="FOLDER", help="keep the results there, and write no page")
+    parser.add_argument("--results", type=Path, default=None, metavar="FOLDER", help="keep them there; writes no page")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page from what is there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
