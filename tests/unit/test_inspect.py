@@ -310,11 +310,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.Capt
 def test_any_path_can_be_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that is no UTF-8, or would control the terminal, is shown without what is wrong in it."""
+    """A name that is no UTF-8, or would control the terminal, is shown with what is wrong in it escaped."""
     monkeypatch.chdir(tmp_path)  # a long path would be folded, wherever the line happens to end
     write(Path("logs", os.fsdecode(b"\xff\x1b[31m[red]x.gz")), b"no log")
     answer = found(capsys, "logs", code=1)
-    assert answer["unreadable"] == [{"path": "logs/\ufffd\ufffd[31m[red]x.gz", "reason": "not_gzip"}]
+    assert answer["unreadable"] == [{"path": "logs/\ufffd\\x1b[31m[red]x.gz", "reason": "not_gzip"}]
     text = said(capsys, "logs", code=1)
     assert "[red]x.gz" in text
     assert "\x1b" not in text
@@ -443,6 +443,23 @@ def test_settings_are_honoured(
     assert found(capsys, path)["rejects"] == {"line_too_long": 2, "not_json": 2}
 
 
+@pytest.mark.parametrize("as_file", [False, True], ids=["pattern", "file of names"])
+def test_only_streams_of_the_allowlist_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, as_file: bool
+) -> None:
+    """Lines of others are rejects with the same reason, and the same number of them, as the service has."""
+    lines = [event(NOW_MS, clientRequestPath=f"/{stream_name(number % 3)}/x.ts") for number in range(7)]
+    path = write(tmp_path / "a.gz", log_file(lines))
+    wanted = stream_name(1)
+    if as_file:
+        names = tmp_path / "streams.txt"
+        names.write_text(f"# mine\n{wanted}\n")
+    monkeypatch.setenv("STREAM_ALLOWLIST", str(names) if as_file else wanted)
+    answer = found(capsys, path)
+    assert list(answer["by_stream"]) == [wanted]
+    assert (answer["events"], answer["rejects"]) == (2, {"stream_not_allowed": 5})
+
+
 def test_wrong_settings_are_all_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2 and a sentence for each, that names its variable; nothing is read."""
     wrong = {
@@ -450,6 +467,7 @@ def test_wrong_settings_are_all_told(capsys: pytest.CaptureFixture[str], monkeyp
         "MAX_LINE_BYTES": "1",
         "MAX_BAD_LINES": "-1",
         "MAX_FILE_ENTRIES": "0",
+        "STREAM_ALLOWLIST": "/no/such/list",
         "STREAM_PATTERN": "(",
         "TICK_SECONDS": "7",
     }

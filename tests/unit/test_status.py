@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -156,21 +157,92 @@ async def test_a_failing_answer_is_told_and_masked(
 
 async def test_a_body_is_not_waited_for(server: StatusServer) -> None:
     """A request that announces a gigabyte gets its answer and the connection is closed."""
-    words = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
+    words = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n"
     assert (await ask(server.port, words)).startswith(b"HTTP/1.1 405 ")
 
 
-async def test_only_so_many_connections_are_open_at_once(telemetry: Telemetry) -> None:
-    """One more than the bound is closed at once; when one ends, there is room again."""
-    async with StatusServer(LOOPBACK, telemetry, connections=2) as server:
-        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-        assert await ask(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") == b""
-        for _, writer in silent:
+_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("words", [b"", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"], ids=["silent", "half asked"])
+async def test_one_that_takes_every_connection_keeps_nobody_from_the_health_checks(
+    telemetry: Telemetry, words: bytes
+) -> None:
+    """Of 120 connections that are held open at most the bound stay; each health check is answered all the same."""
+    async with StatusServer(LOOPBACK, telemetry) as server:
+        held = []
+        for number in range(120):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(words)
+            held.append((reader, writer))
+            if number % 10 == 0:
+                assert b'{"alive":true}' in await ask(server.port, _HEALTH)
+        assert b'{"alive":true}' in await ask(server.port, _HEALTH)
+        assert b"200 OK" in await ask(server.port, _HEALTH.replace(b"healthz", b"readyz"))
+        oldest, newest = held[0][0], held[-1][0]
+        assert await oldest.read() == b""
+        assert not newest.at_eof()
+        for _, writer in held:
             writer.close()
-        answer = b""
-        while not answer:  # until the server has seen that they are gone
-            answer = await ask(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b'{"alive":true}' in answer
+
+
+async def test_who_has_few_connections_keeps_them(telemetry: Telemetry) -> None:
+    """It is the address with most connections that loses one, however old those of the others are."""
+    async with StatusServer(LOOPBACK, telemetry, connections=3) as server:
+        early, asking = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
+        greedy = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(12)]
+        assert await greedy[0][0].read() == b""
+        asking.write(_HEALTH)
+        assert b'{"alive":true}' in await early.read()
+        for _, writer in (*greedy, (early, asking)):
+            writer.close()
+
+
+_EXPECTED = ["localhost", "LOCALHOST.", "sub.localhost", "127.0.0.1", "[::1]", "10.1.2.3", "the-service", "The-Service"]
+
+
+@pytest.mark.parametrize("port", ["", ":9177"])
+@pytest.mark.parametrize("host", [*_EXPECTED, socket.gethostname()])
+async def test_an_expected_host_is_answered(telemetry: Telemetry, host: str, port: str) -> None:
+    """Its address, this machine's name, loopback, IP addresses such as a pod's, and those of HTTP_HOSTS."""
+    async with StatusServer(LOOPBACK, telemetry, hosts=["the-service"]) as server:
+        words = f"GET /readyz HTTP/1.1\r\nHost: {host}{port}\r\n\r\n"
+        assert b"200 OK" in await ask(server.port, words.encode())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing"])
+@pytest.mark.parametrize(
+    "host", ["evil.example.com", "127.0.0.1.evil.example.com", "localhost.evil.example", "x:1", ""]
+)
+async def test_an_unexpected_host_is_refused(server: StatusServer, log: io.BytesIO, host: str, path: str) -> None:
+    """A page of another site whose name leads here (DNS rebinding) reads nothing; the operator is told once a name."""
+    words = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    for _ in range(3):
+        answer = await ask(server.port, words)
+        assert answer.startswith(b"HTTP/1.1 421 ")
+        assert b"HTTP_HOSTS" in answer
+        assert b"alive" not in answer
+        assert b"X-Frame-Options: DENY" in answer
+    told = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert len([line for line in told if line["message"] == "status_host_refused"]) == 1
+
+
+async def test_unexpected_hosts_do_not_fill_the_log(server: StatusServer, log: io.BytesIO) -> None:
+    """Anybody can invent names."""
+    for number in range(50):
+        await ask(server.port, f"GET / HTTP/1.1\r\nHost: evil-{number}\r\n\r\n".encode())
+    assert log.getvalue().count(b"status_host_refused") == 10
+
+
+async def test_a_request_without_a_host_is_answered(server: StatusServer) -> None:
+    """Simple probes send none; browsers always do."""
+    assert b"200 OK" in await ask(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")
+
+
+async def test_every_host_can_be_allowed(telemetry: Telemetry) -> None:
+    """Behind a proxy that looks at names itself."""
+    async with StatusServer(LOOPBACK, telemetry, hosts=["*"]) as server:
+        assert b"200 OK" in await ask(server.port, b"GET /healthz HTTP/1.1\r\nHost: any.example.com\r\n\r\n")
 
 
 @pytest.mark.parametrize("words", [b"", b"GET /healthz HTTP/1.1\r\nHost:"])
@@ -195,7 +267,7 @@ async def test_a_route_may_keep_its_connection(telemetry: Telemetry) -> None:
 
     held = StatusServer(LOOPBACK, telemetry, [web.get("/events", stream)], seconds=0.05)
     async with held:
-        streaming = asyncio.create_task(ask(held.port, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"))
+        streaming = asyncio.create_task(ask(held.port, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"))
         # Another connection that is cut off proves that the bound has passed for the first as well.
         await ask(held.port, b"")
         go_on.set()

@@ -12,6 +12,8 @@ from os import fsencode
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from cdn77_exporter.core.visible import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -45,7 +47,9 @@ def print_table(
         last = number == len(head) - 1
         table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=not last)
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(*cell) for cell in row))
+        table.add_row(
+            *(Text(visible(cell)) if isinstance(cell, str) else Text(visible(cell[0]), cell[1]) for cell in row)
+        )
     screen.print(table)
 
 
@@ -53,7 +57,10 @@ def print_json(found: Mapping[str, object]) -> None:
     """Print one JSON object."""
     import json  # noqa: PLC0415 - tables do without it
 
-    sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    # A program gets the names as they are, and a terminal that this comes to nothing that it would obey.
+    safe = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    sys.stdout.write("".join(safe) + "\n")
 
 
 def say(text: str) -> None:
@@ -64,7 +71,7 @@ def say(text: str) -> None:
 def printable(text: str) -> str:
     """Return a text, such as a path, as it may be printed, whatever bytes it is made of."""
     whole = fsencode(text).decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "\ufffd" for character in whole)
+    return visible(whole)
 
 
 def number(count: float, unit: str = "") -> str:

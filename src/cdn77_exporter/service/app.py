@@ -73,7 +73,8 @@ class Service:
         async with AsyncExitStack() as stack:
             if settings.http_addr:
                 page = Page(self.overview.status, __version__)
-                await stack.enter_async_context(StatusServer(settings.http_addr, telemetry, page.routes()))
+                server = StatusServer(settings.http_addr, telemetry, page.routes(), hosts=settings.http_hosts)
+                await stack.enter_async_context(server)
             bucket = await stack.enter_async_context(open_bucket(settings))
             ownership = await stack.enter_async_context(await self._ownership(stack, bucket))
             state = await ownership.take()

@@ -307,6 +307,14 @@ def http_address(text: str) -> tuple[str, int] | None:
     return host, int(found[3])
 
 
+def host_names(text: str) -> tuple[str, ...]:
+    """Return names of hosts, in lower case; `*` is one that stands for all."""
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    if not all(name == "*" or re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", name) for name in names):
+        raise ValueError("has something that is no host's name; names with commas between them, without ports, or `*`")
+    return names
+
+
 def host_to_ask(host: str) -> str:
     """Return where this machine reaches a server that listens on `host`: loopback, if it is every interface."""
     try:

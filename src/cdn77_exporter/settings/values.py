@@ -105,9 +105,11 @@ def _shown(value: object) -> object:
         return value.source
     if isinstance(value, Headers):
         return value.secret.source if value.secret else None
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
         host, port = value
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, str) and "?" in value and "://" in value:
         parts = urlsplit(value)
         return urlunsplit(SplitResult(parts.scheme, parts.netloc, parts.path, MASK, ""))

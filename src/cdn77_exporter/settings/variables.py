@@ -277,6 +277,13 @@ class Process:
         "Where the status server listens; `off` for none. It has no login: keep it to networks that you trust.",
         "0.0.0.0:9177",
     )
+    http_hosts: tuple[str, ...] = env(
+        parse.host_names,
+        "",
+        "Names by which the status server may be asked, with commas between them, beside `localhost`, its address, "
+        "this machine's name and IP addresses; `*` for any. Others are refused, so that no web page can read it.",
+        "exporter,status.example.com",
+    )
     log_level: Level = env(parse.level, "info", "The least level of a log line: `debug`, `info`, `warning` or `error`.")
 
 

@@ -12,8 +12,10 @@ import orjson
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.changes import AsideFile
+from cdn77_exporter.core.decoded import Example as RejectExample
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
+from cdn77_exporter.core.visible import visible
 from cdn77_exporter.core.watermark import Shard, Watermark
 from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.pipeline import Pipeline
@@ -138,7 +140,7 @@ class Overview:
             audience=self._audience(),
             rejects=self._rejects(pipeline),
             aside=[
-                Aside(key=file.key, reason=file.reason, meaning=_meaning(file.reason), size=file.size)
+                Aside(key=visible(file.key), reason=file.reason, meaning=_meaning(file.reason), size=file.size)
                 for file in self.aside
             ],
             aside_files=self.counts.get("aside", 0),
@@ -205,9 +207,12 @@ class Overview:
             if not lines:
                 continue
             key, example = examples.get(reason, ("", None))
-            shown = Example(key=key, line=example.line, excerpt=self._mask(example.excerpt)) if example else None
+            shown = self._example(key, example) if example else None
             found.append(Reject(reason=reason, meaning=meaning, lines=lines, example=shown))
         return sorted(found, key=lambda reject: -reject.lines)
+
+    def _example(self, key: str, example: RejectExample) -> Example:
+        return Example(key=visible(key), line=example.line, excerpt=visible(self._mask(example.excerpt)))
 
     def _mask(self, text: str) -> str:
         return self._telemetry.masked(text)

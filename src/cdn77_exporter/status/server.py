@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable
+import re
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +23,8 @@ from cdn77_exporter.telemetry.logger import Telemetry
 _CONNECTIONS = 64
 _SECONDS = 15.0
 _HEADER_BYTES = 4096
+_MISDIRECTED = {"error": "unexpected host; name it in HTTP_HOSTS"}
+_HOSTS_TOLD = 10  # anybody can invent them
 _SERVER = "cdn77_exporter"
 
 #: On every answer. A page may set a Content-Security-Policy of its own.
@@ -49,7 +55,11 @@ class StatusServer:
     """Serves `/metrics`, `/healthz` and `/readyz`, and the routes that it is given.
 
     Every connection carries one request and ends within `seconds`, unless its route calls `KEEP`; at most `connections`
-    are open at once. So nobody who can reach the port can block the service.
+    others are open at once. One more ends the oldest of the address that has most of them: so nobody who can reach the
+    port can block the service, or keep others from its answers.
+
+    `hosts`: names by which it may be asked, beside its address, this machine's name and IP addresses. A page of another
+    site whose name was made to lead here (DNS rebinding) is refused by them. `*` takes every name.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class StatusServer:
         telemetry: Telemetry,
         routes: Iterable[web.AbstractRouteDef] = (),
         *,
+        hosts: Collection[str] = (),
         connections: int = _CONNECTIONS,
         seconds: float = _SECONDS,
     ) -> None:
@@ -66,7 +77,10 @@ class StatusServer:
         self._routes = list(routes)
         self._most = connections
         self._seconds = seconds
+        self._hosts = {"localhost", address[0].lower(), *_own_names(), *(name.lower() for name in hosts)}
+        self._refused: set[str] = set()  # unexpected hosts that were told
         self._timers: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
+        self._open: dict[_Connection, str] = {}  # in the order in which they came, with the other end's address
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -114,15 +128,13 @@ class StatusServer:
         self._timers.clear()
 
     def _keep(self, request: web.Request) -> None:
-        timer = self._timers.pop(request.protocol, None)
-        if timer:
-            timer.cancel()
+        self._forget(request.protocol)
 
     # Connections
 
     def _connection(self) -> asyncio.Protocol:
         server = self._runner.server if self._runner else None
-        if server is None or len(server.connections) >= self._most:
+        if server is None:
             return _TurnedAway()
         loop = asyncio.get_running_loop()
         made = _Connection(
@@ -135,17 +147,24 @@ class StatusServer:
             max_headers=64,
             lingering_time=1.0,
         )
-        made.lost = self._forget
+        made.made, made.lost = self._enter, self._forget
         self._timers[made] = loop.call_later(self._seconds, self._end, made)
         return made
 
+    def _enter(self, connection: _Connection, address: str) -> None:
+        self._open[connection] = address
+        if len(self._open) > self._most:
+            ((most, _),) = Counter(self._open.values()).most_common(1)
+            self._end(next(one for one, address in self._open.items() if address == most))
+
     def _end(self, connection: _Connection) -> None:
-        self._timers.pop(connection, None)
+        self._forget(connection)
         connection.force_close()
         if connection.transport:
             connection.transport.abort()
 
     def _forget(self, connection: asyncio.BaseProtocol) -> None:
+        self._open.pop(connection, None)  # type: ignore[call-overload]  # whatever is in it is a connection
         timer = self._timers.pop(connection, None)
         if timer:
             timer.cancel()
@@ -155,7 +174,7 @@ class StatusServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Answer) -> web.StreamResponse:
         try:
-            response = await handler(request)
+            response = await handler(request) if self._is_meant(request) else _json(_MISDIRECTED, 421)
         except web.HTTPException as refusal:
             response = _json({"error": refusal.reason.lower()}, refusal.status)
             if "Allow" in refusal.headers:
@@ -167,6 +186,20 @@ class StatusServer:
             response = _json({"error": "internal error; see the log"}, 500)
         response.force_close()
         return response
+
+    def _is_meant(self, request: web.Request) -> bool:
+        """Tell whether a request is meant for this server; one without a `Host` comes from no browser."""
+        if "*" in self._hosts:
+            return True
+        for given in request.headers.getall("Host", []):
+            host = _name_of(given)
+            if host in self._hosts or host.endswith(".localhost") or _is_address(host):
+                continue
+            if host not in self._refused and len(self._refused) < _HOSTS_TOLD:
+                self._refused.add(host)
+                self._telemetry("status_host_refused", host=host)
+            return False
+        return True
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body = self._telemetry.exposition()
@@ -183,8 +216,14 @@ class StatusServer:
 class _Connection(web.RequestHandler):
     """A connection that reports its end, and answers what is not HTTP with the same headers as everything else."""
 
-    __slots__ = ("lost",)
+    __slots__ = ("lost", "made")
+    made: Callable[[_Connection, str], None]
     lost: Callable[[asyncio.BaseProtocol], None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.made(self, str(peer[0]) if peer else "")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -206,10 +245,30 @@ class _Connection(web.RequestHandler):
 
 
 class _TurnedAway(asyncio.Protocol):
-    """A connection beyond the limit: closed at once."""
+    """A connection of a server that has ended: closed at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def _own_names() -> set[str]:
+    """Return the names of this machine."""
+    name = socket.gethostname().lower()
+    return {name, name.partition(".")[0]}
+
+
+def _name_of(host: str) -> str:
+    """Return the name or address in a `Host` header, without its port, brackets and last dot."""
+    return re.sub(r":[0-9]*$", "", host.strip()).strip("[]").rstrip(".").lower()
+
+
+def _is_address(host: str) -> bool:
+    """Tell whether it is an IP address, which no name server can make lead elsewhere."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _secure(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,4 +1,4 @@
-"""Turns the value of a message's field into plain JSON values: masked, cut to length, and without what JSON lacks."""
+"""Turns the value of a message's field into plain JSON values: masked, visible, cut to length."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cdn77_exporter.core.masking import Masker
+from cdn77_exporter.core.visible import visible
 from cdn77_exporter.telemetry.messages import Holds
 
 #: A longer text is cut; that is room for a traceback.
@@ -38,8 +39,8 @@ def iso(seconds: float) -> str:
 
 def _text(text: str, holds: Holds, mask: Masker) -> str:
     # Masked before it is cut: half a secret at the end would not be found.
-    masked = mask.secrets(text) if holds is Holds.NAME else mask(text)
-    return cut(masked.encode("utf-8", "replace").decode(), TEXT_CHARACTERS)
+    masked = visible(mask.secrets(text)) if holds is Holds.NAME else visible(mask(text), keep="\n\t")
+    return cut(masked, TEXT_CHARACTERS)
 
 
 def _number(value: float | int | bool | None) -> object:

@@ -58,6 +58,7 @@ MessageName = Literal[
     "geoip_failed",
     "status_server_started",
     "status_answer_failed",
+    "status_host_refused",
 ]
 
 
@@ -683,6 +684,14 @@ _OTHER = (
         "The status server could not answer a request because of an error of its own. Counting is not affected.",
         "Report it as a bug.",
         counts=counter("status_failures_total", "Requests that the status server failed to answer."),
+    ),
+    Message(
+        "status_host_refused",
+        Level.WARNING,
+        (_text("host", "the name in the request's `Host` header"),),
+        "The status server was asked by a name that is not its own, and refused. A web page whose name was made to "
+        "lead here (DNS rebinding) could read it otherwise. Each name is told once, ten at most.",
+        "If it is a name under which you reach the server, add it to `HTTP_HOSTS`.",
     ),
 )
 

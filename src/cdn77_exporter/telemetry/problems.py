@@ -9,6 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from cdn77_exporter.core.visible import visible
 from cdn77_exporter.telemetry.fields import cut, iso
 
 _REMEDY_CHARACTERS = 4_000
@@ -35,7 +36,7 @@ class Problems:
         """Add or renew the problem of a subject; `remedy` says what is wrong and what to do."""
         known = self._current.get(what)
         since = known.since if known else iso(self._now())
-        self._current[what] = Problem(what, since, cut(self._mask(remedy), _REMEDY_CHARACTERS))
+        self._current[what] = Problem(what, since, cut(visible(self._mask(remedy)), _REMEDY_CHARACTERS))
 
     def solved(self, what: str) -> None:
         """Remove the problem of a subject, if there is one."""

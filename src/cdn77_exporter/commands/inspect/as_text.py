@@ -11,6 +11,7 @@ from rich.text import Text
 from cdn77_exporter.commands.inspect.inspection import Inspection, largest
 from cdn77_exporter.commands.output import console, instant, number, printable, size, span
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.visible import visible
 
 _ROWS = 12  # of a table of statuses, countries and so on
 _NOT_OPENED = {"not_found": "there is no such file", "cannot_be_opened": "the file cannot be opened or read"}
@@ -79,7 +80,7 @@ def _streams(found: Inspection, top: int) -> Table:
     title = "Streams" if len(rows) == len(found.streams) else f"Streams, {len(rows)} of {len(found.streams):,}"
     table = _table(title, "stream", "requests", "transferred", "viewers")
     for name, sums in rows:
-        table.add_row(Text(name), f"{sums.requests:,}", size(sums.bytes), f"{sums.viewers:,}")
+        table.add_row(Text(visible(name)), f"{sums.requests:,}", size(sums.bytes), f"{sums.viewers:,}")
     return table
 
 
@@ -104,7 +105,7 @@ def _shares(title: str, name: str, of: str, counts: dict[str, int], total: int) 
     more = len(counts) - len(rows)
     table = _table(title + (f", {len(rows)} of {len(counts):,}" if more else ""), name, of, "share")
     for text, count in rows.items():
-        table.add_row(Text(text), f"{count:,}", f"{100 * count / max(1, total):.1f} %")
+        table.add_row(Text(visible(text)), f"{count:,}", f"{100 * count / max(1, total):.1f} %")
     return table
 
 
@@ -127,7 +128,9 @@ def _rejects(found: Inspection) -> Table:
 def _examples(found: Inspection) -> Iterable[Text]:
     for reason in largest(found.rejects, len(found.rejects)):
         for path, example in found.examples.get(reason, ()):
-            yield Text.assemble(f"{printable(path)}:{example.line}: ", (reason, "yellow"), f" {example.excerpt}")
+            yield Text.assemble(
+                f"{printable(path)}:{example.line}: ", (reason, "yellow"), f" {visible(example.excerpt)}"
+            )
 
 
 def _unreadable(found: Inspection) -> Table:

@@ -7,7 +7,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from cdn77_exporter.commands.output import Waiting, console, number, print_json, print_table, say, size
+from cdn77_exporter.commands.output import Waiting, console, number, print_json, print_table, printable, say, size
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Transient
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _show_released(released: list[Released], as_json: bool) -> None:
         return
     for one in released:
         if one.done:
-            print(f"released {one.key}" + (f" to {one.to}" if one.to != one.key else ""))
+            print(printable(f"released {one.key}" + (f" to {one.to}" if one.to != one.key else "")))
         else:
             say(f"{one.key}: {one.words}")
     if not released:

@@ -14,6 +14,7 @@ from cdn77_exporter.clients import open_bucket
 from cdn77_exporter.commands.output import instant
 from cdn77_exporter.core.errors import Conflict, FileGone
 from cdn77_exporter.core.files import LogFile, hour_prefixes
+from cdn77_exporter.core.visible import visible
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state.look import Access, look_at_state
@@ -52,14 +53,14 @@ async def list_kept(settings: Settings, seconds: float) -> tuple[list[Kept], str
 
 
 async def release_keys(settings: Settings, keys: Sequence[str], seconds: float) -> list[Released]:
-    """Release files by the key that they had, or have; all without any key."""
+    """Release files by the key that they had, or have, as it is or as `list` prints it; all without any key."""
     async with open_bucket(settings, seconds=seconds) as bucket:
         kept, note = await _kept(bucket, settings, seconds)
         if not keys:
             return [await _release(bucket, settings, one) for one in kept]
         found = []
         for key in keys:
-            here = [one for one in kept if key in (one.key, one.at)]
+            here = [one for one in kept if key in (one.key, one.at, visible(one.key), visible(one.at))]
             if here:
                 found += [await _release(bucket, settings, one) for one in here]
             elif (file := await look(bucket, key)) is not None and _is_log(settings, key):

@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cdn77_exporter.commands.arguments import parse_length, parse_time
-from cdn77_exporter.commands.output import Bar, Cell, console, instant, number, print_json, print_table, say, size, span
+from cdn77_exporter.commands.output import (
+    Bar,
+    Cell,
+    console,
+    instant,
+    number,
+    print_json,
+    print_table,
+    printable,
+    say,
+    size,
+    span,
+)
 from cdn77_exporter.commands.reconcile.comparison import BYTES, QUANTITIES, REQUESTS, Difference, total
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
 
@@ -162,7 +174,7 @@ def _show(
         extra = f"; {number(late, 'request')} crossed an end of the span late" if late else ""
         screen.print(f"Equal to the unit: {streams}{extra}.")
     for key, reason in recount.unreadable:
-        screen.print(f"unreadable, and not counted: {key} ({reason})", style="red", soft_wrap=True)
+        screen.print(f"unreadable, and not counted: {printable(key)} ({reason})", style="red", soft_wrap=True)
     if note:
         screen.print(note)
 
