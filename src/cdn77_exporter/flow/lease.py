@@ -214,11 +214,11 @@ class Lease:
     # Pushing
 
     def note(self, tick: int) -> None:
-        """Note that `tick` is committed, and may be pushed next."""
+        """Take `tick` for committed: it may be pushed next."""
         self._committed = max(self._committed, tick)
 
     async def confirm(self, stop: asyncio.Event) -> None:
-        """See to it that this process may push: it has the lease, and the bucket knows the tick that comes.
+        """Make sure that this process may push: it has the lease, and the bucket knows the tick that comes.
 
         Wait while the bucket does not answer. Raises LeaseLost, and Transient when the stop comes first.
         """
