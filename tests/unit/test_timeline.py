@@ -406,7 +406,22 @@ def test_a_stop_writes_everything_on_the_next_tick() -> None:
     assert covered >= absorbed.due
 
 
-def test_a_stop_before_the_next_tick_writes_the_last_one_again() -> None:
+def test_a_stop_knows_when_the_next_tick_comes() -> None:
+    """What is held can be written then; nothing needs to be waited for when nothing is held."""
+    world = World(Rules(timestamp_offset_ms=123))
+    now_ms = (START + 61) * 1000
+    assert world.timeline.flush_ms(now_ms) == 0
+    world.absorb([happened(40)])
+    world.advance((START + 60) * 1000, now_ms)
+    assert world.timeline.flush_ms(now_ms) == 0
+    world.absorb([happened(60.5)])
+    assert world.timeline.flush_ms(now_ms) == (START + 75) * 1000 + 123
+    assert world.flush((START + 75) * 1000 + 123) is not None
+    samples = world.received.samples[named("cdn77_requests_total", {"stream_name": STREAMS[0], **WHERE})]
+    assert samples[-1] == ((START + 75) * 1000 + 123, 2.0)
+
+
+def test_a_stop_that_cannot_wait_writes_the_last_tick_again() -> None:
     """When the next tick is still to come the last one is written again, 100 ms later, then 200 ms."""
     world = World()
     world.absorb([happened(40)])
@@ -516,6 +531,26 @@ def test_settings_may_change_between_processes(tick: int, window: int) -> None:
         length = f"{window // 60}m" if window % 60 == 0 else f"{window}s"
         assert {name for name in found if ("window", length) in name} == set(gauges)
         assert found == gauges
+
+
+@pytest.mark.parametrize("new", [5, 10, 15, 20, 30, 60])
+@pytest.mark.parametrize("old", [5, 15, 60])
+@pytest.mark.parametrize("settled", [0, 45, 100, 120])
+def test_another_tick_makes_nothing_late(old: int, new: int, settled: int) -> None:
+    """What is held has the old ticks; every sample still tells of all that happened before it, and no more."""
+    world = World(Rules(tick_seconds=old))
+    events = [happened(second) for second in range(1, 300, 3)]
+    held = [one for one in events if one.ms < (START + 150) * 1000]
+    world.absorb(held)
+    world.advance((START + settled) * 1000, (START + settled + 30) * 1000)
+    world.restart(Rules(tick_seconds=new))
+    world.absorb(events[len(held) :])
+    world.advance((START + 290) * 1000, (START + 300) * 1000)
+    samples = world.received.samples[named("cdn77_requests_total", {"stream_name": STREAMS[0], **WHERE})]
+    assert samples[-1][0] == (START + 290) // new * new * 1000
+    begun = [(at, value) for at, value in samples if value]
+    assert begun == [(at, sum(one.ms < at for one in events)) for at, _ in begun]
+    assert begun[0][0] <= (START + 180) * 1000
 
 
 def found_in(gauges: dict[SeriesName, float], name: SeriesName) -> float:

@@ -133,6 +133,7 @@ class Timeline:
         self._described = 0  # tick with which metadata was last sent
         self._next_request = 1
         self._files: list[CountedFile] = []
+        self._split: list[tuple[int, int]] = []  # spans of which it is not known when in them what is held happened
 
     def _after(self, seconds: float) -> int:
         """The first tick after an instant (Unix seconds)."""
@@ -219,7 +220,7 @@ class Timeline:
             if tick is None:
                 return requests, False
             self._settle(tick)
-            if tick >= self._writable_from(now_ms):
+            if tick >= self._writable_from(now_ms) and not self._is_split(tick):
                 written = self._emit(tick, now_ms)
                 requests += written
                 samples += sum(request.samples for request in written)
@@ -230,6 +231,14 @@ class Timeline:
     def _writable_from(self, now_ms: int) -> int:
         oldest = now_ms / 1000 - max(FOLD_SECONDS, self._rules.backfill_seconds)
         return max(self._first_emission, self._after(self.emitted), self._after(oldest))
+
+    def _is_split(self, tick: int) -> bool:
+        """Whether some of what happened before the tick is held for a later one: TICK_SECONDS was changed just now.
+
+        A sample there would tell of too little, and the rest would come late.
+        """
+        self._split = [span for span in self._split if span[1] > tick]
+        return any(begin < tick for begin, _ in self._split)
 
     def _next_tick(self, limit: int, now_ms: int) -> int | None:
         tick = self.settled + self._tick
@@ -270,14 +279,23 @@ class Timeline:
         self._next_request += 1
         return request
 
+    def flush_ms(self, now_ms: int) -> int:
+        """Return when (Unix ms) all that is held can be written onto the next tick; 0 when nothing is held."""
+        if not self._open and not self.series.pending():
+            return 0
+        return self._next_writable(now_ms) * 1000 + self._rules.timestamp_offset_ms
+
+    def _next_writable(self, now_ms: int) -> int:
+        return max(self._writable_from(now_ms), self.settled + self._tick)
+
     def flush(self, now_ms: int) -> tuple[list[Request], int] | None:
         """Write all that is held onto the next tick: the stop of a process that keeps no state. The requests, and the
         latest tick that they make good: nothing counted is missing in them.
 
-        A tick in the future may be another process's floor, so then the last one is written again, a little later.
-        None when nothing was ever emitted and the next tick is still to come: then nothing may be written.
+        Who cannot wait until then (`flush_ms`) has the last tick written again, a little later: a tick in the future
+        may be another process's floor. None when nothing was ever emitted before: then nothing may be written.
         """
-        tick = max(self._writable_from(now_ms), self.settled + self._tick)
+        tick = self._next_writable(now_ms)
         rewrite_ms = 0
         if tick * 1000 + self._rules.timestamp_offset_ms > now_ms:
             if not self.emitted:
@@ -357,7 +375,10 @@ class Timeline:
         self._settling.restore(snapshot.waits)
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
         self.streams.restore(self.series.streams())
+        before = meta["tick_seconds"]
         for tick, encoded in snapshot.held:
+            if before != self._tick:
+                self._split.append((tick - before, tick))
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
         self._settling.correct_gauges(self.viewers.present())
 

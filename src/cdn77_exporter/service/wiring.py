@@ -30,6 +30,8 @@ from cdn77_exporter.service.restoring import restore
 from cdn77_exporter.settings import Off, Settings
 from cdn77_exporter.telemetry.logger import Telemetry
 
+_PUSH_SECONDS = 5.0  # of DRAIN_SECONDS that are left for pushing and deleting
+
 
 async def build_pipeline(
     stack: AsyncExitStack,
@@ -96,6 +98,7 @@ async def build_pipeline(
             arrivals,
             thread,
             keeps_state=keeps_state,
+            patience_seconds=max(0.0, settings.drain_seconds - _PUSH_SECONDS),
         ),
         pusher=Pusher(
             common, OwnersReceiver(writer, lease, stop), state, settings.push_retry_seconds, leaves=keeps_state

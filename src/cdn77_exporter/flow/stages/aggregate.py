@@ -47,7 +47,8 @@ class Aggregator:
     """Counts files, settles ticks, and commits.
 
     `thread`: where the timeline does its work, so that the event loop stays free. `keeps_state`: whether another
-    process will go on from what is committed.
+    process will go on from what is committed. `patience_seconds`: how long a stop may wait for the next tick, if none
+    will.
     """
 
     common: Common
@@ -58,6 +59,7 @@ class Aggregator:
     arrivals: Arrivals
     thread: Executor
     keeps_state: bool
+    patience_seconds: float = 0.0
     stats: AggregateStats = field(default_factory=AggregateStats, init=False)
     _committed_at: float = field(default=0.0, init=False)
     _last_tick: int = field(default=0, init=False)
@@ -123,7 +125,15 @@ class Aggregator:
         return waited >= _COMMIT_SECONDS or sum(file.size for file in self.in_flight.files(At.COUNTED)) >= _COMMIT_BYTES
 
     async def _flush(self, outlet: Channel[Batch]) -> None:
-        """Write what is held, as there is no state; what may not be written stays uncounted in the bucket."""
+        """Write what is held onto the next tick, as there is no state; wait for it, since its time may have to come.
+
+        What may not be written stays uncounted in the bucket.
+        """
+        clock = self.common.clock
+        due_ms = await self._work(self.timeline.flush_ms, clock.now_ms())
+        wait = (due_ms - clock.now_ms()) / 1000
+        if 0 < wait <= self.patience_seconds:
+            await clock.sleep(wait)
         flushed = await self._work(self.timeline.flush, self.common.clock.now_ms())
         if flushed is not None:
             requests, covered = flushed
