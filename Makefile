@@ -15,7 +15,7 @@ FAST_JOBS ?= 2
 SERVERS := prometheus ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-fast lint format bench bench-smoke soak docs generate build sbom clean
+.PHONY: help setup servers demo test test-fast sanitize lint format bench bench-smoke soak docs generate build sbom clean
 
 help: ## list the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -41,6 +41,9 @@ test: $(INSTALLED) servers ## every test: unit, flow, contract, end to end, depl
 
 test-fast: $(INSTALLED) ## unit and flow, without what is slow: under a minute of CPU
 	$(BIN)/python -m pytest -n $(FAST_JOBS) -m 'not slow' --hypothesis-profile=fast tests/unit tests/flow
+
+sanitize: $(INSTALLED) ## the compiled scan's tests and its fuzz, with the address and undefined-behaviour sanitizers
+	@sh tools/sanitize.sh '$(VENV)'
 
 lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, shellcheck, hadolint, known vulnerabilities
 	$(BIN)/ruff check .

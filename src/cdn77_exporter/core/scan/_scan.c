@@ -374,7 +374,7 @@ static inline int hex_value(char byte) {
 }
 
 static inline const char *skip_blanks(const char *at) {
-    while (*at == ' ' || *at == '\t' || *at == '\r')
+    while ((unsigned char)*at <= ' ' && (*at == ' ' || *at == '\t' || *at == '\r')) /* the first is mostly false */
         at++;
     return at;
 }
