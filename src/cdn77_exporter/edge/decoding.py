@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cdn77_exporter.core import scan
 from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.files import RawLog
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
@@ -33,8 +35,18 @@ def fetched(rules: DecoderRules) -> Job:
     return lambda logs: (decode_files, (rules, [log.body for log in logs]))
 
 
+def decoding_threads() -> int:
+    """Return how many threads decode well beside the event loop.
+
+    The compiled scan works without the interpreter, so that two do half as much again as one where there is a second
+    core; without the scan two are slower than one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, cores) if scan.COMPILED else 1
+
+
 class ExecutorDecoder:
-    """Decodes on an executor; by default on one thread beside the event loop (two are slower than one).
+    """Decodes on an executor; by default on `decoding_threads` threads.
 
     `most`: files that are given to it at a time. `width`: calls that it can have at a time, one of them waiting.
     `job`: what it is asked to do for some files. A call that fails because what it ran on has died is repeated,
@@ -52,7 +64,7 @@ class ExecutorDecoder:
         report: Report,
     ) -> None:
         self._job = job
-        self._executor = executor or ThreadPoolExecutor(1, "decode")
+        self._executor = executor or ThreadPoolExecutor(decoding_threads(), "decode")
         self._report = report
         self.most = most
         self.width = width

@@ -21,7 +21,7 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.settings import Settings, load
 
 _own = threading.local()
-# Two decoding threads are slower than one; another one may fetch meanwhile.
+# A worker has a core: one thread decodes, and another may fetch meanwhile.
 _decoding = threading.Lock()
 
 

@@ -1,10 +1,10 @@
-"""Chooses where files are decoded: on one thread, in worker processes, or on a cluster."""
+"""Chooses where files are decoded: on threads, in worker processes, or on a cluster."""
 
 from __future__ import annotations
 
 from concurrent.futures import Executor
 
-from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
+from cdn77_exporter.edge.decoding import ExecutorDecoder, decoding_threads, fetched
 from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.ports import Report
 from cdn77_exporter.flow.sizes import decoding_sizes
@@ -14,7 +14,9 @@ from cdn77_exporter.settings import Settings
 def make_decoder(settings: Settings, report: Report) -> ExecutorDecoder:
     """Return the decoder of the settings; to be closed."""
     rules, cluster, workers = settings.decoder_rules, settings.dask_scheduler, settings.decode_workers
-    most, width = decoding_sizes(settings.download_concurrency, workers, cluster=cluster is not None)
+    most, width = decoding_sizes(
+        settings.download_concurrency, workers, cluster=cluster is not None, threads=decoding_threads()
+    )
     job = fetched(rules)
     executor: Executor | None = None
     if cluster is not None:

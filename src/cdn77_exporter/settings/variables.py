@@ -266,7 +266,8 @@ class Process:
     decode_workers: int = env(
         parse.whole(0, 256, {"auto": parse.spare_cores}),
         "0",
-        "Processes that decode; `0` for one thread in this process, `auto` for the cores less one.",
+        "Processes that decode; `auto` for the cores less one; `0` for threads in this process, two with the compiled "
+        "scan and a second core, else one.",
     )
     dask_scheduler: str | None = env(
         parse.scheduler, None, "A Dask scheduler whose workers decode.", "tcp://scheduler:8786"

@@ -20,6 +20,8 @@ def hash_addresses(addresses: bytes, key: bytes) -> npt.NDArray[np.uint64]:
     The hash is BLAKE2b of an IPv6 address in its 16 bytes, and of an IPv4 address in its 4, although that is given as
     the IPv6 address to which it is mapped.
     """
+    if len(addresses) % ADDRESS_BYTES:
+        raise ValueError(f"addresses have {ADDRESS_BYTES} bytes each")
     if scan.COMPILED:
         return np.frombuffer(scan._scan.hash_addresses(addresses, key), _HASH)
     parts = (addresses[begin : begin + ADDRESS_BYTES] for begin in range(0, len(addresses), ADDRESS_BYTES))

@@ -1,0 +1,99 @@
+"""Another table of measures: the decoder reads what its rows name, and both of its ways add up the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.layout import NEEDED, STREAM_FIELD, Layout
+from cdn77_exporter.core.measures import MEASURES, PLACE_COUNTRY, STREAM, VIEWERS, Events, Measure, Measures, Sum
+from tests.support.counts import plain_groups, plain_viewers
+from tests.support.files import EXAMPLE_MS, USER_AGENTS, event, log_file, stream_name
+from tests.support.other_measures import OTHER_MEASURES
+from tests.support.ways import way
+
+__all__ = ["way"]  # every test here is run with the compiled scan and without
+
+
+def decoded(*events: dict[str, Any]) -> Any:
+    """What the other measures count."""
+    return Decoder(OTHER_MEASURES).decode(log_file(events), latest_ms=EXAMPLE_MS + 1000, oldest_ms=0)
+
+
+def test_every_kind_of_field_is_a_label_and_a_sum() -> None:
+    """Texts, numbers and flags; what is missing, null or empty is what the label says of a missing one."""
+    stats, counts = decoded(
+        event(serverIP="a", serverPort=443, clientRequestCompleted=True, clientRequestConnTimeout=True),
+        event(serverIP="a", serverPort=443, clientRequestCompleted=True, clientRequestConnTimeout=True),
+        event(serverIP="", serverPort=0, clientRequestCompleted=False, requestTimeMs=0, cacheStatus="x"),
+        event(serverIP=None, serverPort=None, clientRequestCompleted=None, clientRequestConnTimeout=None),
+        event(serverIP="none", serverPort="", clientRequestCompleted=None, clientPort=None),
+    )
+    (by_server,) = plain_groups(counts, 0).values()
+    stream = "78001c7e2b3ff8ca21b504883b47c44c"
+    assert by_server == {
+        (stream, "a", "443", "true"): [2, 2],
+        (stream, "none", "0", "false"): [1, 0],
+        (stream, "none", "missing", "missing"): [2, 0],
+    }
+    (by_device,) = plain_groups(counts, 1).values()
+    assert by_device == {("web", "HIT"): [4, 528, 4, 185_475], ("web", "x"): [1, 0, 0, 61_825]}
+    assert (stats.events, stats.bytes, stats.rejects) == (5, 0, {})
+
+
+def test_a_field_that_is_read_must_be_right() -> None:
+    """What is no number or no flag makes the line a reject; a field that is not read may hold anything."""
+    stats, _ = decoded(
+        event(requestTimeMs=-1), event(clientRequestCompleted="yes"), event(serverIP=5),
+        event(responseBytes="many", responseStatus=[]),
+    )  # fmt: skip
+    assert stats.rejects == {"bad_number": 2, "bad_text": 1}
+    assert stats.events == 1
+
+
+def test_viewers_of_any_measures_are_those_of_the_built_in_ones() -> None:
+    """They are kept by address and profile, whatever is summed."""
+    events = [
+        event(clientIP=f"10.0.0.{number % 3}", clientRequestUserAgent=USER_AGENTS[number % 4], clientCountry="")
+        for number in range(10)
+    ]
+    _, other = decoded(*events)
+    _, built_in = Decoder().decode(log_file(events), latest_ms=EXAMPLE_MS + 1000, oldest_ms=0)
+    assert plain_viewers(other) == plain_viewers(built_in)
+
+
+def test_the_fields_are_those_of_the_rows() -> None:
+    """Needed ones first, each once; the stream is no field."""
+    layout = Layout(MEASURES)
+    names = [field.name for field in layout.fields]
+    assert names[: len(NEEDED)] == list(NEEDED)
+    assert sorted(names[len(NEEDED) :]) == [
+        "cacheStatus", "clientCountry", "clientRequestUserAgent", "locationID", "resourceID", "responseBytes",
+        "responseStatus", "timeToFirstByteMs",
+    ]  # fmt: skip
+    assert layout.place(STREAM) == STREAM_FIELD
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ((VIEWERS,), "counts events"),
+        ((Measure("a", Events(), (STREAM, PLACE_COUNTRY), ""),), "country of the place"),
+        ((Measure("a", Sum("cacheStatus"), (STREAM,), ""),), "cacheStatus is text"),
+    ],
+)
+def test_what_no_line_tells_is_refused(rows: tuple[Measure, ...], words: str) -> None:
+    """At the start, with words that say which row is wrong."""
+    with pytest.raises(ValueError, match=words):
+        Decoder(Measures(rows))
+
+
+def test_a_cube_without_labels_is_one_group() -> None:
+    """Everything of a tick in one row."""
+    measures = Measures((Measure("all_total", Sum("responseBytes"), (), "All bytes."),))
+    body = log_file(event(clientRequestPath=f"/{stream_name(number)}/x", responseBytes=5) for number in range(4))
+    _, counts = Decoder(measures).decode(body, latest_ms=EXAMPLE_MS, oldest_ms=0)
+    (groups,) = plain_groups(counts).values()
+    assert groups == {(): [4, 20]}
