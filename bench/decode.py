@@ -112,9 +112,9 @@ def compare(paths: list[str], ways: list[str]) -> list[str]:
 def split(rounds: int, paths: list[str]) -> Row:
     """Milliseconds of CPU a file for inflating alone, with scanning or decoding the lines, and for all of it."""
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415 - this process must stay small when it starts others
+    from cdn77_exporter.core.formats.ndjson import Ndjson  # noqa: PLC0415
     from cdn77_exporter.core.inflate import inflate  # noqa: PLC0415
     from cdn77_exporter.core.layout import Layout  # noqa: PLC0415
-    from cdn77_exporter.core.lines import LineReader  # noqa: PLC0415
     from cdn77_exporter.core.measures import MEASURES  # noqa: PLC0415
     from cdn77_exporter.core.scan.scanned import begin_scan  # noqa: PLC0415
     from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPattern  # noqa: PLC0415
@@ -122,7 +122,7 @@ def split(rounds: int, paths: list[str]) -> Row:
     bodies = [Path(path).read_bytes() for path in paths]
     layout, pattern = Layout(MEASURES), StreamPattern.of(DEFAULT_STREAM_PATTERN)
     assert pattern is not None  # noqa: S101
-    lines = LineReader(layout)
+    lines = Ndjson(layout)
     decoder, pure = Decoder(), Decoder(accelerate=False)
 
     def inflating(body: bytes) -> None:
@@ -143,7 +143,7 @@ def split(rounds: int, paths: list[str]) -> Row:
             carry = piece[end:]
 
     def typing(body: bytes) -> None:
-        by_lines(body, lambda piece, begin: lines.many(memoryview(piece)[begin:]))
+        by_lines(body, lambda piece, begin: lines.rows(piece[begin:]))
 
     def scanning(body: bytes) -> None:
         scanner = begin_scan(

@@ -139,15 +139,15 @@ def number_rows(columns: Sequence[npt.NDArray[Any]]) -> tuple[Amounts, Amounts]:
 
     `columns` hold whole numbers and have one length; a row is what they have in one place.
     """
-    _, firsts, numbers = np.unique(_keys(columns), return_index=True, return_inverse=True)
+    _, firsts, numbers = np.unique(_keys(columns)[0], return_index=True, return_inverse=True)
     return firsts, numbers.reshape(-1)
 
 
-def _keys(columns: Sequence[npt.NDArray[Any]]) -> Amounts:
-    """Return a number for each row, equal for equal rows."""
+def _keys(columns: Sequence[npt.NDArray[Any]]) -> tuple[Amounts, int]:
+    """Return a number for each row, equal for equal rows, and how many numbers there can be."""
     keys, span = np.zeros(len(columns[0]), np.int64), 1
     if not len(keys):
-        return keys
+        return keys, span
     for column in columns:
         offsets, width = _offsets(column)
         if span * width > _MOST_KEYS:
@@ -155,12 +155,11 @@ def _keys(columns: Sequence[npt.NDArray[Any]]) -> Amounts:
             if span * width > _MOST_KEYS:
                 keys, span = _dense(keys)  # now neither has more values than there are rows
         keys, span = keys * width + offsets, span * width
-    return keys
+    return keys, span
 
 
-def _equal_rows(columns: Sequence[npt.NDArray[Any]]) -> tuple[Amounts, Amounts] | None:
-    """Return an order in which equal rows stand together, and where each different one begins; None if all differ."""
-    keys = _keys(columns)
+def _equal_rows(keys: Amounts) -> tuple[Amounts, Amounts] | None:
+    """Return an order in which equal keys stand together, and where each different one begins; None if all differ."""
     together = np.sort(keys)
     if not np.any(together[1:] == together[:-1]):
         return None
@@ -184,11 +183,15 @@ def _dense(column: npt.NDArray[Any]) -> tuple[Amounts, int]:
 
 def reduce_groups(ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
     """Return groups in which rows of the same tick and labels are one; sums end at `MOST_SUM`."""
-    equal = _equal_rows([ticks, *labels.T])
+    keys, span = _keys([ticks, *labels.T])
+    is_exact = int(sums.max(initial=0)) * len(ticks) <= MOST_SUM
+    if is_exact and span <= len(ticks):
+        return _scattered(keys, span, ticks, labels, sums)
+    equal = _equal_rows(keys)
     if equal is None:
         return Groups(ticks, labels, sums)
     order, begins = equal
-    if int(sums.max(initial=0)) * len(ticks) <= MOST_SUM:
+    if is_exact:
         added = np.add.reduceat(sums[order], begins, axis=0)
     else:
         whole = np.add.reduceat(sums[order].astype(object), begins, axis=0)
@@ -196,9 +199,20 @@ def reduce_groups(ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
     return Groups(ticks[order][begins], labels[order][begins], added)
 
 
+def _scattered(keys: Amounts, span: int, ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
+    """Return groups reduced without sorting, where there can be few of them."""
+    rows = np.full(span, -1)
+    rows[keys] = np.arange(len(keys))  # the last of each
+    added = np.zeros((span, sums.shape[1]), np.int64)
+    np.add.at(added, keys, sums)
+    used = np.flatnonzero(rows >= 0)
+    return Groups(ticks[rows[used]], labels[rows[used]], added[used])
+
+
 def reduce_viewers(viewers: Viewers, ticks: Amounts) -> Viewers:
     """Return viewers in which rows of the same tick, address and profile are one; `ticks` has each row's."""
-    equal = _equal_rows([ticks, viewers.addresses, viewers.profiles])
+    keys, _ = _keys([ticks, viewers.addresses, viewers.profiles])
+    equal = _equal_rows(keys)
     if equal is None:
         return viewers
     order, begins = equal

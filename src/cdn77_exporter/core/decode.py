@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cdn77_exporter.core.columns import MOST_SUM, Amounts, Counts, join
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
 from cdn77_exporter.core.errors import Unreadable
+from cdn77_exporter.core.formats import Format
+from cdn77_exporter.core.formats.ndjson import Ndjson
 from cdn77_exporter.core.inflate import inflate
 from cdn77_exporter.core.label_texts import LabelTexts
 from cdn77_exporter.core.layout import Layout
-from cdn77_exporter.core.lines import (
-    WRONG,
-    LineReader,
-    clean,
-    fraction_ms,
-    is_utf8,
-    object_lines,
-    packed_address,
-    second_ms,
-)
+from cdn77_exporter.core.lines import clean, fraction_ms, packed_address, second_ms
 from cdn77_exporter.core.measures import MEASURES, PROFILE, Add, Column, Measures
 from cdn77_exporter.core.row_sums import Part, RowSums, profile_raws
 from cdn77_exporter.core.scan.scanned import begin_scan, end_scan
@@ -88,7 +81,7 @@ class Decoder:
         accelerate: bool = True,
     ) -> None:
         self._layout = Layout(measures)
-        self._reader = LineReader(self._layout)
+        self._format: Format = Ndjson(self._layout)
         self._tick = tick_seconds
         pattern = re.compile(stream_pattern)
         self._search = pattern.search
@@ -169,34 +162,38 @@ class Decoder:
                 if skipped:
                     self._skip()
                 elif begin:
-                    self._piece(carry + piece[:begin], 0)
+                    self._whole(carry + piece[:begin])
                 skipped = 0
             end = piece.rfind(b"\n") + 1
             if end > begin:
-                self._piece(piece[:end], begin)
+                self._piece(piece, begin, end)
             carry = piece[end:] if begin or not carry else carry + piece
             if len(carry) > most:
                 carry, skipped = b"", len(carry)
         if skipped:
             raise Unreadable("line_too_long")
         if carry:
-            self._piece(carry + b"\n", 0)
+            self._whole(carry + b"\n")
 
     def _skip(self) -> None:
         self._number += 1
         self._stats.lines += 1
         self._reject("line_too_long", self._number, b"")
 
-    def _piece(self, data: bytes, begin: int) -> None:
-        """Count the whole lines from `begin` on; what the scan leaves, or all."""
+    def _whole(self, line: bytes) -> None:
+        """Count a line that lay in several pieces."""
+        self._piece(line, 0, len(line))
+
+    def _piece(self, data: bytes, begin: int, end: int) -> None:
+        """Count the whole lines from `begin` to `end`; what the scan leaves, or all."""
         if not self._scanner:
-            self._typed(data, begin)
+            self._lines(data[begin:end])
         else:
-            for taken, left, end in self._scanner.take(data, begin):
+            for taken, left, behind in self._scanner.take(data, begin, end):
                 self._number += taken
                 self._stats.lines += taken
-                if left < end:
-                    self._typed(data[left:end], 0)
+                if left < behind:
+                    self._lines(data[left:behind])
         if self._stats.lines > self._lines_to_count:
             self._count_entries()
 
@@ -220,20 +217,15 @@ class Decoder:
             raise Unreadable("too_many_distinct")
         self._begin()
 
-    def _typed(self, data: bytes, begin: int) -> None:
-        """Count the whole lines from `begin` on; all at once if each is one object, one by one if not."""
-        lines = object_lines(data, begin, len(data))
-        if lines and is_utf8(data) and not _has_longer(data, self._limits.line_bytes):
-            try:
-                rows = self._reader.many(memoryview(data)[begin:])
-            except WRONG:
-                rows = []
-            if len(rows) == lines:
-                self._stats.lines += lines
-                self._count(rows, data, begin)
-                self._number += lines
-                return
-        self._lines_one_by_one(data[begin:])
+    def _lines(self, data: bytes) -> None:
+        """Count whole lines: all at once if nothing is wrong in them, one by one if something is."""
+        rows = None if _has_longer(data, self._limits.line_bytes) else self._format.rows(data)
+        if rows is None:
+            self._lines_one_by_one(data)
+        else:
+            self._stats.lines += len(rows)
+            self._count(rows, data)
+            self._number += len(rows)
 
     def _lines_one_by_one(self, data: bytes) -> None:
         most = self._limits.line_bytes
@@ -245,24 +237,19 @@ class Decoder:
                     raise Unreadable("too_many_bad_lines")
                 continue
             self._stats.lines += 1
-            if len(line) > most:
-                self._reject("line_too_long", self._number, line)
-                continue
-            try:
-                row = self._reader.one(line)
-            except WRONG:
-                row = None
-            if row is None or not is_utf8(line):
-                self._reject(self._reader.fault(line), self._number, line)
+            row = self._format.row(line) if len(line) <= most else None
+            if row is None:
+                reason = self._format.fault(line) if len(line) <= most else "line_too_long"
+                self._reject(reason, self._number, line)
             else:
                 self._number -= 1
-                self._count([row], line, 0)
+                self._count([row], line)
                 self._number += 1
 
     # Lines
 
-    def _count(self, rows: list[Any], data: bytes, begin: int) -> None:
-        """Count decoded lines; `data` is what they were decoded from, from `begin` on.
+    def _count(self, rows: list[Any], data: bytes) -> None:
+        """Count the rows of lines, which are `data`.
 
         The hot loop: every table is a local name, and what a table does not know is looked up elsewhere.
         """
@@ -276,11 +263,11 @@ class Decoder:
             if stream is None or second is None or fraction is None:
                 reason, stream, second, fraction = self._look(row)
                 if reason:
-                    self._reject_row(reason, row, rows, data[begin:])
+                    self._reject_row(reason, row, rows, data)
                     continue
             address = addresses(row.clientIP) or self._address(row.clientIP)
             if address is None:
-                self._reject_row("bad_client_ip", row, rows, data[begin:])
+                self._reject_row("bad_client_ip", row, rows, data)
                 continue
             base, part = second
             milliseconds = base + fraction
@@ -370,7 +357,7 @@ class Decoder:
     def _reject(self, reason: str, number: int, line: bytes) -> None:
         rejects = self._stats.rejects
         if self._wants_example(reason):
-            self._stats.examples.append(Example(number, reason, self._reader.excerpt(line, reason)))
+            self._stats.examples.append(Example(number, reason, self._format.excerpt(line, reason)))
         rejects[reason] = rejects.get(reason, 0) + 1
         if reason not in HEALTHY_REJECTS:
             self._bad += 1

@@ -4,159 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
-
-import msgspec
-import orjson
 
 from cdn77_exporter.core.columns import ADDRESS_BYTES
-from cdn77_exporter.core.fields import FIELDS, Reads
-from cdn77_exporter.core.layout import NEEDED, Field, Layout
-from cdn77_exporter.core.masking import Masker
 
 #: Counts above this are not exact in a sample, which is a float.
 MAX_COUNT = 2**53
 #: Longer label values are cut.
 LABEL_LENGTH = 128
 
-_EXCERPT = 120  # characters
 _MAPPED = bytes(10) + b"\xff\xff"
 _ADDRESS_LENGTH = 64  # an IPv6 address with a zone; the zone has no limit of its own
-_OPEN, _CLOSE = b"{}"
 _NOT_IN_LABELS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", re.ASCII)
 _FRACTION = re.compile(r"(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII)
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
-_ADDRESS_FIELD = re.compile(r'("(?:clientIP|clientRequestXForwardedFor)"\s*:\s*)"[^"]*"?')
-# Where a line is at fault, as msgspec says it: "... missing required field `x`" and "... - at `$.x`".
-_PLACE = re.compile(r"`(?:\$\.)?([A-Za-z]+)`$")
-_QUERY = re.compile(r'\?[^"\s]+')
-_SEARCHED = 65_536  # bytes of a line that is decoded once more to find the field at fault
-_MASK = Masker()
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
-_TYPES: dict[Reads, Any] = {Reads.TEXT: str | None, Reads.NUMBER: _Count | None, Reads.FLAG: bool | None}
-_Label = _Count | Literal[""] | None  # a number that is a label: an empty text is a missing one
-_REASONS = {Reads.TEXT: "bad_text", Reads.NUMBER: "bad_number", Reads.FLAG: "bad_number"}
-_REASONS_OF_NEEDED = {"timestamp": "bad_timestamp", "clientRequestPath": "bad_path", "clientIP": "bad_client_ip"}
-#: The fields of reasons that are found after the decoding, or in one field only.
-_FIELDS = {
-    "bad_timestamp": "timestamp",
-    "too_old": "timestamp",
-    "bad_path": "clientRequestPath",
-    "no_stream": "clientRequestPath",
-    "stream_not_allowed": "clientRequestPath",
-    "bad_client_ip": "clientIP",
-}
-_SYNTAX = msgspec.json.Decoder(msgspec.Raw)
-#: What reading a line raises when something is wrong with it.
-WRONG = (msgspec.MsgspecError, ValueError, RecursionError)
-
-
-class LineReader:
-    """Reads the fields of a layout from lines of JSON; what may be missing is optional, so that null is no zero.
-
-    `one` decodes a line and `many` whole lines, to rows that have the fields as attributes; both raise `WRONG`.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        # In the order in which lines have them, in which they are found soonest.
-        fields = sorted(layout.fields, key=lambda field: list(FIELDS).index(field.name))
-        row = msgspec.defstruct("Row", [_member(field) for field in fields], gc=False, kw_only=True)
-        decoder = msgspec.json.Decoder(row)
-        self.one: Callable[[bytes], Any] = decoder.decode
-        self.many: Callable[[bytes | memoryview], list[Any]] = decoder.decode_lines
-        self._reasons = {field.name: _REASONS[field.reads] for field in fields} | _REASONS_OF_NEEDED
-
-    def fault(self, line: bytes) -> str:
-        """Why `one` refuses a line: one of `reasons.REJECT_REASONS`."""
-        try:
-            is_object = isinstance(orjson.loads(line), dict)
-        except ValueError as error:
-            # A number of hundreds of digits is JSON, though orjson stops at it.
-            if "infinity" not in str(error) or not _is_json(line):
-                return "not_json"
-            is_object = line.lstrip().startswith(b"{")
-        if not is_object:
-            return "not_an_object"
-        try:
-            self.one(line)
-        except msgspec.ValidationError as error:
-            found = _PLACE.search(str(error))
-            return self._reasons[found[1]] if found else "not_json"
-        except WRONG:
-            pass
-        return "not_json"
-
-    def excerpt(self, line: bytes, reason: str = "") -> str:
-        """What of a rejected line may be shown: from the field at fault on, if one is, else from its begin.
-
-        Addresses and the query behind a path are masked, and what cannot be printed is replaced.
-        """
-        name = self._field(line, reason)
-        begin = max(0, line.find(b'"%s"' % name.encode())) if name else 0
-        shown = line[begin : begin + 4 * _EXCERPT].decode("utf-8", "replace")
-        shown = _QUERY.sub("?***", _ADDRESS_FIELD.sub(r'\1"***"', shown))
-        return clean(("… " if begin else "") + _MASK(shown)[:_EXCERPT])
-
-    def _field(self, line: bytes, reason: str) -> str:
-        """The field that a reason is about."""
-        if reason in _FIELDS or len(line) > _SEARCHED:
-            return _FIELDS.get(reason, "")
-        try:
-            self.one(line)
-        except WRONG as error:
-            found = _PLACE.search(str(error))
-            return found[1] if found else ""
-        return ""
-
-
-def _member(field: Field) -> Any:
-    if field.name in NEEDED:
-        return (field.name, str)
-    kind = _Label if field.is_label and field.reads is Reads.NUMBER else _TYPES[field.reads]
-    return (field.name, kind, None)
-
-
-def object_lines(data: bytes, begin: int, end: int) -> int:
-    """How many lines there are from `begin` to `end`, if each begins with { and ends with }; else 0.
-
-    A newline cannot stand in a JSON string. So when such lines are as many as the objects that are found in them, no
-    line holds two, and no object spans two lines. (`bytes.count` of the two pairs says the same, five times as slowly.)
-    """
-    if end - begin < 3 or data[begin] != _OPEN or data[end - 2 : end] != b"}\n":
-        return 0
-    lines, last = 1, end - 1
-    find = data.find
-    place = find(b"\n", begin)
-    while place < last:
-        if data[place - 1] != _CLOSE or data[place + 1] != _OPEN:
-            return 0
-        lines += 1
-        place = find(b"\n", place + 1)
-    return lines
-
-
-def is_utf8(data: bytes) -> bool:
-    """Whether all of it is UTF-8; the typed decoder does not look into the fields that it skips."""
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        _SYNTAX.decode(line)
-    except WRONG:
-        return False
-    return is_utf8(line)
 
 
 def second_ms(text: str) -> int | None:

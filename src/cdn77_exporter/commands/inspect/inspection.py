@@ -11,7 +11,7 @@ from heapq import nlargest
 import numpy as np
 
 from cdn77_exporter.commands.inspect.distinct import Distinct, mixed
-from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.columns import Counts, number_rows
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Example, FileStats
 from cdn77_exporter.core.errors import Unreadable
@@ -109,8 +109,9 @@ class Inspection:
 
     def _add_viewers(self, counts: Counts) -> None:
         hashes = np.array([hash(text) for text in counts.texts], np.int64).view(np.uint64)
-        stream, device, country = counts.profiles[counts.viewers.profiles].T
-        viewers = mixed(hash_addresses(counts.addresses, _KEY)[counts.viewers.addresses], hashes[stream])
+        once, _ = number_rows([counts.viewers.addresses, counts.viewers.profiles])
+        stream, device, country = counts.profiles[counts.viewers.profiles[once]].T
+        viewers = mixed(hash_addresses(counts.addresses, _KEY)[counts.viewers.addresses[once]], hashes[stream])
         new = self._seen.add(viewers)
         self.viewers += len(new)
         for number, count in enumerate(np.bincount(stream[new]).tolist()):

@@ -857,8 +857,8 @@ static Run *next_run(Scanner *self, uint64_t taken, size_t begin) {
 }
 
 /* Takes what it can of the lines; the others are in `runs`, the last of which may be empty. 0 without memory. */
-static int take_lines(Scanner *self, const char *data, size_t begin, size_t length) {
-    const char *end = data + length;
+static int take_lines(Scanner *self, const char *data, size_t begin, size_t stop) {
+    const char *end = data + stop;
     uint64_t taken = 0;
     Run *run = NULL; /* that ends where the line begins */
     self->run_count = 0;
@@ -878,7 +878,7 @@ static int take_lines(Scanner *self, const char *data, size_t begin, size_t leng
         }
         at = newline + 1;
     }
-    return !taken || next_run(self, taken, length) != NULL;
+    return !taken || next_run(self, taken, stop) != NULL;
 }
 
 /* Python: what is told */
@@ -1077,19 +1077,21 @@ static int is_free(const Scanner *self) {
 static PyObject *scanner_take(PyObject *object, PyObject *args) {
     Scanner *self = (Scanner *)object;
     PyObject *piece;
-    Py_ssize_t begin, length;
+    Py_ssize_t begin, end = -1, length;
     char *data;
-    if (!PyArg_ParseTuple(args, "O!n", &PyBytes_Type, &piece, &begin) || !is_free(self) ||
+    if (!PyArg_ParseTuple(args, "O!n|n", &PyBytes_Type, &piece, &begin, &end) || !is_free(self) ||
         PyBytes_AsStringAndSize(piece, &data, &length) < 0)
         return NULL;
-    if (begin < 0 || begin >= length || data[length - 1] != '\n') {
+    if (end == -1)
+        end = length;
+    if (begin < 0 || begin >= end || end > length || data[end - 1] != '\n') {
         PyErr_SetString(PyExc_ValueError, "there must be lines, each with its newline");
         return NULL;
     }
     int done;
     self->busy = 1;
     Py_BEGIN_ALLOW_THREADS /* bytes do not change, and the caller keeps them */
-    done = take_lines(self, data, (size_t)begin, (size_t)length);
+    done = take_lines(self, data, (size_t)begin, (size_t)end);
     Py_END_ALLOW_THREADS
     self->busy = 0;
     if (!done)
@@ -1271,6 +1273,7 @@ static void compress(uint64_t state[8], const unsigned char block[BLOCK_BYTES], 
         v[14] = ~v[14];
     for (int each = 0; each < 16; each++)
         m[each] = little_word(block + each * 8);
+#pragma GCC unroll 12 /* so that which words are mixed is known */
     for (int round = 0; round < 12; round++) {
         const uint8_t *s = SIGMA[round % 10];
         MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);

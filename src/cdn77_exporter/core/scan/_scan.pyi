@@ -21,8 +21,9 @@ class Scanner:
         examples: int,  # rejected lines of each reason that are left to Python
         secrets: tuple[int, int],
     ) -> Scanner: ...
-    def take(self, piece: bytes, begin: int, /) -> list[tuple[int, int, int]]:
-        """Count plain lines from `begin` on; what is left (begin and end), each with the lines taken before it."""
+    def take(self, piece: bytes, begin: int, end: int = -1, /) -> list[tuple[int, int, int]]:
+        """Count plain lines from `begin` to `end` (-1: all); return what is left (begin and end), each with the lines
+        taken before it."""
 
     def admit(self, stream: str, admitted: bool, /) -> None:
         """Say whether a stream is counted, if only admitted ones are."""
