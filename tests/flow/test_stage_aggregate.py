@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decoded import FileStats
@@ -16,6 +18,7 @@ from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.stages.aggregate import Aggregator, Batch
 from cdn77_exporter.flow.stages.decode import DecodedFile, DecodedFiles
 from tests.support.counts import counts_of
+from tests.support.samples import parsed
 from tests.support.stage_bench import NOW_MS, TICK, StageBench, has_ended, log_file
 from tests.support.virtual_time import Inline, simulate
 from tests.support.world import InlineState
@@ -154,5 +157,27 @@ def test_many_bytes_of_files_do_not_wait_for_their_commit() -> None:
             counted.append(bench.database.counts()["counted"])
         assert counted == [0, 0, 0, 4, 4, 6]
         run.cancel()
+
+    simulate(main())
+
+
+@pytest.mark.parametrize(("patience", "at_ms"), [(20.0, (TICK + 15) * 1000), (5.0, TICK * 1000 + 100)])
+def test_a_stop_without_a_state_waits_for_the_next_tick(patience: float, at_ms: int) -> None:
+    """What is held is written on it, never before its time; who may not wait so long writes the last tick again."""
+
+    async def main() -> None:
+        bench = StageBench()
+        timeline = Timeline(Rules(), start_ms=NOW_MS - 120_000, key=b"k" * 32)
+        timeline.advance(TICK * 1000, NOW_MS)
+        stage = _aggregator(bench, timeline)
+        stage.keeps_state, stage.patience_seconds = False, patience
+        tallied: Channel[DecodedFiles] = Channel(1)
+        run = asyncio.create_task(stage.run(tallied, Channel(9)))
+        async with tallied:
+            await tallied.put(_decoded(bench, log_file(0), _counted(TICK + 15, 3)))
+        await run
+        bodies = [bench.database.body(number) for number, _, _ in bench.database.outbox()]
+        times = {one.timestamp for body in bodies for series in parsed(body).timeseries for one in series.samples}
+        assert max(times) == at_ms <= bench.clock.now_ms()
 
     simulate(main())
