@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -240,5 +241,51 @@ def test_files_that_are_set_aside_are_counted_and_listed(new_run: NewRun) -> Non
         async with run.running(THROUGH_SECONDS):
             assert run.gauge("files_set_aside") == 1
             assert [one.key for one in run.service.overview.status().aside] == [key]
+
+    simulate(main())
+
+
+# The state file
+
+
+def test_a_state_file_that_is_removed_is_told_and_made_again(new_run: NewRun, tmp_path: Path) -> None:
+    """At the next round; what is counted before and after is in it at the next start."""
+
+    async def main() -> None:
+        run = new_run(**state_file(tmp_path))
+        await run.put()
+        async with run.running(THROUGH_SECONDS):
+            (tmp_path / "state.db").unlink()
+            await rounds(1)
+            (lost,) = run.said("state_file_lost")
+            assert lost["how"] == "removed"
+            assert run.said("state_file_remade")
+            assert "state_file" not in run.problems()
+            await run.put(2)
+            await asyncio.sleep(THROUGH_SECONDS)
+        again = new_run(bucket=run.bucket, **state_file(tmp_path))
+        async with again.running(5):
+            (opened,) = again.said("state_opened")
+            assert (opened["fresh"], opened["last_tick"] > 0) == (False, True)
+            assert again.gauge("ledger_files") == 2
+            assert again.said("state_older") == []
+
+    simulate(main())
+
+
+def test_a_state_file_that_cannot_be_made_again_is_a_problem(new_run: NewRun, tmp_path: Path) -> None:
+    """Until its folder can be written again."""
+
+    async def main() -> None:
+        run = new_run(STATE_PATH=str(tmp_path / "state" / "state.db"))
+        async with run.upkeep():
+            shutil.rmtree(tmp_path / "state")
+            (tmp_path / "state").write_text("no folder")
+            await rounds(1)
+            assert "state_file" in run.problems()
+            (tmp_path / "state").unlink()
+            await rounds(1)
+            assert "state_file" not in run.problems()
+            assert (tmp_path / "state" / "state.db").exists()
 
     simulate(main())

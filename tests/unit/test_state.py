@@ -744,3 +744,56 @@ async def test_calls_of_the_state_are_done_in_the_order_asked(tmp_path: Path) ->
     assert (counts["counted"], counts["done"], counts["aside"], counts["requests"]) == (4, 0, 1, 3)
     state.close()
     Database(path).close()
+
+
+# A file that is removed while it is open
+
+
+@pytest.mark.parametrize("how", ["removed", "removed with its folder", "replaced"])
+def test_a_lost_file_is_made_again_whole(tmp_path: Path, how: str) -> None:
+    """Everything that was committed is in it, it is locked, it is for this user only; another's file is kept."""
+    path = tmp_path / "state" / "state.db"
+    database = Database(str(path))
+    file = LogFile("logs/a.ndjson.gz", "etag", 1, 2)
+    database.set_aside(file, "corrupt")
+    key = database.secret_key()
+    assert database.lost() == ""
+    if how == "replaced":
+        path.with_name("other").write_bytes(b"another's")
+        path.with_name("other").replace(path)
+    elif how == "removed":
+        path.unlink()
+    else:
+        shutil.rmtree(path.parent)
+    assert database.lost() == how.partition(" ")[0]
+    database.set_aside(LogFile("logs/b.ndjson.gz", "etag", 1, 2), "corrupt")  # it can still be written
+    database.make_file_again()
+    assert database.lost() == ""
+    database.set_aside(LogFile("logs/c.ndjson.gz", "etag", 1, 2), "corrupt")
+    with pytest.raises(StateLocked):
+        Database(str(path))
+    database.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = Database(str(path))
+    assert again.secret_key() == key
+    assert [one.key for one in again.aside()] == [f"logs/{name}.ndjson.gz" for name in "abc"]
+    again.close()
+    others = sorted(one.name for one in path.parent.iterdir() if not one.name.startswith("state.db-journal"))
+    assert others == (["state.db", "state.db.replaced"] if how == "replaced" else ["state.db"])
+
+
+def test_a_file_that_is_lost_at_the_end_is_there_at_the_next_start(tmp_path: Path) -> None:
+    """A stop before anybody has noticed loses nothing."""
+    path = tmp_path / "state.db"
+    database = Database(str(path))
+    database.set_aside(LogFile("logs/a.ndjson.gz", "etag", 1, 2), "corrupt")
+    path.unlink()
+    database.close()
+    again = Database(str(path))
+    assert [one.key for one in again.aside()] == ["logs/a.ndjson.gz"]
+    again.close()
+
+
+def test_a_state_in_memory_is_never_lost() -> None:
+    """It has no file."""
+    assert Database(":memory:").lost() == ""

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cdn77_exporter.core.errors import Transient
+from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.geoip import GeoIp
@@ -49,6 +49,7 @@ class Upkeep:
         self._say_geoip(new=self.geoip.available)
         collect_rarely()
         while not stop.is_set():
+            await self._keep_file()
             self._compare_clock()
             self._tell_ignored()
             await self._refresh_geoip()
@@ -105,6 +106,22 @@ class Upkeep:
     def _tell_ignored(self) -> None:
         for reason, (entries, key) in self.bucket.take_ignored().items():
             self.telemetry("listing_entries_ignored", reason=reason, entries=entries, key=key)
+
+    async def _keep_file(self) -> None:
+        """Make the state file again when somebody has removed or replaced it: the next start would not find it."""
+        how = await self.state.lost()
+        if not how:
+            return
+        path = str(self.settings.state_path)
+        self.telemetry("state_file_lost", path=path, how=how)
+        try:
+            await self.state.make_file_again()
+        except StateError as error:
+            words = f"the state file {path} was {how} while the service runs, and cannot be made again: {error}"
+            self.telemetry.problems.found("state_file", f"{words}; {error.remedy}")
+            return
+        self.telemetry("state_file_remade", path=path)
+        self.telemetry.problems.solved("state_file")
 
     async def _count_ledger(self) -> None:
         counts = self.overview.counts = await self.state.counts()

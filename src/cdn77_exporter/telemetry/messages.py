@@ -27,6 +27,8 @@ MessageName = Literal[
     "decoders_unavailable",
     "state_opened",
     "state_older",
+    "state_file_lost",
+    "state_file_remade",
     "state_commit_failed",
     "standby_waiting",
     "lease_taken",
@@ -313,6 +315,22 @@ _STATE = (
         "None if you restored a backup. Files that were counted after the backup was made and are still in the bucket "
         "are counted again; with `KEEP_FILES` these are all that are listed.",
         counts=counter("states_older_total", "Starts with a state that was older than what was pushed."),
+    ),
+    Message(
+        "state_file_lost",
+        Level.ERROR,
+        (_name("path", "the file"), _name("how", "`removed`, or `replaced` by another file")),
+        "The state file is no longer in its place, although the service has it open and goes on writing to it. It is "
+        "made again, whole; a file that has taken its place is kept beside it, with `.replaced` behind its name.",
+        "Find out who removes it. To start from a backup, stop the service first.",
+        counts=counter("state_files_lost_total", "How often the state file was found removed or replaced."),
+    ),
+    Message(
+        "state_file_remade",
+        Level.WARNING,
+        (_name("path", "the file"),),
+        "The state file that was removed or replaced is there again, with everything in it.",
+        _NONE,
     ),
     Message(
         "state_commit_failed",

@@ -7,20 +7,32 @@ single file, so that no loss of a second file can take back a commit; every comm
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot, Unsent
-from cdn77_exporter.core.errors import Transient
+from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewers.rows import merge_runs
 from cdn77_exporter.edge.state import schema
-from cdn77_exporter.edge.state.file import READ_ERRORS, check, damaged, open_file, state_error
+from cdn77_exporter.edge.state.file import (
+    READ_ERRORS,
+    REPLACED_SUFFIX,
+    check,
+    copy_to,
+    damaged,
+    open_file,
+    private_folder,
+    state_error,
+)
 from cdn77_exporter.edge.state.schema import ASIDE, COUNTED, DONE, LEDGER, Damaged, Table
 
 Identity = tuple[str, str]
@@ -38,6 +50,15 @@ _decode_waits = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
 _EMPTY_LIST = msgspec.msgpack.encode([])
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from every other one on this machine; None when there is none, or only memory."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - it may be ":memory:"
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Database:
     """The state as plain calls; one thread at a time. `path`: a file, or ":memory:" for a process that keeps nothing.
 
@@ -48,6 +69,7 @@ class Database:
         self.path = path
         self._on_statement = on_statement
         self._connection = open_file(path)
+        self._file = _identity(path)
         self._counts: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()  # what the step that is being done adds to the counts
         self._pruned = ("", "")  # up to this identity, since the last time from the beginning
@@ -58,8 +80,38 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Give up the lock."""
+        """Give up the lock. A file that was removed or replaced is made again before, if that can be done."""
+        with suppress(StateError, OSError):
+            if self.lost():
+                self._copy_file()
         self._connection.close()
+
+    def lost(self) -> str:
+        """Say what has become of the state file: it was `removed`, or `replaced` by another; empty when it is there."""
+        found = _identity(self.path)
+        if found == self._file:
+            return ""
+        return "removed" if found is None else "replaced"
+
+    def make_file_again(self) -> None:
+        """Make the state file again that is `lost`, and go on with it; the other one is kept beside it.
+
+        Raises StateError, after which the open state is as it was, if it is the folder that cannot be written.
+        """
+        self._copy_file()
+        self._connection.close()
+        self._connection = open_file(self.path)
+        self._file = _identity(self.path)
+
+    def _copy_file(self) -> None:
+        path = Path(self.path)
+        private_folder(path.parent)
+        journal = Path(f"{path}-journal")
+        if journal.exists() and journal.stat().st_size:  # of the other file
+            journal.replace(f"{path}{REPLACED_SUFFIX}-journal")
+        if path.exists():
+            path.replace(f"{path}{REPLACED_SUFFIX}")
+        copy_to(self._connection, self.path)
 
     def serialize(self) -> bytes:
         """Return the whole state as the bytes of a database file."""

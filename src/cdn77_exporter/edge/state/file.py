@@ -18,6 +18,8 @@ RESTART = (
     "move it away (and its -journal) to start fresh: then files that are still in the bucket are counted from now on, "
     "or restore it from a backup"
 )
+#: Behind the name of a file that was put in the place of the state while it was open.
+REPLACED_SUFFIX = ".replaced"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # of the kernel, which knows all locks on its files
 
 
@@ -39,7 +41,7 @@ def open_file(path: str) -> sqlite3.Connection:
     Raises StateLocked when another process holds it, and StateError when it cannot be used.
     """
     if path != ":memory:":
-        _private_folder(Path(path).parent)
+        private_folder(Path(path).parent)
         if not Path(path).exists():
             _make(path)
         _look_at(path)
@@ -100,7 +102,8 @@ def damaged(path: str, what: object) -> StateError:
     return StateError(f"the state file {path} is damaged ({what})", RESTART)
 
 
-def _private_folder(folder: Path) -> None:
+def private_folder(folder: Path) -> None:
+    """Make the folder of a state, for this user only, if it is not there."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -111,28 +114,40 @@ def _private_folder(folder: Path) -> None:
 
 
 def _make(path: str) -> None:
-    """Make a new state file. It appears whole or not at all, so that a kill leaves no half that nobody can open."""
+    """Make a new state file."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         schema.fill(connection)
-        content = connection.serialize()
+        copy_to(connection, path)
+
+
+def copy_to(connection: sqlite3.Connection, path: str) -> None:
+    """Copy a state to a file that is not there. It appears whole or not at all: a kill leaves no half that nobody can
+    open. One that another process has made meanwhile stays."""
     try:
         number, temporary = tempfile.mkstemp(prefix=f".{Path(path).name}.", dir=Path(path).parent)  # for this user only
-        with os.fdopen(number, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(number)
+        os.close(number)
         try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass  # another process was faster; the lock decides
-        except OSError:  # a file system without links
-            Path(temporary).rename(path)
-        Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
+            with closing(sqlite3.connect(temporary)) as target:
+                connection.backup(target)
+            with Path(temporary).open("rb") as file:
+                os.fsync(file.fileno())
+            _appear(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except (OSError, sqlite3.OperationalError) as error:
         raise StateError(
-            f"the state file {path} cannot be made: {error.strerror}",
+            f"the state file {path} cannot be made: {getattr(error, 'strerror', None) or error}",
             "make its folder writable for this user, free some disk space, or set STATE_PATH to another place",
         ) from error
+
+
+def _appear(temporary: str, path: str) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # another process was faster; the lock decides
+    except OSError:  # a file system without links
+        Path(temporary).rename(path)
 
 
 def _look_at(path: str) -> None:

@@ -57,6 +57,8 @@ class State:
     release = _call(Database.release)
     prune = _call(Database.prune)
     counts = _call(Database.counts)
+    lost = _call(Database.lost)
+    make_file_again = _call(Database.make_file_again)
 
     async def taken(self) -> State:
         """Return the state as this process's own, to be called once no other process may count."""
