@@ -25,7 +25,7 @@ from tests.support.ways import can_compile
 _PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9A-Za-z.]*")
 
 
-_COMPILED = "cdn77_exporter/core/_scan.abi3.so"
+_COMPILED = "cdn77_exporter/core/scan/_scan.abi3.so"
 
 
 @pytest.fixture(scope="module")

@@ -407,8 +407,8 @@ class Decoder:
     def _sum_up(self, stats: FileStats, counts: Counts) -> None:
         """Say of a file what its counts say."""
         groups, columns = counts.groups[0], self._layout.cubes[0].columns
-        for tick in counts.ticks.tolist():
-            stats.requests[tick] = int(groups.sums[groups.ticks == tick, 0].sum())
+        by_tick = groups.by(ticks=True)
+        stats.requests = dict(zip(by_tick.ticks.tolist(), by_tick.sums[:, 0].tolist(), strict=True))
         stats.events = sum(stats.requests.values())
         if _BYTES in columns:
             stats.bytes = _total(groups.sums[:, columns.index(_BYTES)])

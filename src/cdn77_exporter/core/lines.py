@@ -1,4 +1,4 @@
-"""What a line must look like to be an event, what is wrong with one that is none, and what of it may be shown."""
+"""What the fields of a line mean, whatever format it is in: instants, addresses, texts as label values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
 
 
 def second_ms(text: str) -> int | None:
-    """The Unix milliseconds of a date and time down to the second; None when there is no such instant."""
+    """Return the Unix milliseconds of a date and time down to the second; None when there is no such instant."""
     found = _SECOND.fullmatch(text)
     if not found:
         return None
@@ -35,7 +35,7 @@ def second_ms(text: str) -> int | None:
 
 
 def fraction_ms(text: str) -> int | None:
-    """The milliseconds that follow a timestamp's seconds; None when that is not how UTC is written (ISO 8601)."""
+    """Return the milliseconds behind a timestamp's seconds; None when that is not how UTC is written (ISO 8601)."""
     found = _FRACTION.fullmatch(text)
     return int((found[1] or "").ljust(3, "0")[:3]) if found else None
 
@@ -57,6 +57,6 @@ def packed_address(text: str) -> bytes | None:
 
 
 def clean(text: str) -> str:
-    """A label value: control characters and lone surrogates replaced, cut to `LABEL_LENGTH` characters."""
+    """Return a label value: control characters and lone surrogates replaced, cut to `LABEL_LENGTH` characters."""
     text = text[:LABEL_LENGTH]
     return text if text.isascii() and text.isprintable() else _NOT_IN_LABELS.sub("\ufffd", text)
