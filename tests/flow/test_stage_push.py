@@ -153,7 +153,7 @@ def test_the_state_knows_which_answer_may_be_lost() -> None:
 
 
 LOST = Transient("no answer within 30 seconds", lost=True)
-AWAY = Transient("503 later")
+AWAY = Transient("503 later", answered=True)
 DUPLICATE = Refused(400, "duplicate sample for timestamp")
 TOO_LONG = Refused(400, "label too long")
 
@@ -353,14 +353,14 @@ def test_a_request_that_never_passes_is_given_up_after_its_time() -> None:
             async def write(self, body: bytes) -> None:
                 await super().write(body)
                 if body == b"body-1":
-                    raise Transient("500 too old sample")
+                    raise Transient("500 it fails", answered=True)
 
         receiver = Poisoned()
         batches = [_batch(TICK, _request(1, TICK)), _batch(TICK + 15, _request(2, TICK + 15))]
         assert await _pushed(bench, receiver, *batches, seconds=600) == [0, TICK + 15]
         assert 600 <= loop.time() < 700
         (aside,) = bench.said.of("request_dropped")
-        assert aside["error"] == "500 too old sample"
+        assert aside["error"] == "500 it fails"
         assert aside["attempts"] == receiver.bodies.count(b"body-1")
         assert receiver.bodies[-1] == b"body-2"
         assert bench.database.outbox() == []

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+#: How receivers say that samples are older than they take.
+TOO_OLD = re.compile(r"too old|out of bounds|too far in (the )?past|outside (of )?(the )?retention", re.IGNORECASE)
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; `faults` names every fault, one sentence each. Exit code 2."""
@@ -14,8 +19,8 @@ class ConfigError(Exception):
 class Transient(Exception):
     """The same call may work later; `retry_after` is the wait in seconds that the server asked for.
 
-    `lost`: the server may have done what it was asked, since the connection broke or the time ran out before its answer
-    arrived. `remedy` says in a sentence what to do.
+    `answered`: the server itself said so, and has not done what it was asked. `lost`: it may have done it, since the
+    connection broke or the time ran out before its answer arrived. `remedy` says in a sentence what to do.
     """
 
     def __init__(
@@ -23,12 +28,14 @@ class Transient(Exception):
         reason: str,
         retry_after: float | None = None,
         *,
+        answered: bool = False,
         lost: bool = False,
-        remedy: str = "nothing is lost; it is tried again",
+        remedy: str = "it is tried again",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.answered = answered
         self.lost = lost
         self.remedy = remedy
 
@@ -49,6 +56,11 @@ class Refused(Exception):
         super().__init__(f"{status}: {words}")
         self.status = status
         self.words = words
+
+    @property
+    def too_old(self) -> bool:
+        """Whether the samples are older than the receiver takes, so that none of them can be stored."""
+        return TOO_OLD.search(self.words) is not None
 
 
 class FileGone(Exception):

@@ -29,7 +29,7 @@ def after_refusal(refusal: Refused, *, lost: bool) -> Delivery:
 
     Only then can words such as "duplicate sample" mean this very request.
     """
-    if not lost:
+    if not lost or refusal.too_old:
         return Delivery.NOT_STORED
     known = refusal.status in _KNOWN_STATUS and _KNOWN_WORDS.search(refusal.words)
     return Delivery.STORED if known else Delivery.UNKNOWN
@@ -56,3 +56,11 @@ class Cumulative:
         refused, self._refused = self._refused, False
         self._behind = refused or (self._behind and not batch.requests)
         return None if self._behind else batch.through_tick
+
+
+class Forgetful:
+    """A receiver that does not say what it holds."""
+
+    async def holds(self, body: bytes) -> bool | None:
+        """Say nothing."""
+        return None

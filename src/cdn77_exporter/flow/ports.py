@@ -102,6 +102,13 @@ class Receives(Protocol):
         """Make one attempt; raises Transient, Refused or Misconfigured."""
 
 
+class Recalls(Protocol):
+    """The receiver's memory, asked when the answer to a request was lost."""
+
+    async def holds(self, body: bytes) -> bool | None:
+        """Return whether it has what a request carries, None when it does not say; raises nothing."""
+
+
 class KnowsFiles(Protocol):
     """The state as the lister sees it."""
 

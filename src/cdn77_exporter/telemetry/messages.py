@@ -54,6 +54,7 @@ MessageName = Literal[
     "request_refused",
     "request_dropped",
     "request_outcome_unknown",
+    "metadata_refused",
     "outbox_left",
     "receiver_misconfigured",
     "geoip_loaded",
@@ -582,6 +583,11 @@ _BATCH = (
     ),
 )
 
+_MISSING = (
+    _number("series", "how many series of it"),
+    _text("example", "the first of them"),
+)
+
 _PUSH = (
     Message(
         "batch_pushed",
@@ -617,11 +623,12 @@ _PUSH = (
     Message(
         "request_refused",
         Level.ERROR,
-        (_number("status", "the HTTP status"), _text("words", "the receiver's answer")),
-        "The receiver refused a request permanently. It is not sent again; counters are right again at the next tick.",
+        (_number("status", "the HTTP status"), _text("words", "the receiver's answer"), *_MISSING),
+        "The receiver refused a request, or some series of one, permanently. They are not sent again; the files stay "
+        "until later ticks have told their counts.",
         "Read `words`: out of order means that two exporters write the same series, or that events are older than the "
         "receiver accepts.",
-        counts=counter("requests_refused_total", "Requests that the receiver refused permanently."),
+        counts=counter("requests_refused_total", "Requests of which the receiver refused something permanently."),
     ),
     Message(
         "request_dropped",
@@ -630,11 +637,13 @@ _PUSH = (
             _number("attempts", "how often it was sent"),
             _number("seconds", "for how long"),
             _ERROR,
+            *_MISSING,
         ),
-        "The receiver failed on one request for longer than `PUSH_RETRY_SECONDS`. The request is dropped, so that "
-        "those behind it can be sent; counters are right again at the next tick.",
+        "The receiver has answered with failures for longer than `PUSH_RETRY_SECONDS`, or fails on some series while "
+        "it takes others. What fails is dropped, so that what is behind it can be sent; the files stay until later "
+        "ticks have told its counts.",
         "Check the receiver's own log; some refuse single requests with a server error.",
-        counts=counter("requests_dropped_total", "Requests dropped after PUSH_RETRY_SECONDS."),
+        counts=counter("requests_dropped_total", "Requests of which something was dropped after failures."),
     ),
     Message(
         "request_outcome_unknown",
@@ -644,6 +653,14 @@ _PUSH = (
         "is taken as stored, since its counts could be counted twice otherwise.",
         "If it repeats, look at the network between the exporter and the receiver, and compare with `reconcile`.",
         counts=counter("requests_unknown_total", "Requests whose answer was lost, so that they may be stored or not."),
+    ),
+    Message(
+        "metadata_refused",
+        Level.INFO,
+        (_ERROR,),
+        "The receiver does not take the descriptions of the metrics. They are not sent for some hours; samples are not "
+        "affected.",
+        "None; `SEND_METADATA=false` sends none.",
     ),
     Message(
         "outbox_left",

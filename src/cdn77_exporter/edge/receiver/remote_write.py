@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from cdn77_exporter import __version__
-from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+from cdn77_exporter.core.errors import TOO_OLD, Misconfigured, Refused, Transient
 from cdn77_exporter.edge.http_faults import TlsFault, retry_after, tls_fault
 from cdn77_exporter.edge.stamp import Stamp, stamp_of
 
@@ -258,8 +258,10 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
         raise Misconfigured(said, "the receiver speaks TLS: let PROMETHEUS_URL begin with https")
     if status in _REMEDIES:
         raise Misconfigured(said, _REMEDIES[status])
-    if status in _TRANSIENT or status >= 500:
-        raise Transient(said, retry_after(response.headers), lost=status in _ANSWER_LOST)
+    # Prometheus up to 2.x says with 500 that a sample is too old, which no other attempt can change.
+    if (status in _TRANSIENT or status >= 500) and not TOO_OLD.search(words):
+        lost = status in _ANSWER_LOST
+        raise Transient(said, retry_after(response.headers), answered=not lost, lost=lost)
     raise Refused(status, words)
 
 

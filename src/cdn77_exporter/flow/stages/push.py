@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from cdn77_exporter.core.changes import Unsent
-from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.delivery import Cumulative, Delivery, after_giving_up, after_refusal
-from cdn77_exporter.flow.ports import Accounts, Common, Outbox, Receives
-from cdn77_exporter.flow.retry import Backoff, Failed, retry, until_written
+from cdn77_exporter.flow.delivery import Cumulative, Delivery, Forgetful
+from cdn77_exporter.flow.ports import Accounts, Common, Outbox, Recalls, Receives
+from cdn77_exporter.flow.retry import until_written
+from cdn77_exporter.flow.sending import LeftForLaterError, Sender
 from cdn77_exporter.flow.stages.aggregate import Batch
 
 
@@ -29,18 +29,6 @@ class PushStats:
     last_push_ms: int = 0
 
 
-class _LeftForLaterError(Exception):
-    """The stop came while the receiver did not answer."""
-
-
-class _GivenUpError(Exception):
-    """The receiver was away for too long."""
-
-    def __init__(self, failure: Failed) -> None:
-        super().__init__(str(failure.error))
-        self.failure = failure
-
-
 @dataclass(slots=True)
 class Pusher:
     """Sends committed requests one after the other, each until its end.
@@ -54,16 +42,23 @@ class Pusher:
     give_up_seconds: float
     leaves: bool = False
     accounts: Accounts = field(default_factory=Cumulative)
+    recalls: Recalls = field(default_factory=Forgetful)
     stats: PushStats = field(default_factory=PushStats, init=False)
+    _sender: Sender = field(init=False)
     _marked: int = field(default=0, init=False)  # the request that the state knows as being sent
     _interrupted: int = field(default=0, init=False)  # the request that an earlier process was sending
+
+    def __post_init__(self) -> None:
+        self._sender = Sender(
+            self.common, self.receiver, self.recalls, self.accounts, self.give_up_seconds, self.leaves, self._mark
+        )
 
     async def run(self, inbox: Channel[Batch], outlet: Channel[Receipt]) -> None:
         """Send what an earlier process left, then batch after batch."""
         async with outlet:
             try:
                 await self._push_all(inbox, outlet)
-            except _LeftForLaterError:
+            except LeftForLaterError:
                 async for _ in inbox:  # committed too, and after what is left
                     pass
                 self.common.report("outbox_left", requests=len(await self.ledger.outbox()))
@@ -110,6 +105,12 @@ class Pusher:
             lag_seconds=self.stats.last_push_ms / 1000 - batch.through_tick,
         )
 
+    async def _deliver(self, request: Unsent, body: bytes) -> Delivery:
+        if not request.samples:
+            await self._sender.describe(body)
+            return Delivery.STORED
+        return await self._sender.deliver(request, body, lost=request.number == self._interrupted)
+
     async def _done(self, request: Unsent | None, acknowledged: int | None, following: int = 0) -> None:
         """Take a request out of the outbox; the one that follows it is noted as being sent by the same write."""
         numbers = [request.number] if request else []
@@ -121,74 +122,6 @@ class Pusher:
         if number != self._marked:
             await until_written(self.common, lambda: self.ledger.mark_sending(number))
             self._marked = number
-
-    async def _deliver(self, request: Unsent, body: bytes) -> Delivery:
-        """Send a request until its end, and have it entered in the accounts."""
-        delivery = await self._send(request.number, body)
-        # What may be stored counts as stored: going back would count twice what was.
-        settled = Delivery.STORED if delivery is Delivery.UNKNOWN else delivery
-        await self.accounts.settled(request.number, request.tick, body, settled)
-        return delivery
-
-    async def _send(self, number: int, body: bytes) -> Delivery:
-        common = self.common
-        lost = number == self._interrupted
-
-        async def attempt() -> None:
-            nonlocal lost
-            await self._mark(number)
-            try:
-                await self.receiver.write(body)
-            except (Transient, Misconfigured) as error:
-                lost = lost or (isinstance(error, Transient) and error.lost)
-                if not lost:
-                    await self._mark(0)
-                raise
-
-        def failed(failure: Failed) -> None:
-            self._tell(failure)
-            if self.leaves and common.stop.is_set():
-                raise _LeftForLaterError
-
-        stop = common.stop if self.leaves else None
-        try:
-            await retry(attempt, common.clock, Backoff(), failed, stop)
-        except Refused as error:
-            return self._refused(error, after_refusal(error, lost=lost))
-        except _GivenUpError as error:
-            return self._given_up(error.failure, after_giving_up(lost=lost))
-        common.problems.solved("receiver")
-        return Delivery.STORED
-
-    def _tell(self, failure: Failed) -> None:
-        """Say why an attempt failed; raise when it was the last."""
-        error, problems = failure.error, self.common.problems
-        problems.found("receiver", f"{error}; {error.remedy}")
-        if isinstance(error, Misconfigured):
-            self.common.report("receiver_misconfigured", error=str(error), remedy=error.remedy)
-        elif failure.seconds >= self.give_up_seconds:
-            raise _GivenUpError(failure)
-        else:
-            self.common.report("push_retried", attempt=failure.attempt, error=str(error), wait_seconds=failure.wait)
-
-    def _refused(self, error: Refused, delivery: Delivery) -> Delivery:
-        self.common.problems.solved("receiver")
-        if delivery is Delivery.NOT_STORED:
-            self.common.report("request_refused", status=error.status, words=error.words)
-            self.common.problems.found("delivery", f"a request was refused ({error}); see its words")
-        elif delivery is Delivery.UNKNOWN:
-            self.common.report("request_outcome_unknown", error=str(error))
-        return delivery
-
-    def _given_up(self, failure: Failed, delivery: Delivery) -> Delivery:
-        if delivery is Delivery.UNKNOWN:
-            self.common.report("request_outcome_unknown", error=str(failure.error))
-        else:
-            self.common.report(
-                "request_dropped", attempts=failure.attempt, seconds=failure.seconds, error=str(failure.error)
-            )
-            self.common.problems.found("delivery", f"a request was dropped ({failure.error}); see the receiver's log")
-        return delivery
 
 
 def _by_tick(left: Iterable[Unsent]) -> list[Batch]:

@@ -1,0 +1,73 @@
+"""Parts of requests: what is encoded as one request taken apart by series, and put together again in fewer of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import cramjam
+from google.protobuf.message import DecodeError
+
+from cdn77_exporter.core.encode.remote_write_1 import compress
+from cdn77_exporter.core.encode.remote_write_pb2 import TimeSeries, WriteRequest
+
+
+class Series(NamedTuple):
+    """All that a request has of one series: its labels as they are encoded, and its entries in their order."""
+
+    labels: bytes
+    entries: list[TimeSeries]
+
+    def __str__(self) -> str:
+        labels = {label.name: label.value for label in self.entries[0].labels}
+        name = labels.pop("__name__", "")
+        return name + "{" + ", ".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
+
+
+class Sent(NamedTuple):
+    """One sample of a request: the labels of its series, its Unix milliseconds and its value."""
+
+    labels: dict[str, str]
+    at_ms: int
+    value: float
+
+
+def series_in(body: bytes) -> list[Series]:
+    """Return the series of a request in their order; of one that cannot be read, none."""
+    try:
+        request = WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body)))
+    except (cramjam.DecompressionError, DecodeError):
+        return []
+    found: dict[bytes, Series] = {}
+    for entry in request.timeseries:
+        labels = TimeSeries(labels=entry.labels).SerializeToString()
+        found.setdefault(labels, Series(labels, [])).entries.append(entry)
+    return list(found.values())
+
+
+def mentions(body: bytes, labels: Iterable[bytes]) -> bool:
+    """Return whether a request may have one of these series, at a small part of the cost of reading it."""
+    try:
+        entries = bytes(cramjam.snappy.decompress_raw(body))
+    except cramjam.DecompressionError:
+        return False
+    return any(one in entries for one in labels)
+
+
+def request_of(series: Sequence[Series]) -> bytes:
+    """Return a request of these series."""
+    request = WriteRequest()
+    for one in series:
+        request.timeseries.extend(one.entries)
+    return compress(request.SerializeToString())
+
+
+def last_sample(body: bytes) -> Sent | None:
+    """Return the last sample of a request that is a number, such as a query can find; None without any."""
+    for series in reversed(series_in(body)):
+        for entry in reversed(series.entries):
+            for sample in reversed(entry.samples):
+                if sample.value == sample.value:
+                    labels = {label.name: label.value for label in entry.labels}
+                    return Sent(labels, sample.timestamp, sample.value)
+    return None

@@ -1,0 +1,382 @@
+"""Sending one request to its end: tried again, taken apart when only a part of it fails, given up when nothing helps.
+
+Giving up is bounded by outage: one begins with an answer that is a failure and ends when the receiver takes anything.
+While it does not answer at all nothing is given up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from cdn77_exporter.core.changes import Unsent
+from cdn77_exporter.core.encode.parts import Series, mentions, request_of, series_in
+from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal
+from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
+from cdn77_exporter.flow.retry import Backoff, Failed, retry
+
+#: Attempts of a whole request before it is asked whether only a part of it fails.
+_PATIENCE = 3
+#: Single series that are tried when a request is refused, to see whether others would pass.
+_SAMPLES = 3
+#: Attempts that taking one request apart may cost, and failures in a row after which the receiver is at fault.
+_MOST_PARTS = 400
+_IN_A_ROW = 16
+#: Series known to fail: how many are remembered, and how many of them are tried with one request.
+_MOST_KNOWN = 1000
+_KNOWN_AT_ONCE = 32
+#: A series that is known to fail takes at most this part of the time.
+_SHARE = 20
+_METADATA_SECONDS = 6 * 3600.0  # until metadata is tried again after a refusal
+
+
+class LeftForLaterError(Exception):
+    """The stop came while the receiver did not take a request."""
+
+
+class _GivenUpError(Exception):
+    """The outage has lasted too long."""
+
+
+class _OthersPassError(Exception):
+    """A part of the request was stored alone; this is the rest."""
+
+    def __init__(self, rest: _Part) -> None:
+        super().__init__()
+        self.rest = rest
+
+
+Failure = Transient | Misconfigured | Refused
+
+
+class _Part:
+    """A request or a part of one; `lost`: an answer to it was."""
+
+    __slots__ = ("_series", "body", "lost")
+
+    def __init__(self, body: bytes, *, lost: bool) -> None:
+        self.body = body
+        self.lost = lost
+        self._series: Sequence[Series] | None = None
+
+    @classmethod
+    def of(cls, series: Sequence[Series], *, lost: bool) -> _Part:
+        """Return a part of these series."""
+        part = cls(request_of(series), lost=lost)
+        part._series = series
+        return part
+
+    @property
+    def series(self) -> Sequence[Series]:
+        """The series; none when it cannot be taken apart. Most requests are never asked."""
+        if self._series is None:
+            self._series = series_in(self.body)
+        return self._series
+
+    def halves(self) -> tuple[_Part, _Part]:
+        """Divide it; all of a series stays together, in its order."""
+        middle = len(self.series) // 2
+        return (
+            _Part.of(self.series[:middle], lost=self.lost),
+            _Part.of(self.series[middle:], lost=self.lost),
+        )
+
+    def without(self, place: int) -> tuple[_Part, _Part]:
+        """Divide it into one series and the others."""
+        others = [*self.series[:place], *self.series[place + 1 :]]
+        return _Part.of([self.series[place]], lost=self.lost), _Part.of(others, lost=self.lost)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One request: its attempts, and what did not end well."""
+
+    request: Unsent
+    began: float
+    in_doubt: bool  # some of it may be stored
+    attempts: int = 0
+    ended: dict[Delivery, list[tuple[_Part, Failure]]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A series that failed alone: why, and when it is tried again."""
+
+    error: Failure
+    again: float
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends requests. `mark`: notes the request of which an answer may be lost from now on, 0 for none."""
+
+    common: Common
+    receiver: Receives
+    recalls: Recalls
+    accounts: Accounts
+    give_up_seconds: float
+    leaves: bool
+    mark: Callable[[int], Awaitable[None]]
+    _failing_since: float | None = field(default=None, init=False)
+    _refused_whole: bool = field(default=False, init=False)  # the last request, each part of it that was tried
+    _known: dict[bytes, _Known] = field(default_factory=dict, init=False)
+    _metadata_from: float = field(default=0.0, init=False)
+
+    async def describe(self, body: bytes) -> None:
+        """Send metadata, once: samples do not wait for it, and whoever does not want it is not asked again soon."""
+        clock = self.common.clock
+        if clock.monotonic() < self._metadata_from:
+            return
+        try:
+            await self.receiver.write(body)
+        except (Refused, Transient, Misconfigured) as error:
+            if not _is_away(error):
+                self._metadata_from = clock.monotonic() + _METADATA_SECONDS
+                self.common.report("metadata_refused", error=str(error))
+
+    async def deliver(self, request: Unsent, body: bytes, *, lost: bool) -> Delivery:
+        """Send a request until its end, and enter that in the accounts, part by part if its parts end differently."""
+        work = _Work(request, self.common.clock.monotonic(), lost)
+        rest, known = self._without_known(body, lost=lost)
+        if rest is not None:
+            await self._whole(work, rest)
+        await self._try_known(work, known)
+        self._tell_end(work)
+        return next((end for end in (Delivery.NOT_STORED, Delivery.UNKNOWN) if end in work.ended), Delivery.STORED)
+
+    # A whole request
+
+    async def _whole(self, work: _Work, part: _Part | None) -> None:
+        while part is not None:
+            try:
+                await self._until_answered(work, part)
+            except _OthersPassError as error:
+                part = await self._take_apart(work, error.rest)
+            except Refused as error:
+                rest = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
+                self._refused_whole = rest is None
+                if rest is None:
+                    return await self._end(work, part, error)
+                part = await self._take_apart(work, rest)
+            except _GivenUpError as error:
+                cause = error.__cause__
+                assert isinstance(cause, Transient)  # noqa: S101
+                return await self._end(work, part, cause)
+            else:
+                return await self._stored(work, part)
+        return None
+
+    async def _until_answered(self, work: _Work, part: _Part) -> None:
+        """Try a request again and again; now and then, whether one of its series would pass."""
+        tries = 0
+        away = False
+
+        async def attempt() -> None:
+            nonlocal tries, away
+            tries += 1
+            if tries > _PATIENCE and not away:
+                rest = await self._sample(work, part, 1)
+                if rest is not None:
+                    raise _OthersPassError(rest)
+            try:
+                await self._attempt(work, part)
+            except (Transient, Misconfigured) as error:
+                away = _is_away(error)
+                raise
+
+        stop = self.common.stop if self.leaves else None
+        await retry(attempt, self.common.clock, Backoff(), self._failed, stop)
+
+    def _failed(self, failure: Failed) -> None:
+        """Say why an attempt failed; raise when it was the last."""
+        error, common = failure.error, self.common
+        if isinstance(error, Misconfigured):
+            common.problems.found("receiver", f"{error}; {error.remedy}")
+            common.report("receiver_misconfigured", error=str(error), remedy=error.remedy)
+        else:
+            common.problems.found("receiver", f"{error}; it is sent again, and the files stay in the bucket meanwhile")
+            if error.answered and failure.attempt > 1 and self._outage_seconds() >= self.give_up_seconds:
+                raise _GivenUpError from error
+            common.report("push_retried", attempt=failure.attempt, error=str(error), wait_seconds=failure.wait)
+        if self.leaves and common.stop.is_set():
+            raise LeftForLaterError
+
+    def _outage_seconds(self) -> float:
+        return 0.0 if self._failing_since is None else self.common.clock.monotonic() - self._failing_since
+
+    # Attempts
+
+    async def _attempt(self, work: _Work, part: _Part) -> None:
+        """Make one attempt, noting before it that its answer may be lost, and after it that it was not."""
+        await self.mark(work.request.number)
+        work.attempts += 1
+        try:
+            await self.receiver.write(part.body)
+        except Refused:
+            self._failing_since = None  # it works, but does not want this
+            raise
+        except (Transient, Misconfigured) as error:
+            if isinstance(error, Transient):
+                part.lost = part.lost or error.lost
+                if error.answered and self._failing_since is None:
+                    self._failing_since = self.common.clock.monotonic()
+            work.in_doubt = work.in_doubt or part.lost
+            if not work.in_doubt:
+                await self.mark(0)
+            raise
+
+    async def _try(self, work: _Work, part: _Part) -> Failure | None:
+        """Make one attempt of a part and enter it in the accounts if it is stored; return why it is not."""
+        try:
+            await self._attempt(work, part)
+        except (Transient, Misconfigured, Refused) as error:
+            if self.leaves and self.common.stop.is_set():
+                raise LeftForLaterError from error
+            return error
+        await self._stored(work, part)
+        return None
+
+    # Parts
+
+    async def _sample(self, work: _Work, part: _Part, most: int) -> _Part | None:
+        """Try some series of a part alone until one is stored; return the others then, None when none was."""
+        if len(part.series) < 2:
+            return None
+        for place in random.sample(range(len(part.series)), min(most, len(part.series))):  # chosen, not secret
+            one, others = part.without(place)
+            if await self._try(work, one) is None:
+                return others
+            part.lost = part.lost or one.lost
+        return None
+
+    async def _take_apart(self, work: _Work, part: _Part) -> _Part | None:
+        """Halve what fails until the series that fail stand alone; return what is left when the receiver is at fault.
+
+        The series that fail come last and are tried once more, so that they hold up no other.
+        """
+        left, in_a_row, most = [part], 0, work.attempts + _MOST_PARTS
+        alone: list[tuple[_Part, Failure]] = []
+        last: Failure = Transient("it was taken apart into too many parts")
+        while left and work.attempts < most and in_a_row < _IN_A_ROW:
+            one = left.pop()
+            error = await self._try(work, one)
+            if error is None:
+                in_a_row = 0
+                continue
+            last = error
+            if _is_away(error):
+                left.append(one)
+                break
+            in_a_row += not isinstance(error, Refused)
+            if len(one.series) > 1:
+                left += reversed(one.halves())
+            else:
+                alone.append((one, error))
+        for one, why in alone:
+            found = why if isinstance(why, Refused) else await self._try(work, one)
+            if found is not None:
+                self._remember(one, found, 0.0)
+                await self._end(work, one, found)
+        rest = [series for one in reversed(left) for series in one.series]
+        if not rest:
+            return None
+        joined = _Part.of(rest, lost=any(one.lost for one in left))
+        if work.attempts < most:
+            return joined
+        await self._end(work, joined, last)
+        return None
+
+    # Series known to fail
+
+    def _without_known(self, body: bytes, *, lost: bool) -> tuple[_Part | None, list[_Part]]:
+        """Return a request without the series that are known to fail, and those of them that it has."""
+        if not self._known or not mentions(body, self._known):
+            return _Part(body, lost=lost), []
+        series = series_in(body)
+        known = [_Part.of([one], lost=lost) for one in series if one.labels in self._known]
+        rest = [one for one in series if one.labels not in self._known]
+        return (_Part.of(rest, lost=lost) if rest else None), known
+
+    async def _try_known(self, work: _Work, parts: Sequence[_Part]) -> None:
+        clock = self.common.clock
+        for number, part in enumerate(sorted(parts, key=lambda part: self._known[part.series[0].labels].again)):
+            known = self._known[part.series[0].labels]
+            began = clock.monotonic()
+            if number >= _KNOWN_AT_ONCE or began < known.again:
+                await self._end(work, part, known.error)
+                continue
+            error = await self._try(work, part)
+            if error is None:
+                del self._known[part.series[0].labels]
+                continue
+            self._remember(part, error, clock.monotonic() - began)
+            await self._end(work, part, error)
+
+    def _remember(self, part: _Part, error: Failure, seconds: float) -> None:
+        wait = max(_SHARE * seconds, (error.retry_after or 0.0) if isinstance(error, Transient) else 0.0)
+        labels = part.series[0].labels
+        self._known.pop(labels, None)
+        if len(self._known) >= _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[labels] = _Known(error, self.common.clock.monotonic() + wait)
+
+    # Ends
+
+    async def _stored(self, work: _Work, part: _Part) -> None:
+        self._failing_since = None
+        self._refused_whole = False
+        work.in_doubt = True
+        self.common.problems.solved("receiver")
+        await self._settle(work, part, Delivery.STORED)
+
+    async def _end(self, work: _Work, part: _Part, error: Failure) -> None:
+        """End a part that is not tried again."""
+        if isinstance(error, Refused):
+            self.common.problems.solved("receiver")
+            delivery = after_refusal(error, lost=part.lost)
+        else:
+            delivery = after_giving_up(lost=part.lost)
+        if part.lost and delivery is not Delivery.STORED:
+            there = await self.recalls.holds(part.body)
+            if there is not None:
+                delivery = Delivery.STORED if there else Delivery.NOT_STORED
+        if delivery is not Delivery.STORED:
+            work.ended.setdefault(delivery, []).append((part, error))
+        await self._settle(work, part, delivery)
+
+    async def _settle(self, work: _Work, part: _Part, delivery: Delivery) -> None:
+        # What may be stored counts as stored: going back would count twice what was.
+        settled = Delivery.STORED if delivery is Delivery.UNKNOWN else delivery
+        await self.accounts.settled(work.request.number, work.request.tick, part.body, settled)
+
+    def _tell_end(self, work: _Work) -> None:
+        for _, error in work.ended.get(Delivery.UNKNOWN, ())[:1]:
+            self.common.report("request_outcome_unknown", error=str(error))
+        missing = work.ended.get(Delivery.NOT_STORED, ())
+        refused = [(part, error) for part, error in missing if isinstance(error, Refused)]
+        dropped = [(part, error) for part, error in missing if not isinstance(error, Refused)]
+        for ended in (refused, dropped):
+            if ended:
+                self._tell_missing(work, ended)
+
+    def _tell_missing(self, work: _Work, ended: Sequence[tuple[_Part, Failure]]) -> None:
+        part, error = ended[0]
+        series = sum(len(part.series) for part, _ in ended)
+        example = str(part.series[0]) if part.series else ""
+        said: dict[str, object] = {"series": series, "example": example} if example else {}
+        if isinstance(error, Refused):
+            verb = "refused"
+            self.common.report("request_refused", status=error.status, words=error.words, **said)
+        else:
+            verb = "dropped"
+            seconds = self.common.clock.monotonic() - work.began
+            self.common.report("request_dropped", attempts=work.attempts, seconds=seconds, error=str(error), **said)
+        what = f"{series} series of a request were {verb}, such as {example}" if example else f"a request was {verb}"
+        self.common.problems.found("delivery", f"{what} ({error}); see the receiver's words and its log")
+
+
+def _is_away(error: Failure) -> bool:
+    """Return whether the failure is one of the receiver as a whole: it was not reached, or refuses everybody."""
+    return isinstance(error, Misconfigured) or (isinstance(error, Transient) and not error.answered and not error.lost)

@@ -1,0 +1,322 @@
+"""How a request ends: series that fail for good, outages, answers that were lost, and what a receiver remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from cdn77_exporter.core.changes import Request, Unsent
+from cdn77_exporter.core.encode.parts import last_sample, mentions, request_of, series_in
+from cdn77_exporter.core.errors import Refused, Transient
+from cdn77_exporter.flow.channel import Channel
+from cdn77_exporter.flow.delivery import Cumulative, Delivery
+from cdn77_exporter.flow.ports import Recalls
+from cdn77_exporter.flow.stages.aggregate import Batch
+from cdn77_exporter.flow.stages.push import Pusher, Receipt
+from tests.support.requests import STALE, request_body
+from tests.support.stage_bench import TICK, StageBench
+from tests.support.virtual_time import simulate
+
+Refusal = Callable[[set[str], int], Exception | None]  # by the series of a request and the number of the attempt
+
+
+class _Judging:
+    """A receiver that refuses by what is in a request; keeps what it took: for each series, when."""
+
+    def __init__(self, refusal: Refusal, seconds: float = 0.0) -> None:
+        self._refusal = refusal
+        self._seconds = seconds
+        self.attempts = 0
+        self.taken: dict[str, list[tuple[int, float]]] = {}  # series -> tick and the time at which it came
+
+    async def write(self, body: bytes) -> None:
+        self.attempts += 1
+        names = {name for name, _ in _content(body)}
+        await asyncio.sleep(0.01)
+        error = self._refusal(names, self.attempts)
+        if error is not None:
+            await asyncio.sleep(self._seconds)
+            raise error
+        for name, at_ms in _content(body):
+            self.taken.setdefault(name, []).append((at_ms // 1000, asyncio.get_running_loop().time()))
+
+
+def _content(body: bytes) -> list[tuple[str, int]]:
+    return [
+        (entry.labels[0].value, sample.timestamp)
+        for one in series_in(body)
+        for entry in one.entries
+        for sample in entry.samples
+    ]
+
+
+def _body(names: Iterable[str], *ticks: int) -> bytes:
+    return request_body(*(([("__name__", name)], [(tick * 1000, 7.0) for tick in ticks]) for name in names))
+
+
+class _Noting(Cumulative):
+    """Accounts that remember what they were told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[tuple[int, Delivery, list[str]]] = []
+
+    async def settled(self, number: int, tick: int, body: bytes, delivery: Delivery) -> None:
+        self.ends.append((number, delivery, [name for name, _ in _content(body)]))
+        await super().settled(number, tick, body, delivery)
+
+    def of(self, delivery: Delivery) -> Counter[str]:
+        return Counter(name for _, end, names in self.ends if end is delivery for name in names)
+
+
+class _Memory:
+    """A receiver's memory, with one answer to everything."""
+
+    def __init__(self, there: bool | None) -> None:
+        self.there = there
+
+    async def holds(self, body: bytes) -> bool | None:
+        return self.there
+
+
+async def _send(
+    bench: StageBench,
+    receiver: _Judging,
+    bodies: Callable[[int], list[bytes]],
+    ticks: int,
+    *,
+    seconds: float = 3600,
+    recalls: Recalls | None = None,
+) -> _Noting:
+    """Commit some requests at each of so many ticks, one every 15 s, and push them."""
+    inbox: Channel[Batch] = Channel(1)
+    outlet: Channel[Receipt] = Channel(10 * ticks)
+    accounts = _Noting()
+    pusher = Pusher(bench.common, receiver, bench.state, seconds, accounts=accounts, recalls=recalls or _Memory(None))
+
+    async def feed() -> None:
+        number = 0
+        async with inbox:
+            for tick in range(TICK, TICK + 15 * ticks, 15):
+                due = tick - TICK + 15
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                requests = []
+                for body in bodies(tick):
+                    number += 1
+                    requests.append(Request(number, tick, 2000, body))
+                bench.counted(requests=requests)
+                await inbox.put(Batch(tick, tuple(Unsent(one.number, one.tick, 10) for one in requests)))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(feed())
+        tasks.create_task(pusher.run(inbox, outlet))
+    return accounts
+
+
+def _lateness(receiver: _Judging) -> float:
+    """The longest time from a tick's commit to its arrival; the first is committed after 15 s."""
+    return max(at - (tick - TICK + 15) for taken in receiver.taken.values() for tick, at in taken)
+
+
+FAILURES = {
+    "500": Transient("500 it fails", answered=True),
+    "429": Transient("429 slow down", 5.0, answered=True),
+    "502": Transient("502 bad gateway", lost=True),
+    "400": Refused(400, "label value too long"),
+}
+
+
+@pytest.mark.parametrize("poisoned", [1, 3])
+@pytest.mark.parametrize("kind", FAILURES)
+def test_series_that_fail_for_good_hold_up_no_other(kind: str, poisoned: int) -> None:
+    """Of 1,600 series the others come at each of 12 ticks, before the next one; those that fail are told."""
+    names = [f"s{number}" for number in range(1600)]
+    bad = set(names[732 : 732 + 40 * poisoned : 40])
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Judging(lambda seen, _: FAILURES[kind] if seen & bad else None)
+        accounts = await _send(
+            bench,
+            receiver,
+            lambda tick: [_body(names[begin : begin + 200], tick) for begin in range(0, 1600, 200)],
+            12,
+            recalls=_Memory(False),
+        )
+        assert set(receiver.taken) == set(names) - bad
+        assert {len(taken) for taken in receiver.taken.values()} == {12}
+        assert _lateness(receiver) < (60 if kind == "429" else 15)
+        assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(bad, 12)
+        told = bench.said.of("request_refused" if kind == "400" else "request_dropped")
+        assert sum(one["series"] for one in told if isinstance(one["series"], int)) == 12 * poisoned
+        assert "series of a request were" in bench.trouble.now["delivery"]
+        assert receiver.attempts < 12 * 8 + poisoned * 40
+        assert bench.database.outbox() == []
+
+    simulate(main())
+
+
+def test_a_series_that_fails_slowly_takes_a_small_part_of_the_time() -> None:
+    """A request that runs into the time-out because of one series does so when it is found out, and seldom later."""
+    names = [f"s{number}" for number in range(40)]
+
+    async def main() -> None:
+        bench = StageBench()
+        late = Transient("no answer within 30 seconds", lost=True)
+        receiver = _Judging(lambda seen, _: late if "s7" in seen else None, seconds=30)
+        accounts = await _send(bench, receiver, lambda tick: [_body(names, tick)], 240, recalls=_Memory(False))
+        assert {len(taken) for name, taken in receiver.taken.items()} == {240}
+        last = max(at for tick, at in receiver.taken["s8"] if tick == TICK + 15 * 239)
+        assert last - 15 * 240 < 90
+        assert accounts.of(Delivery.NOT_STORED) == {"s7": 240}
+
+    simulate(main())
+
+
+def test_a_series_that_is_taken_again_is_no_longer_set_apart() -> None:
+    """Once a series that failed is stored, it goes with the others, and nothing is wrong any more."""
+
+    async def main() -> None:
+        bench = StageBench()
+        names = [f"s{number}" for number in range(50)]
+        receiver = _Judging(lambda seen, n: Transient("500", answered=True) if "s7" in seen and n < 30 else None)
+        await _send(bench, receiver, lambda tick: [_body(names, tick)], 12)
+        assert len(receiver.taken["s7"]) > 5
+        assert len(receiver.taken["s8"]) == 12
+        attempts = receiver.attempts
+        assert attempts < 60
+        assert not bench.trouble.now
+
+    simulate(main())
+
+
+def test_a_receiver_that_refuses_everything_is_not_asked_for_each_series() -> None:
+    """After a 503 each request is refused for good: each is told as not stored, at the cost of a few attempts."""
+
+    async def main() -> None:
+        bench = StageBench()
+        limit = Refused(400, "per-user series limit reached")
+        receiver = _Judging(lambda _, n: Transient("503", answered=True) if n == 1 else limit)
+        names = [f"s{number}" for number in range(200)]
+        accounts = await _send(bench, receiver, lambda tick: [_body(names, tick)] * 3, 4)
+        assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(names, 12)
+        assert receiver.attempts < 12 * 2 + 5
+        assert bench.database.acknowledged() == 0
+        assert bench.said.of("request_refused")[0]["words"] == limit.words
+        assert not bench.said.of("request_outcome_unknown")
+
+    simulate(main())
+
+
+def test_giving_up_is_bounded_by_outage() -> None:
+    """A receiver that answers with failures only delays the first request for so long, and those after it hardly."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Judging(lambda *_: Transient("500 broken", answered=True))
+        accounts = await _send(bench, receiver, lambda tick: [_body(["a", "b"], tick)], 240, seconds=600)
+        assert asyncio.get_running_loop().time() < 600 + 15 * 240 + 60
+        assert accounts.of(Delivery.NOT_STORED) == {"a": 240, "b": 240}
+        assert len(bench.said.of("request_dropped")) == 240
+        assert bench.database.acknowledged() == 0
+        assert "nothing is lost" not in str(bench.said.events) + str(bench.trouble.ever)
+
+    simulate(main())
+
+
+@pytest.mark.parametrize(
+    "away",
+    [Transient("no connection"), Transient("no answer", lost=True), Transient("502", lost=True)],
+    ids=["refused", "timed out", "gateway"],
+)
+def test_nothing_is_given_up_while_the_receiver_does_not_answer(away: Transient) -> None:
+    """However long it is away, the request waits, and is stored when it is there again."""
+
+    async def main() -> None:
+        bench = StageBench()
+        loop = asyncio.get_running_loop()
+        receiver = _Judging(lambda *_: away if loop.time() < 86_400 else None)
+        accounts = await _send(bench, receiver, lambda tick: [_body(["a", "b", "c"], tick)], 4, seconds=600)
+        assert accounts.of(Delivery.NOT_STORED) == {}
+        ticks = [[tick for tick, _ in taken] for taken in receiver.taken.values()]
+        assert ticks == [[TICK, TICK + 15, TICK + 30, TICK + 45]] * 3
+        assert bench.database.acknowledged() == TICK + 45
+
+    simulate(main())
+
+
+@pytest.mark.parametrize("there", [True, False, None])
+@pytest.mark.parametrize("words", ["series limit reached", "sample timestamp too old"])
+def test_a_receiver_is_asked_what_it_holds_when_an_answer_was_lost(words: str, there: bool | None) -> None:
+    """With a lost answer and words that do not tell, what the receiver holds decides; without it, the words do."""
+
+    async def main() -> None:
+        bench = StageBench()
+        lost = Transient("cut", lost=True)
+        receiver = _Judging(lambda _, n: lost if n == 1 else Refused(400, words))
+        accounts = await _send(bench, receiver, lambda tick: [_body(["a"], tick)], 1, recalls=_Memory(there))
+        stored = there or (there is None and words == "series limit reached")
+        assert accounts.ends == [(1, Delivery.STORED if stored else Delivery.NOT_STORED, ["a"])]
+        assert len(bench.said.of("request_outcome_unknown")) == (stored and there is None)
+        assert len(bench.said.of("request_refused")) == (not stored)
+
+    simulate(main())
+
+
+def test_the_order_of_a_series_survives_its_request_being_taken_apart() -> None:
+    """Zeros of a new series and its value, which are two entries, stay in one part and in their order."""
+    entries = [
+        ([("__name__", name)], [(at, value)])
+        for at, value in ((1000, 0.0), (16_000, 0.0), (31_000, STALE))
+        for name in ("a", "b", "c")
+    ]
+    body = request_body(*entries)
+    series = series_in(body)
+    assert [str(one) for one in series] == ["a{}", "b{}", "c{}"]
+    part = request_of(series[1:])
+    assert _content(part) == [(name, at) for name in ("b", "c") for at in (1000, 16_000, 31_000)]
+    assert mentions(body, [series[0].labels])
+    assert not mentions(part, [series[0].labels])
+    found = last_sample(part)
+    assert found is not None
+    assert (found.labels, found.at_ms, found.value) == ({"__name__": "c"}, 16_000, 0.0)
+
+
+@pytest.mark.parametrize("body", [b"", b"no request", b"\x05\x10hello"])
+def test_what_is_no_request_has_no_parts(body: bytes) -> None:
+    """A body that cannot be read is one part."""
+    assert series_in(body) == []
+    assert last_sample(body) is None
+
+
+@pytest.mark.parametrize("error", [Refused(400, "no"), Transient("500", answered=True), Transient("cut", lost=True)])
+def test_metadata_holds_up_no_sample(error: Exception) -> None:
+    """A refused description is noted once, raises no alarm, and is not sent again for hours."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Judging(lambda seen, _: None if seen else error)
+        inbox: Channel[Batch] = Channel(10)
+        outlet: Channel[Receipt] = Channel(20)
+        async with inbox:
+            for number in range(1, 9, 2):
+                tick = TICK + 15 * number
+                requests = [Request(number, tick, 10, _body(["a"], tick)), Request(number + 1, tick, 0, _body([]))]
+                bench.counted(requests=requests)
+                await inbox.put(Batch(tick, tuple(Unsent(*one[:3]) for one in map(_fields, requests))))
+        await Pusher(bench.common, receiver, bench.state, 600).run(inbox, outlet)
+        assert len(receiver.taken["a"]) == 4
+        assert receiver.attempts == 5
+        assert bench.said.of("metadata_refused") == [{"error": str(error)}]
+        assert bench.database.acknowledged() == TICK + 105
+        assert not bench.trouble.ever
+        assert asyncio.get_running_loop().time() < 1
+
+    simulate(main())
+
+
+def _fields(request: Request) -> tuple[int, int, int]:
+    return request.number, request.tick, request.samples
