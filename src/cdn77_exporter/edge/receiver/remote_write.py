@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.errors import TOO_OLD, Misconfigured, Refused, Transient
 from cdn77_exporter.edge.http_faults import TlsFault, retry_after, tls_fault
+from cdn77_exporter.edge.receiver.answers import Connector
 from cdn77_exporter.edge.stamp import Stamp, stamp_of
 
 _WORDS_CHARACTERS = 500
@@ -48,6 +50,10 @@ _REMEDIES = {
 }
 _REDIRECTED = "set PROMETHEUS_URL to the address that it redirects to, if that is the receiver; it is not followed"
 _WEB_PAGE = "PROMETHEUS_URL leads to a web page (a login form or a proxy, perhaps), not to a remote-write receiver"
+_NO_SUCCESS = "PROMETHEUS_URL leads to something that answers 200 to failures too: check its words and the address"
+#: Names of a JSON object that say so when they have a value, and values of its status.
+_FAILURES = ("error", "errors", "errortype", "error_code", "exception", "fault")
+_FAILED = {"error", "fail", "failed", "failure"}
 _TRANSIENT = {408, 425, 429}
 #: A gateway answers so when what became of the request behind it is not known.
 _ANSWER_LOST = {502, 504}
@@ -107,7 +113,7 @@ class RemoteWriter:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            connector=Connector(limit=1, keepalive_timeout=_KEEP_ALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(
                 total=self._timeout_seconds, sock_connect=min(_CONNECT_SECONDS, self._timeout_seconds)
             ),
@@ -244,12 +250,9 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
     """Return for an accepted request; raise what the answer means for any other."""
     status = response.status
     if 200 <= status < 300:
-        if status != 204 and response.content_type == "text/html" and await _read(response, 1):
-            raise Misconfigured(f"{status} with a web page", _WEB_PAGE)
-        with suppress(aiohttp.ClientError, OSError):  # accepted, whatever becomes of the rest of the answer
-            await _read(response, _DRAIN_BYTES)
+        _judge_accepted(response, await _read_what_comes(response, _DRAIN_BYTES) if status != 204 else b"")
         return
-    words = _words(await _read_what_comes(response))
+    words = _words(await _read_what_comes(response, _WORDS_BYTES))
     said = f"{status} {words}".rstrip()
     if status < 400:
         target = response.headers.get("Location", "")
@@ -276,12 +279,42 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     return bytes(read)
 
 
-async def _read_what_comes(response: aiohttp.ClientResponse) -> bytes:
-    """The words of a refusal. The status says what it means, so words that do not arrive do not matter."""
+async def _read_what_comes(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The first bytes of an answer whose status says what it means, so that what does not arrive does not matter."""
+    read = bytearray()
+    with suppress(aiohttp.ClientError, OSError):
+        while len(read) < most:
+            piece = await response.content.read(most - len(read))
+            if not piece:
+                break
+            read += piece
+    return bytes(read)
+
+
+def _judge_accepted(response: aiohttp.ClientResponse, body: bytes) -> None:
+    """Raise Misconfigured for a success that is none: a web page, or an error in JSON."""
+    text = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<") or (text and "html" in response.content_type):
+        raise Misconfigured(f"{response.status} with a web page", _WEB_PAGE)
+    if text.startswith(b"{") and _tells_error(text):
+        raise Misconfigured(f"{response.status} with an error: {_words(text[:_WORDS_BYTES])}", _NO_SUCCESS)
+
+
+def _tells_error(text: bytes) -> bool:
+    """Return whether a JSON object is about a failure."""
     try:
-        return await _read(response, _WORDS_BYTES)
-    except (aiohttp.ClientError, OSError):
-        return b""
+        said = msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        return False
+    said = {str(name).lower(): value for name, value in said.items()}
+    if any(said.get(name) for name in _FAILURES):
+        return True
+    if said.get("success", True) is False or said.get("ok", True) is False:
+        return True
+    if str(said.get("status", "")).lower() in _FAILED:
+        return True
+    codes = [said.get(name) for name in ("status", "code", "statuscode", "status_code")]
+    return any(isinstance(code, int) and not isinstance(code, bool) and code >= 400 for code in codes)
 
 
 def _words(body: bytes) -> str:
