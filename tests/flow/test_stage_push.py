@@ -120,7 +120,7 @@ def test_only_the_request_that_was_being_sent_may_be_stored_after_a_crash() -> N
         bench.counted(requests=[_request(1, TICK), _request(2, TICK + 15), _request(3, TICK + 30)])
         bench.database.mark_sending(1)
         assert await _pushed(bench, _Scripted(DUPLICATE, DUPLICATE)) == [0, TICK, TICK + 30]
-        assert bench.said.of("request_refused") == [{"status": 400, "words": DUPLICATE.words}]
+        assert [(one["status"], one["words"]) for one in bench.said.of("request_refused")] == [(400, DUPLICATE.words)]
 
     simulate(main())
 
@@ -186,7 +186,7 @@ def test_a_refusal_after_answered_attempts_is_a_refusal() -> None:
         bench = StageBench()
         bench.counted(log_file(0), due=TICK)
         assert await _pushed(bench, _Scripted(AWAY, AWAY, DUPLICATE), _batch(TICK, _request(1, TICK))) == [0]
-        assert bench.said.of("request_refused") == [{"status": 400, "words": DUPLICATE.words}]
+        assert [(one["status"], one["words"]) for one in bench.said.of("request_refused")] == [(400, DUPLICATE.words)]
         assert "refused" in bench.trouble.now["delivery"]
         assert "receiver" not in bench.trouble.now
         assert bench.database.acknowledged() == 0
@@ -247,7 +247,9 @@ def test_a_refused_request_is_told_not_resent_and_not_acknowledged(status: int) 
         first = _batch(TICK, _request(1, TICK), _request(2, TICK))
         assert await _pushed(bench, receiver, first, Batch(TICK + 15)) == [0]
         assert receiver.bodies == [b"body-1", b"body-2"]
-        assert bench.said.of("request_refused") == [{"status": status, "words": "too many labels"}]
+        assert [(one["status"], one["words"]) for one in bench.said.of("request_refused")] == [
+            (status, "too many labels")
+        ]
         assert bench.database.outbox() == []
         assert bench.database.acknowledged() == 0
         assert bench.database.deletable(bench.database.acknowledged(), 9) == []

@@ -61,6 +61,7 @@ class Rules:
     max_streams: int = 10_000
     max_series: int = 1_000_000
     series_idle_seconds: int = 86_400
+    send_metadata: bool = True
 
 
 class FileCounts(Protocol):
@@ -269,9 +270,9 @@ class Timeline:
         self.labelling.tidy()
         self._settling.emitted()
         self.emitted = tick
-        if bodies and tick - self._described >= _METADATA_SECONDS:
+        if bodies and self._rules.send_metadata and tick - self._described >= _METADATA_SECONDS:
             self._described = tick
-            bodies.insert(0, (self._encoder.describe(self._measures.rows), 0))
+            bodies.append((self._encoder.describe(self._measures.rows), 0))  # no sample waits for it
         return [self._request(tick, body, samples) for body, samples in bodies]
 
     def _request(self, tick: int, body: bytes, samples: int) -> Request:

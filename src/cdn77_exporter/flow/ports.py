@@ -152,7 +152,7 @@ class Outbox(Protocol):
         """Return the number of the request of which an answer may be lost, 0 for none."""
 
     async def mark_sending(self, number: int) -> None:
-        """Note the request of which an answer may be lost from now on, 0 for none; raises Transient."""
+        """Record the request of which an answer may be lost from now on, 0 for none; raises Transient."""
 
     async def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
         """Remove requests, note the tick that is acknowledged with them, if it is, and the request that is sent next.

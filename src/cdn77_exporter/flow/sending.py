@@ -1,7 +1,7 @@
-"""Sending one request to its end: tried again, taken apart when only a part of it fails, given up when nothing helps.
+"""Sending one request to its end: tried again, taken apart when only a part of it fails, dropped when nothing helps.
 
-Giving up is bounded by outage: one begins with an answer that is a failure and ends when the receiver takes anything.
-While it does not answer at all nothing is given up.
+How long that may take is bounded by outage: one begins with an answer that is a failure and ends when the receiver
+takes anything. While it does not answer at all nothing is dropped.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Part:
         return self._series
 
     def halves(self) -> tuple[_Part, _Part]:
-        """Divide it; all of a series stays together, in its order."""
+        """Split it; all of a series stays together, in its order."""
         middle = len(self.series) // 2
         return (
             _Part.of(self.series[:middle], lost=self.lost),
@@ -84,7 +84,7 @@ class _Part:
         )
 
     def without(self, place: int) -> tuple[_Part, _Part]:
-        """Divide it into one series and the others."""
+        """Split it into one series and the others."""
         others = [*self.series[:place], *self.series[place + 1 :]]
         return _Part.of([self.series[place]], lost=self.lost), _Part.of(others, lost=self.lost)
 
@@ -252,7 +252,7 @@ class Sender:
         return None
 
     async def _take_apart(self, work: _Work, part: _Part) -> _Part | None:
-        """Halve what fails until the series that fail stand alone; return what is left when the receiver is at fault.
+        """Split what fails until the series that fail stand alone; return what is left when the receiver is at fault.
 
         The series that fail come last and are tried once more, so that they hold up no other.
         """
@@ -364,15 +364,23 @@ class Sender:
     def _tell_missing(self, work: _Work, ended: Sequence[tuple[_Part, Failure]]) -> None:
         part, error = ended[0]
         series = sum(len(part.series) for part, _ in ended)
-        example = str(part.series[0]) if part.series else ""
-        said: dict[str, object] = {"series": series, "example": example} if example else {}
+        example = str(part.series[0]) if part.series else None
         if isinstance(error, Refused):
             verb = "refused"
-            self.common.report("request_refused", status=error.status, words=error.words, **said)
+            self.common.report(
+                "request_refused", status=error.status, words=error.words, series=series or None, example=example
+            )
         else:
             verb = "dropped"
             seconds = self.common.clock.monotonic() - work.began
-            self.common.report("request_dropped", attempts=work.attempts, seconds=seconds, error=str(error), **said)
+            self.common.report(
+                "request_dropped",
+                attempts=work.attempts,
+                seconds=seconds,
+                error=str(error),
+                series=series or None,
+                example=example,
+            )
         what = f"{series} series of a request were {verb}, such as {example}" if example else f"a request was {verb}"
         self.common.problems.found("delivery", f"{what} ({error}); see the receiver's words and its log")
 

@@ -48,6 +48,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
             max_streams=self.max_streams,
             max_series=self.max_series,
             series_idle_seconds=self.series_idle_seconds,
+            send_metadata=self.send_metadata,
         )
 
     def secrets(self) -> dict[str, Secret]:

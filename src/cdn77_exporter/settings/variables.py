@@ -151,7 +151,11 @@ class Receiver:
     push_retry_seconds: float = env(
         parse.duration(1, 7 * parse.DAY),
         "3600",
-        "How long one request is tried before it is dropped, so that those behind it can go out.",
+        "How long the receiver may answer with failures before what it fails on is dropped, so that what is behind it "
+        "can go out. While it does not answer at all everything waits.",
+    )
+    send_metadata: bool = env(
+        parse.flag, "true", "Send type and help of the metrics too, now and then, in requests of their own."
     )
 
 

@@ -103,4 +103,4 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
-        self._factory = partial(LenientAnswers, loop=self._loop)
+        self._factory: Any = partial(LenientAnswers, loop=self._loop)

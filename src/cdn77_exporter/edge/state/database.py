@@ -282,7 +282,7 @@ class Database:
         return 0
 
     def mark_sending(self, number: int) -> None:
-        """Note the request of which an answer may be lost from now on, 0 for none."""
+        """Record the request of which an answer may be lost from now on, 0 for none."""
         self._atomically(lambda: self._mark_sending(number))
 
     def _mark_sending(self, number: int) -> None:

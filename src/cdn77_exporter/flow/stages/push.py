@@ -118,7 +118,7 @@ class Pusher:
         self._marked = following
 
     async def _mark(self, number: int) -> None:
-        """Note which request is being sent: after a crash its answer is lost, and that of no other."""
+        """Record which request is being sent: after a crash its answer is lost, and that of no other."""
         if number != self._marked:
             await until_written(self.common, lambda: self.ledger.mark_sending(number))
             self._marked = number
