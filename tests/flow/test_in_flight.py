@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, ForbiddenMove, InFlight
+from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, Attempts, ForbiddenMove, InFlight
 from tests.support.examples import examples
 from tests.support.stage_bench import counted_fields, log_file
 from tests.support.world import Said
@@ -86,35 +86,34 @@ def test_every_life_comes_to_an_end() -> None:
     assert set(MOVES) | ends == {At.LISTED}.union(*MOVES.values())
 
 
-def test_a_key_with_other_content_is_another_file() -> None:
-    """A file is known by its key and its ETag."""
+def test_a_key_is_in_flight_once() -> None:
+    """Another content of a key in flight waits for a later poll, and of a key listed twice the last one stays."""
     book = InFlight(4, Said())
     book.list([log_file(0, etag="old")])
-    assert book.unknown([log_file(0, etag="old"), log_file(0, etag="new")]) == [log_file(0, etag="new")]
+    assert book.unknown([log_file(0, etag="old"), log_file(0, etag="new")]) == []
+    with pytest.raises(ForbiddenMove):
+        book.list([log_file(0, etag="new")])
+    assert book.unknown([log_file(1, etag="old"), log_file(1, etag="new")]) == [log_file(1, etag="new")]
 
 
-def test_attempts_are_counted_per_file_until_it_is_read() -> None:
-    """Each failure in a row adds one to a file's own count, which is told; a file that was read begins anew."""
-    said = Said()
-    book = InFlight(4, said)
+def test_attempts_are_counted_per_file_until_it_is_decoded() -> None:
+    """Each failure in a row adds one to a file's own count; whether others succeed is asked from the first one on."""
+    book = InFlight(4, Said())
     one, two = log_file(1), log_file(2)
-    for file in (one, two, one):
-        book.list([file])
-        _move(book, file, At.FETCHING, At.UNREADABLE, At.LEFT)
-    assert [fields["attempt"] for fields in said.of("file_unreadable")] == [1, 1, 2]
-    assert (book.attempts(one), book.attempts(two)) == (2, 1)
-    book.list([one, two])
+    assert [book.attempt(file).count for file in (one, two, one)] == [1, 1, 2]
+    assert not book.attempt(two).others_succeed
+    book.list([one])
     _move(book, one, At.FETCHING, At.FETCHED, At.DECODING, At.DECODED)
-    _move(book, two, At.FETCHING, At.UNREADABLE, At.SET_ASIDE)
-    assert (book.attempts(one), book.attempts(two)) == (0, 0)
+    assert (book.attempt(two).count, book.attempt(two).others_succeed) == (3, True)
+    assert book.attempt(one) == Attempts(1, others_succeed=True)
+    assert book.attempt(one) == Attempts(2, others_succeed=False)
 
 
-def test_a_flood_of_unreadable_files_is_remembered_within_a_bound() -> None:
+def test_a_flood_of_failing_files_is_remembered_within_a_bound() -> None:
     """At most ten thousand counts are kept; the newest are among them, and one that is there takes no other's room."""
     book = InFlight(1, lambda *_, **__: None)
     files = [log_file(number) for number in range(10_050)]
-    for file in [*files, files[-1]]:
-        book.list([file])
-        _move(book, file, At.FETCHING, At.UNREADABLE, At.LEFT)
-    assert book.attempts(files[-1]) == 2
-    assert [book.attempts(files[number]) for number in (49, 50)] == [0, 1]
+    for file in files:
+        book.attempt(file)
+    assert book.attempt(files[-1]).count == 2
+    assert [book.attempt(files[number]).count for number in (51, 49)] == [2, 1]

@@ -30,7 +30,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, seed: int) -> None:
     assert not world.receiver.refused
     assert not world.trouble.ever
     said = {name for name, _ in world.said.events} - {"poll_brought_forward"}
-    assert said == {"poll_finished", "file_counted", "batch_pushed", "file_deleted", "files_deleted"}
+    assert said == {"poll_finished", "file_counted", "batch_pushed", "file_deleted", "files_deleted", "sweep_finished"}
     assert world.pipeline is not None
     assert len(world.pipeline.lister.arrivals) == len(world.uploads)
     assert sum(int(str(said["late"])) for said in world.said.of("file_counted")) > 0
@@ -276,7 +276,7 @@ def test_an_unreadable_file_is_never_deleted_and_holds_nothing_up(tmp_path: Path
     world = World(tmp_path, uploads)
     simulate(world.run())
     assert [said["attempt"] for said in world.said.of("file_unreadable")] == [1, 2, 3]
-    assert world.said.of("file_set_aside") == [{"key": bad.file.key, "reason": "truncated"}]
+    assert world.said.of("file_set_aside") == [{"key": bad.file.key, "reason": "truncated", "detail": None}]
     assert world.deleted == {one.file.key for one in uploads} - {bad.file.key}
     world.uploads = [one for one in uploads if one is not bad]
     world.check()

@@ -11,7 +11,7 @@ import pytest
 
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import Misconfigured, Transient
-from cdn77_exporter.core.files import LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, LogNames, RawLog
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.channel import Channel
@@ -21,6 +21,7 @@ from cdn77_exporter.flow.quarantine import REASON_SUFFIX, Quarantine
 from cdn77_exporter.flow.stages.decode import DecodedFiles, FileDecoder
 from cdn77_exporter.flow.stages.fetch import Fetcher
 from cdn77_exporter.flow.stages.list import Lister
+from cdn77_exporter.flow.stages.sweep import Sweeper
 from tests.support.fake_bucket import FakeBucket, StoredObject
 from tests.support.files import log_file, traffic
 from tests.support.virtual_time import VirtualClock, simulate
@@ -172,7 +173,7 @@ def test_without_the_right_to_delete_the_file_stays_set_aside() -> None:
     bench.sweep()
     assert bench.bucket.keys() == [KEY, TARGET, TARGET + REASON_SUFFIX]
     assert "right to delete" in bench.trouble.now["quarantine"]
-    assert simulate(bench.state.known([bench.bucket.file(KEY)]))
+    assert not bench.database.sort_out([bench.bucket.file(KEY)]).new
 
 
 def test_a_file_that_was_replaced_meanwhile_stays() -> None:
@@ -225,7 +226,17 @@ async def _service(bench: _Bench, *, replace_after: float, body: bytes, moves: b
     in_flight, watermark = InFlight(4, bench.said), Watermark(idle_seconds=120, lag_seconds=180)
     quarantine = bench.quarantine() if moves else None
     lister = Lister(
-        common, in_flight, bench.bucket, bench.state, watermark, Arrivals(), "logs", 60, 2, quarantine=quarantine
+        common,
+        in_flight,
+        bench.bucket,
+        bench.state,
+        watermark,
+        Arrivals(),
+        LogNames("logs"),
+        60,
+        2,
+        Sweeper(common, in_flight, bench.bucket, bench.state, LogNames("logs"), 0),
+        quarantine=quarantine,
     )
     fetcher = Fetcher(common, in_flight, bench.bucket, bench.state, watermark)
     decoder = FileDecoder(common, in_flight, InlineDecoder(), bench.state)

@@ -139,8 +139,9 @@ def test_an_unreadable_file_is_set_aside_at_the_third_poll() -> None:
             assert bench.said.of("file_unreadable")[-1]["attempt"] == attempt
             assert bench.is_free(file)
         assert [(one.key, one.reason) for one in bench.database.aside()] == [(file.key, "checksum_mismatch")]
-        assert bench.said.of("file_set_aside") == [{"key": file.key, "reason": "checksum_mismatch"}]
-        assert bench.database.known([file]) == {file.identity}
+        (said,) = bench.said.of("file_set_aside")
+        assert (said["key"], said["reason"]) == (file.key, "checksum_mismatch")
+        assert bench.is_new(file) == []
 
     simulate(main())
 
@@ -153,11 +154,11 @@ def test_a_file_is_set_aside_later_when_the_state_cannot_be_written() -> None:
         refusing = True
 
         class Refusing(InlineState):
-            async def set_aside(self, file: LogFile, reason: str) -> None:
+            async def set_aside(self, file: LogFile, reason: str, detail: str = "") -> None:
                 assert bench.in_flight.permits.taken == 1  # while this waits, the file may be in memory
                 if refusing:
                     raise Transient("disk full")
-                await super().set_aside(file, reason)
+                await super().set_aside(file, reason, detail)
 
         ledger = Refusing(bench.database)
         for _ in range(5):

@@ -16,7 +16,7 @@ from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.stages.list import Lister
-from tests.support.stage_bench import HOUR, NOW_MS, TICK, StageBench, log_file
+from tests.support.stage_bench import HOUR, NAMES, NOW_MS, TICK, StageBench, log_file
 from tests.support.virtual_time import simulate
 
 
@@ -54,9 +54,10 @@ def lister(
         bench.state,
         bench.watermark,
         bench.arrivals,
-        "logs",
+        NAMES,
         interval,
         lookback_hours,
+        bench.sweeper(listing, keep_files=keep_files),
         keep_files,
     )
 

@@ -22,7 +22,7 @@ from cdn77_exporter.flow.stages.fetch import Fetcher
 from cdn77_exporter.flow.stages.list import Lister
 from cdn77_exporter.flow.stages.push import Pusher, Receipt
 from tests.support.counts import counts_of
-from tests.support.stage_bench import HOUR, NOW_MS, TICK, WAY, StageBench, counted_fields, has_ended, log_file
+from tests.support.stage_bench import HOUR, NAMES, NOW_MS, TICK, WAY, StageBench, counted_fields, has_ended, log_file
 from tests.support.virtual_time import Inline, simulate
 from tests.support.world import InlineState
 
@@ -87,7 +87,18 @@ class _Port:
 
 def _lister(port: _Port) -> Callable[[Any, Any], Any]:
     bench = port.bench
-    lister = Lister(bench.common, bench.in_flight, port, bench.state, bench.watermark, bench.arrivals, "logs", 60, 2)
+    lister = Lister(
+        bench.common,
+        bench.in_flight,
+        port,
+        bench.state,
+        bench.watermark,
+        bench.arrivals,
+        NAMES,
+        60,
+        2,
+        bench.sweeper(port),
+    )
     return lambda _, outlet: lister.run(outlet)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 
@@ -16,16 +17,25 @@ DEADLY = b"deadly"
 
 
 def decode_or_die(
-    rules: DecoderRules, bodies: Sequence[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
+    rules: DecoderRules,
+    bodies: Sequence[bytes | Failure],
+    latest_ms: Sequence[int],
+    oldest_ms: int,
+    counted: Sequence[Content | None] = (),
 ) -> Decoded:
     """`decode_files`, but for a body on which the process dies."""
     if DEADLY in bodies:
         os.kill(os.getpid(), signal.SIGKILL)
-    return decode_files(rules, bodies, latest_ms, oldest_ms)
+    return decode_files(rules, bodies, latest_ms, oldest_ms, counted)
 
 
 def decode_or_wait(
-    meeting: str, rules: DecoderRules, bodies: Sequence[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
+    meeting: str,
+    rules: DecoderRules,
+    bodies: Sequence[bytes | Failure],
+    latest_ms: Sequence[int],
+    oldest_ms: int,
+    counted: Sequence[Content | None] = (),
 ) -> Decoded:
     """`decode_files`, but the first process of all writes its id to the file `meeting` and waits to be killed."""
     own = Path(f"{meeting}.{os.getpid()}")
@@ -33,7 +43,7 @@ def decode_or_wait(
     try:
         os.link(own, meeting)  # one alone, and never half written
     except FileExistsError:
-        return decode_files(rules, bodies, latest_ms, oldest_ms)
+        return decode_files(rules, bodies, latest_ms, oldest_ms, counted)
     while True:
         signal.pause()
 

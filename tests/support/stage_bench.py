@@ -10,17 +10,19 @@ from typing import Any
 
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.changes import Changes, CountedFile, Request
-from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.files import LogFile, LogNames
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.in_flight import At, InFlight
-from cdn77_exporter.flow.ports import Common
+from cdn77_exporter.flow.ports import Common, Lists
+from cdn77_exporter.flow.stages.sweep import Sweeper
 from tests.support.virtual_time import VirtualClock
 from tests.support.world import InlineState, Said, Trouble
 
 NOW_MS = int(datetime(2026, 1, 10, 14, 40, 4, tzinfo=UTC).timestamp() * 1000)
 HOUR = "logs/20260110/14/"
+NAMES = LogNames("logs")
 TICK = NOW_MS // 15_000 * 15
 #: The way of a file that meets no trouble.
 WAY = (At.LISTED, At.FETCHING, At.FETCHED, At.DECODING, At.DECODED, At.COUNTED, At.COMMITTED)
@@ -53,6 +55,14 @@ class StageBench:
         self.state = InlineState(self.database)
         self.common = Common(self.clock, self.said, self.trouble, self.stop)
         self.in_flight = InFlight(self.most, self.said)
+
+    def sweeper(self, bucket: Lists, *, keep_files: bool = False) -> Sweeper:
+        """A sweeper of the logs, which knows all files that it finds to be this state's."""
+        return Sweeper(self.common, self.in_flight, bucket, self.state, NAMES, 0, keep_files=keep_files)
+
+    def is_new(self, *files: LogFile) -> list[LogFile]:
+        """Those of some files that the ledger does not know as they are."""
+        return self.database.sort_out(files).new
 
     def bring(self, file: LogFile, to: At) -> LogFile:
         """List a file and bring it to a point of its way; what is said on the way is forgotten."""

@@ -23,7 +23,7 @@ from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.errors import FileGone, Refused
-from cdn77_exporter.core.files import LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, LogNames, RawLog
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State
@@ -36,6 +36,7 @@ from cdn77_exporter.flow.stages.delete import Deleter
 from cdn77_exporter.flow.stages.fetch import Fetcher
 from cdn77_exporter.flow.stages.list import Lister
 from cdn77_exporter.flow.stages.push import Pusher
+from cdn77_exporter.flow.stages.sweep import Sweeper
 from cdn77_exporter.telemetry.messages import MESSAGES
 from tests.support import files as log_files
 from tests.support.truth import COUNTERS, WINDOW_GAUGES, Labels, Truth
@@ -254,7 +255,8 @@ class InlineDecoder:
         self._decoder = Decoder(tick_seconds=TICK_SECONDS)
 
     async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
-        return self._decoder.decode_all([log.body for log in logs], latest_ms, oldest_ms)
+        counted = [log.file.counted for log in logs]
+        return self._decoder.decode_all([log.body for log in logs], latest_ms, oldest_ms, counted)
 
 
 class Said:
@@ -319,6 +321,7 @@ class World:
     keeps_state: bool = True
     keep_files: bool = False
     window_seconds: int = 7200
+    lookback_hours: float = 2
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.began_ms)
@@ -398,6 +401,9 @@ class World:
             watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
         common = Common(self.clock, self.said, self.trouble, stop)
         in_flight, arrivals = InFlight(self.width, self.said), Arrivals()
+        meta, names = database.meta(), LogNames(PREFIX)
+        since_ms = timeline.floor * 1000 - round(self.lookback_hours * 3_600_000)
+        events_seen = bool(meta.get("events_seen"))
         self.pipeline = Pipeline(
             common=common,
             in_flight=in_flight,
@@ -409,13 +415,14 @@ class World:
                 state,
                 watermark,
                 arrivals,
-                prefix=PREFIX,
+                names=names,
                 interval=self.interval,
-                lookback_hours=2,
+                lookback_hours=self.lookback_hours,
+                sweeper=Sweeper(common, in_flight, self.bucket, state, names, since_ms, keep_files=self.keep_files),
                 keep_files=self.keep_files,
             ),
             fetcher=Fetcher(common, in_flight, self.bucket, state, watermark),
-            decoder=FileDecoder(common, in_flight, InlineDecoder(self.most), state),
+            decoder=FileDecoder(common, in_flight, InlineDecoder(self.most), state, events_seen),
             aggregator=Aggregator(
                 common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
             ),

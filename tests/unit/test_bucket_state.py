@@ -59,8 +59,8 @@ async def _content(bucket: FakeBucket) -> tuple[object, ...]:
         snapshot = state.database.load()
         assert snapshot is not None
         files = [LogFile(f"file-{number}", "etag", 1, 1) for number in range(50)]
-        known = await state.known(files)
-        return snapshot.meta, list(snapshot.series), snapshot.waits, await state.outbox(), known, await state.counts()
+        new = (await state.sort_out(files)).new
+        return snapshot.meta, list(snapshot.series), snapshot.waits, await state.outbox(), new, await state.counts()
     finally:
         state.close()
 
@@ -77,7 +77,7 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
         await state.mark_deleted([(f"file-{number - 2}", "etag")])
     await state.commit(msgspec.structs.replace(_changes(8), files=[]))
     state.close()
-    meta, series, waits, outbox, known, counts = await _content(bucket)
+    meta, series, waits, outbox, new, counts = await _content(bucket)
     assert isinstance(meta, dict)
     assert meta["emitted"] == 15 * 8
     assert meta["acknowledged"] == 15 * 7
@@ -85,7 +85,7 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
     assert [value for _, _, value, *_ in series] == [float(number) for number in range(9)]
     assert waits == [(8, 10, 2)]
     assert outbox == [(7, 105, 1), (8, 120, 1)]
-    assert known == {(f"file-{number}", "etag") for number in range(8)}
+    assert new == [LogFile(f"file-{number}", "etag", 1, 1) for number in range(8, 50)]
     assert isinstance(counts, dict)
     assert (counts["counted"], counts["done"]) == (2, 6)
 

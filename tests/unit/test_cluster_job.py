@@ -34,7 +34,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Decoded]:
         for name, value in {**ENVIRON, **environ}.items():
             monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(fetch_and_decode, version, bucket, RULES, FILES, [1, 1, 1], 0).result(60)
+            return thread.submit(fetch_and_decode, version, bucket, RULES, FILES, [1, 1, 1], 0, [None] * 3).result(60)
 
     return call
 

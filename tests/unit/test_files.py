@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,11 @@ from cdn77_exporter.core.files import LogFile, hour_prefixes, oldest_first
 HOUR = "logs/20260110/14"
 
 
-def _file(shard: int, sequence: int, modified_ms: int, writer: str = "w", folder: str = HOUR) -> LogFile:
+def _file(
+    shard: int, sequence: int, modified_ms: int, writer: str = "w", folder: str = HOUR, etag: str = ""
+) -> LogFile:
     key = f"{folder}/rtl.{writer}+{shard}+{sequence}.ndjson.gz"
-    return LogFile(key, f"etag-{shard}-{sequence}-{writer}", 100, modified_ms)
+    return LogFile(key, etag or f"etag-{shard}-{sequence}-{writer}", 100, modified_ms)
 
 
 def test_the_hours_from_the_lookback_to_now_are_listed() -> None:
@@ -30,10 +33,28 @@ def test_the_hours_from_the_lookback_to_now_are_listed() -> None:
     assert hour_prefixes("", now - 600_000, 1) == ["20251231/23/", "20260101/00/"]
 
 
-def test_a_shards_files_come_by_their_sequence_numbers() -> None:
-    """Within one writer's hour the sequence decides, as a number, whatever the upload times say."""
-    files = [_file(3, 10, 1000), _file(3, 9, 3000), _file(3, 2, 2000)]
-    assert [file.sequence for file in oldest_first(files)] == [2, 9, 10]
+def test_a_file_that_was_uploaded_late_goes_to_its_place() -> None:
+    """A number that is missing among those uploaded before it, as a number, comes where it belongs."""
+    files = [_file(3, 8, 1000), _file(3, 11, 2000), _file(3, 10, 4000), _file(3, 9, 3000), _file(3, 7, 5000)]
+    assert [file.sequence for file in oldest_first(files)] == [7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (99_998, 99_999, 0, 1),
+        (3, 4, 0, 1, 2, 3, 4, 5),
+        (9, 0, 2, 4),
+        (1_768_056_004, 1_768_056_034, 1_768_056_064),
+        (4, 9, 17, 18, 40),
+        (7, 7, 7),
+    ],
+    ids=["begin again", "after a few", "with gaps", "a time", "shared by shards", "the same"],
+)
+def test_where_numbers_tell_nothing_the_uploads_decide(numbers: tuple[int, ...]) -> None:
+    """Numbers that begin again, are a time or belong to all shards leave files in the order of their uploads."""
+    files = [_file(3, number, 1000 + at * 30, etag=f"etag-{at}") for at, number in enumerate(numbers)]
+    assert oldest_first(list(reversed(files))) == files
 
 
 def test_a_restarted_writers_files_come_after_those_of_the_one_before() -> None:
@@ -78,12 +99,9 @@ _files = st.lists(
 
 @given(_files, st.randoms(use_true_random=False))
 def test_the_order_does_not_depend_on_the_listing(files: list[LogFile], draw: object) -> None:
-    """Any listing order gives the same order, which holds every file once and each writer's by sequence."""
+    """Any listing order gives the same order, which holds every file once."""
     order = oldest_first(files)
     shuffled = list(files)
     draw.shuffle(shuffled)  # type: ignore[attr-defined]
     assert oldest_first(shuffled) == order
     assert sorted(order, key=repr) == sorted(files, key=repr)
-    for group in {(file.folder, file.shard, file.writer) for file in files}:
-        numbers = [file.sequence for file in order if (file.folder, file.shard, file.writer) == group]
-        assert numbers == sorted(numbers)

@@ -12,7 +12,7 @@ import pytest
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.service.upkeep import UPKEEP_SECONDS
 from tests.support.geo_database import write_city_database
-from tests.support.service_run import BEGAN_MS, THROUGH_SECONDS, Run, simulate, state_file
+from tests.support.service_run import THROUGH_SECONDS, Run, simulate
 
 HOUR_MS = 3_600_000
 #: LOOKBACK_HOURS, and two days.
@@ -43,35 +43,6 @@ async def count_a_file(run: Run) -> None:
     await run.put()
     async with run.running(THROUGH_SECONDS):
         assert run.gauge("ledger_files") == 1
-
-
-def test_files_that_can_no_longer_be_listed_are_forgotten(new_run: NewRun, tmp_path: Path) -> None:
-    """At a start the ledger loses what is older than LOOKBACK_HOURS and two days, and nothing else."""
-
-    async def main() -> None:
-        await count_a_file(new_run(**state_file(tmp_path)))
-        for began_ms, left in ((BEGAN_MS + KEPT_MS - HOUR_MS, 1), (BEGAN_MS + KEPT_MS + HOUR_MS, 0)):
-            run = new_run(began_ms=began_ms, **state_file(tmp_path))
-            async with run.upkeep():
-                await rounds(1)
-                assert run.gauge("ledger_files") == left
-
-    simulate(main())
-
-
-def test_files_are_forgotten_while_the_service_runs(new_run: NewRun, tmp_path: Path) -> None:
-    """Pruning is done again and again, not only at the start."""
-
-    async def main() -> None:
-        await count_a_file(new_run(**state_file(tmp_path)))
-        run = new_run(began_ms=BEGAN_MS + KEPT_MS - 120_000, **state_file(tmp_path))
-        async with run.upkeep():
-            await rounds(5)
-            assert run.gauge("ledger_files") == 1
-            await rounds(100)
-            assert run.gauge("ledger_files") == 0
-
-    simulate(main())
 
 
 # Files that are read again

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Request, Snapshot
+from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs
@@ -68,7 +69,8 @@ def _content(database: Database) -> dict[str, object]:
     assert snapshot is None or isinstance(snapshot, Snapshot)
     outbox = [(number, tick, samples, database.body(number)) for number, tick, samples in database.outbox()]
     files = [LogFile(f"file-{number}", "etag", 0, 0) for number in range(60)]
-    content: dict[str, object] = {"outbox": outbox, "known": database.known(files), "counts": database.counts()}
+    new = [file.key for file in database.sort_out(files).new]
+    content: dict[str, object] = {"outbox": outbox, "new": new, "counts": database.counts()}
     if snapshot is not None:
         content |= {name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "shards")}
         content["series"] = list(snapshot.series)
@@ -113,7 +115,7 @@ def test_a_commit_comes_back_as_it_was(tmp_path: Path) -> None:
     database = Database(str(tmp_path / "state.db"))
     snapshot = database.load()
     assert snapshot is not None
-    assert snapshot.meta == changes.meta
+    assert snapshot.meta == changes.meta | {"events_seen": 1}
     assert snapshot.profiles == changes.profiles
     assert list(snapshot.series) == [(0, "key-0", 0.0, 0, 0, True)]
     assert snapshot.pending == changes.pending
@@ -212,19 +214,24 @@ def test_done_requests_leave_the_outbox_and_acknowledge(tmp_path: Path) -> None:
     assert snapshot.meta["acknowledged"] == 1015
 
 
-def test_the_ledger_knows_a_file_by_key_and_etag() -> None:
-    """Only a file with the same key and the same ETag is known, whether counted, deleted or set aside."""
+def test_the_ledger_knows_what_was_counted_under_a_key() -> None:
+    """A file of another ETag is looked at again, with what was counted before; one set aside only if it is another."""
     database = Database(":memory:")
     database.commit(_changes(5))
     counted = LogFile("file-5", "etag", 5, 5)
     changed = LogFile("file-5", "other", 5, 5)
     aside = LogFile("bad", "etag", 1, 1)
     database.set_aside(aside, "truncated")
-    assert database.known([]) == set()
-    assert database.known([counted, changed, aside]) == {counted.identity, aside.identity}
-    database.mark_deleted([counted.identity])
-    assert database.known([counted]) == {counted.identity}
+    assert database.sort_out([]) == ([], [])
+    assert database.sort_out([counted, aside]) == ([], [])
+    for _ in range(2):
+        (new,) = database.sort_out([changed]).new
+        assert (new, new.counted) == (changed, UNKNOWN)
+        database.mark_deleted([counted.identity])
+        assert database.sort_out([counted]) == ([], [])
     assert database.aside() == [AsideFile("bad", "etag", "truncated", 1, 1)]
+    assert database.sort_out([LogFile("bad", "other", 1, 1)]) == ([LogFile("bad", "other", 1, 1)], ["bad"])
+    assert database.aside() == []
 
 
 def test_a_deleted_file_that_is_back_is_deleted_again_and_not_counted_again() -> None:
@@ -234,9 +241,9 @@ def test_a_deleted_file_that_is_back_is_deleted_again_and_not_counted_again() ->
     file = LogFile("file-5", "etag", 5, 5)
     database.mark_done([5], 2000)
     database.mark_deleted([file.identity])
-    assert database.known([file]) == {file.identity}
+    assert database.sort_out([file]).new == []
     assert database.deletable(9999, 10) == []
-    assert database.known([file], again=True) == {file.identity}
+    assert database.sort_out([file], again=True).new == []
     assert [found.key for found in database.deletable(9999, 10)] == ["file-5"]
 
 
@@ -249,19 +256,21 @@ def test_a_file_set_aside_can_be_released() -> None:
     assert database.deletable(9999, 10) == []
     database.release("bad")
     database.release("bad")
-    assert database.known([file]) == set()
+    assert database.sort_out([file]).new == [file]
 
 
-def test_pruning_forgets_only_deleted_files_that_are_old() -> None:
-    """A pruned ledger still knows what is counted, what is set aside, and what was deleted lately."""
+def test_what_a_listing_lacks_is_forgotten_when_it_was_deleted_or_set_aside() -> None:
+    """What is counted, listed, was deleted lately or lies outside of the listing stays."""
     database = Database(":memory:")
     for number in range(4):
         database.commit(_changes(number))
-    database.set_aside(LogFile("bad", "etag", 1, 0), "corrupt")
+    for name in ("bad", "file-9", "worse"):
+        database.set_aside(LogFile(name, "etag", 1, 0), "corrupt")
     database.mark_deleted([("file-1", "etag"), ("file-3", "etag")])
-    database.prune(before_ms=3)
-    listed = [LogFile(f"file-{number}", "etag", 0, 0) for number in range(4)] + [LogFile("bad", "etag", 1, 0)]
-    assert {key for key, _ in database.known(listed)} == {"file-0", "file-2", "file-3", "bad"}
+    assert database.forget_absent("c", "g", {"file-0"}, gone_ms=1, old_ms=3) == "g"
+    assert [row.key for row in database.aside()] == ["bad", "worse"]
+    listed = [LogFile(f"file-{number}", "etag", 0, 0) for number in range(4)]
+    assert [file.key for file in database.sort_out(listed).new] == ["file-1"]
 
 
 # Viewer runs
@@ -529,7 +538,8 @@ def _all_of(database: Database) -> dict[str, object]:
         content = _content(database) | {"key": database.secret_key(), "metrics": snapshot.metrics}
         content |= {"aside": database.aside(), "deletable": database.deletable(database.acknowledged(), 100)}
         files = [LogFile(f"file-{number}", "etag", 0, 10**15) for number in range(60)] + [LogFile("bad", "etag", 0, 9)]
-        return content | {"again": database.known(files, again=True), "later": database.uploaded_again(files)}
+        found = database.sort_out(files, again=True)
+        return content | {"new": [(file, file.counted) for file in found.new], "released": found.released}
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
@@ -737,9 +747,9 @@ async def test_calls_of_the_state_are_done_in_the_order_asked(tmp_path: Path) ->
     assert [file.key for file in await state.deletable(1015, 1)] == ["file-0"]
     await state.mark_deleted([("file-0", "etag")])
     await state.set_aside(LogFile("bad", "etag", 1, 1), "corrupt")
-    assert await state.known([LogFile("bad", "etag", 1, 1)]) == {("bad", "etag")}
+    assert (await state.sort_out([LogFile("bad", "etag", 1, 1)])).new == []
     assert [file.key for file in await state.aside()] == ["bad"]
-    await state.prune(10**15)
+    await state.forget_absent("", "file-9", set(), 0, 10**15)
     counts = await state.counts()
     assert (counts["counted"], counts["done"], counts["aside"], counts["requests"]) == (4, 0, 1, 3)
     state.close()

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from cdn77_exporter.core.changes import Changes
+from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -61,9 +62,13 @@ def _expect(database: Database, expected: Written) -> None:
         "outbox": [[*row, _plain(database.body(row[0]))] for row in database.outbox()],
         "counts": database.counts(),
     }
-    assert found == {name: value for name, value in expected.items() if name != "files"}
+    added = {"events_seen": 1, "ledger_since_ms": snapshot.meta["ledger_since_ms"]}
+    assert added["ledger_since_ms"] <= snapshot.meta["watermark_ms"]
+    assert found == {name: value for name, value in expected.items() if name != "files"} | {
+        "meta": expected["meta"] | added
+    }
     files = [LogFile(key, etag, size, modified_ms) for key, etag, _, _, size, modified_ms, _ in expected["files"]]
-    assert database.known(files) == {file.identity for file in files}
+    assert database.sort_out(files).new == []
     aside = [(row.key, row.etag, row.reason, row.size, row.modified_ms) for row in database.aside()]
     assert aside == [
         (key, etag, reason, size, modified_ms)
@@ -78,6 +83,8 @@ def _expect(database: Database, expected: Written) -> None:
         if not status
     ]
     assert [row[0] for row in database.load().series] == list(range(len(expected["series"])))  # type: ignore[union-attr]
+    others = [LogFile(file.key, "another", 1, 2**40) for file in files]
+    assert {file.counted for file in database.sort_out(others).new} == {UNKNOWN, None}
     metrics = {code: (name, labels) for code, name, labels in snapshot.metrics}
     assert metrics[0] == ("cdn77_transfer_bytes_total", "stream_name,cdn_id,cache_status,pop")
     for key, *_ in expected["series"]:

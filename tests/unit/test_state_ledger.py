@@ -10,8 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cdn77_exporter.core.changes import Changes, CountedFile, Request
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Request
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.reasons import NO_STREAM_YET
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.edge.state import database as database_module
 
@@ -25,22 +27,33 @@ def _changes(files: list[CountedFile], requests: list[Request]) -> Changes:
     return Changes({"settled": 1}, [], [], [], [], [], b"", [], 0, [], files, requests)
 
 
+_CONTENTS = st.builds(Content, st.integers(0, 3), st.integers(0, 2**62))
+
+
 class _Ledger(RuleBasedStateMachine):
-    """A database and a dictionary that go through the same steps."""
+    """A database and dictionaries that go through the same steps."""
 
     @initialize()
     def begin(self) -> None:
         self.database = Database(":memory:")
-        self.files: dict[tuple[str, str], tuple[str, int, LogFile]] = {}  # what it is, its due tick, the file
+        # By key: whether it is deleted, its due tick, the file, its content.
+        self.files: dict[str, tuple[bool, int, LogFile, Content]] = {}
+        self.aside: dict[str, tuple[LogFile, str]] = {}
         self.outbox: dict[int, bytes] = {}
         self.number = 0
         self.acknowledged = 0
 
-    @rule(files=st.lists(_FILES, max_size=5), due=st.integers(1, 9), body=st.binary(max_size=9))
-    def commit(self, files: list[LogFile], due: int, body: bytes) -> None:
-        counted = [CountedFile(file.key, file.etag, due, file.size, file.modified_ms) for file in files]
+    @rule(files=st.lists(_FILES, max_size=5), due=st.integers(0, 9), content=_CONTENTS, body=st.binary(max_size=9))
+    def commit(self, files: list[LogFile], due: int, content: Content, body: bytes) -> None:
+        counted = [CountedFile(file.key, file.etag, due, file.size, file.modified_ms, *content) for file in files]
         self.database.commit(_changes(counted, [Request(self.number, due, 1, body)]))
-        self.files |= {file.identity: ("counted", due, file) for file in files}
+        before = {key: due for key, (gone, due, _, _) in self.files.items() if not gone}
+        for file in files:
+            self.files[file.key] = (False, max(due, before.get(file.key, 0)), file, content)
+            self.aside.pop(file.key, None)
+        if files and due:
+            self.aside = {key: one for key, one in self.aside.items() if one[1] != NO_STREAM_YET}
+        assert bool(self.database.meta().get("events_seen")) >= bool(files and due)
         self.outbox[self.number] = body
         self.number += 1
 
@@ -52,45 +65,55 @@ class _Ledger(RuleBasedStateMachine):
         for number in numbers:
             self.outbox.pop(number, None)
 
-    @rule(files=st.lists(_FILES, max_size=6))
+    @rule(files=st.lists(_FILES, max_size=6, unique_by=lambda file: file.key))
     def delete(self, files: list[LogFile]) -> None:
         self.database.mark_deleted([file.identity for file in files])
-        for identity in {file.identity for file in files} & self.files.keys():
-            self.files[identity] = ("done", 0, self.files[identity][2])
+        for file in files:
+            known = self.files.get(file.key)
+            if known and known[2].etag == file.etag:
+                self.files[file.key] = (True, *known[1:])
 
-    @rule(files=st.lists(_FILES, max_size=6, unique_by=lambda file: file.identity), again=st.booleans())
+    @rule(files=st.lists(_FILES, max_size=6, unique_by=lambda file: file.key), again=st.booleans())
     def list(self, files: list[LogFile], again: bool) -> None:
-        listed = {file.identity: file for file in files}
-        assert self.database.known(files, again=again) == listed.keys() & self.files.keys()
-        written_later = [
-            file.key
-            for identity, file in listed.items()
-            if identity in self.files
-            and self.files[identity][0] == "aside"
-            and file.modified_ms > self.files[identity][2].modified_ms
-        ]
-        assert sorted(self.database.uploaded_again(files)) == sorted(written_later)
-        for identity in listed.keys() & self.files.keys() if again else ():
-            if self.files[identity][0] == "done":
-                self.files[identity] = ("counted", 0, listed[identity])
+        found = self.database.sort_out(files, again=again)
+        new, released = [], []
+        for file in files:
+            known, aside = self.files.get(file.key), self.aside.get(file.key)
+            if aside and aside[0].etag == file.etag and aside[0].modified_ms >= file.modified_ms:
+                continue
+            if aside:
+                released.append(file.key)
+                del self.aside[file.key]
+            if not known or known[2].etag != file.etag:
+                new.append((file, known[3] if known else None))
+            elif again and known[0]:
+                self.files[file.key] = (False, 0, file, known[3])
+        assert [(file, file.counted) for file in found.new] == new
+        assert found.released == released
 
-    @rule(file=_FILES)
-    def set_aside(self, file: LogFile) -> None:
-        self.database.set_aside(file, "corrupt")
-        self.files[file.identity] = ("aside", 0, file)
+    @rule(file=_FILES, reason=st.sampled_from(["corrupt", NO_STREAM_YET]))
+    def set_aside(self, file: LogFile, reason: str) -> None:
+        self.database.set_aside(file, reason, "words")
+        self.aside[file.key] = (file, reason)
 
     @rule(key=_KEYS)
     def release(self, key: str) -> None:
         self.database.release(key)
-        self.files = {identity: row for identity, row in self.files.items() if identity[0] != key or row[0] != "aside"}
+        self.aside.pop(key, None)
 
-    @rule(before_ms=st.integers(0, 10))
-    def prune(self, before_ms: int) -> None:
-        """A whole round: some calls may look at rows that none looked at before."""
-        for _ in range(2 + len(self.files)):
-            self.database.prune(before_ms)
+    @rule(bounds=st.tuples(_KEYS, _KEYS), listed=st.sets(_KEYS), gone_ms=st.integers(0, 10), old_ms=st.integers(0, 10))
+    def forget(self, bounds: tuple[str, str], listed: set[str], gone_ms: int, old_ms: int) -> None:
+        after, upto = sorted(bounds)
+        at = after
+        while at < upto:
+            at = self.database.forget_absent(at, upto, listed, gone_ms, old_ms)
+
+        def absent(key: str) -> bool:
+            return after < key <= upto and key not in listed
+
+        self.aside = {key: one for key, one in self.aside.items() if not absent(key) or one[0].modified_ms >= gone_ms}
         self.files = {
-            identity: row for identity, row in self.files.items() if row[0] != "done" or row[2].modified_ms >= before_ms
+            key: one for key, one in self.files.items() if not absent(key) or not one[0] or one[2].modified_ms >= old_ms
         }
 
     @rule()
@@ -102,33 +125,35 @@ class _Ledger(RuleBasedStateMachine):
 
     @invariant()
     def the_counts_are_kept(self) -> None:
-        kinds = Counter(kind for kind, _, _ in self.files.values())
-        expected = {kind: kinds[kind] for kind in ("counted", "done", "aside")}
+        deleted = Counter(gone for gone, *_ in self.files.values())
+        expected = {"counted": deleted[False], "done": deleted[True], "aside": len(self.aside)}
         expected |= {"requests": len(self.outbox), "bytes": sum(map(len, self.outbox.values()))}
         assert self.database.counts() == expected
         assert {number: self.database.body(number) for number, _, _ in self.database.outbox()} == self.outbox
+        assert self.database.aside_reasons() == Counter(reason for _, reason in self.aside.values())
 
     @invariant()
     def files_can_go_when_their_tick_is_acknowledged(self) -> None:
         assert self.database.acknowledged() == self.acknowledged
         due = [
-            CountedFile(file.key, file.etag, tick, file.size, file.modified_ms)
-            for kind, tick, file in self.files.values()
-            if kind == "counted" and tick <= self.acknowledged
+            CountedFile(file.key, file.etag, tick, file.size, file.modified_ms, *content)
+            for gone, tick, file, content in self.files.values()
+            if not gone and tick <= self.acknowledged
         ]
         found = self.database.deletable(self.acknowledged, 100)
         assert sorted(found, key=str) == sorted(due, key=str)
         assert [file.due for file in found] == sorted(file.due for file in due)
         assert self.database.deletable(self.acknowledged, 2, 1) == found[1:3]
-        assert sorted((file.key, file.etag) for file in self.database.aside()) == sorted(
-            identity for identity, row in self.files.items() if row[0] == "aside"
-        )
+        assert self.database.aside() == [
+            AsideFile(key, file.etag, reason, file.size, file.modified_ms, "words")
+            for key, (file, reason) in sorted(self.aside.items())
+        ]
 
 
 @pytest.mark.parametrize("some", [3, 1000])
 def test_the_ledger_is_the_model(some: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is committed, pushed, deleted, listed, set aside, released and pruned, and however keys are batched."""
-    monkeypatch.setattr(database_module, "_PRUNED_AT_ONCE", some)
+    """Whatever is committed, pushed, deleted, listed, set aside and forgotten, and however keys are batched."""
+    monkeypatch.setattr(database_module, "_FORGOTTEN_AT_ONCE", some)
     monkeypatch.setattr(database_module, "_KEYS_AT_ONCE", some)
     monkeypatch.setattr(database_module, "_WITH_KEYS", f"WHERE key IN ({', '.join('?' * some)})")
     machine = _Ledger.TestCase
@@ -137,7 +162,7 @@ def test_the_ledger_is_the_model(some: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_call_reads_more_of_the_ledger_than_it_is_asked_for(tmp_path: Path) -> None:
-    """With a ledger of many files, a listing of few reads few pages, counts read none, and pruning reads a slice."""
+    """With a ledger of many files, a listing of few reads few pages, counts read none, and forgetting a slice."""
     database = Database(str(tmp_path / "state.db"))
     files = [CountedFile(f"logs/{number:06d}", "e" * 32, 1, 1, number) for number in range(30_000)]
     database.commit(_changes(files, []))
@@ -151,10 +176,10 @@ def test_no_call_reads_more_of_the_ledger_than_it_is_asked_for(tmp_path: Path) -
 
     database._connection.set_progress_handler(count, 100)  # every so many instructions of SQLite
     listed = [LogFile(files[number].key, files[number].etag, 1, 1) for number in (0, 29_999)]
-    assert len(database.known(listed)) == 2
+    assert database.sort_out(listed).new == []
     assert database.counts()["done"] == 30_000
     assert database.deletable(1, 100) == []
     assert steps < 500
-    database.prune(before_ms=0)
+    assert database.forget_absent("", "z", set(), 0, 1) == files[4_999].key
     assert steps < 1500
     database.close()

@@ -105,9 +105,7 @@ def logged() -> dict[str, set[str]]:
                 fields = {"key", *(str(keyword.arg) for keyword in call.keywords)}
                 to = At[call.args[-1].attr]
                 for message in {moves[to] for moves in MOVES.values() if to in moves} - {None}:
-                    found.setdefault(str(message), set()).update(
-                        fields | ({"attempt"} if to is At.UNREADABLE else set())
-                    )
+                    found.setdefault(str(message), set()).update(fields)
                 continue
             if target.strip("_") not in {"report", "telemetry"} and (target, path.stem) != ("self", "logger"):
                 continue

@@ -129,37 +129,6 @@ def test_a_file_that_is_no_longer_outstanding_does_not_hold_time() -> None:
     assert watermark.advance(()) == NOW - LAG
 
 
-def test_sequence_numbers_that_are_passed_over_are_noticed() -> None:
-    """A gap in a writer's numbers is told once, a late one takes it back, and a new writer begins anew."""
-    watermark = new_watermark()
-    assert [watermark.numbered("1", "a", sequence) for sequence in (7, 8, 11)] == [0, 0, 2]
-    assert watermark.shards["1"].missing == 2
-    assert watermark.numbered("1", "a", 9) < 0
-    assert watermark.shards["1"].missing == 1
-    assert watermark.numbered("1", "b", 0) == 0
-    assert watermark.numbered("1", "b", 1) == 0
-
-
-def test_gaps_name_the_numbers_that_are_missing() -> None:
-    """A late file splits or shortens its gap, one that comes twice changes nothing, and only the last are kept."""
-    watermark = new_watermark()
-    for sequence in (1, 5, 7):
-        watermark.numbered("1", "a", sequence)
-    shard = watermark.shards["1"]
-    assert (shard.gaps, shard.missing) == ([(2, 4), (6, 6)], 4)
-    for sequence in (3, 3, 7, 1):
-        watermark.numbered("1", "a", sequence)
-    assert (shard.gaps, shard.missing) == ([(2, 2), (4, 4), (6, 6)], 3)
-    watermark.numbered("1", "a", 6)
-    assert (shard.gaps, shard.missing) == ([(2, 2), (4, 4)], 2)
-    for sequence in range(9, 109, 2):
-        watermark.numbered("1", "a", sequence)
-    assert (shard.gaps[0], shard.gaps[-1], len(shard.gaps)) == ((68, 68), (106, 106), watermark_module.MAX_GAPS)
-    assert shard.missing == 52
-    watermark.numbered("1", "b", 0)
-    assert shard.gaps == []
-
-
 def test_invented_shards_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more shards than the bound the longest silent are forgotten; an outstanding file holds time all the same."""
     monkeypatch.setattr(watermark_module, "MAX_SHARDS", 3)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from cdn77_exporter.core.files import LogFile
+
 
 class CountedFile(msgspec.Struct, frozen=True, array_like=True):
     """A file that is counted; it may be deleted when a tick of at least `due` (Unix seconds) was acknowledged."""
@@ -16,6 +18,8 @@ class CountedFile(msgspec.Struct, frozen=True, array_like=True):
     due: int
     size: int = 0
     modified_ms: int = 0
+    length: int = -1  # of the inflated content, and a hash of it; see `Content`
+    hash: int = 0
 
 
 class AsideFile(msgspec.Struct, frozen=True, array_like=True):
@@ -26,6 +30,14 @@ class AsideFile(msgspec.Struct, frozen=True, array_like=True):
     reason: str
     size: int
     modified_ms: int
+    detail: str = ""
+
+
+class Sorted(NamedTuple):
+    """Of some listed files those that are to be counted, and the keys of those that are no longer set aside."""
+
+    new: list[LogFile]
+    released: list[str]
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cdn77_exporter.core.columns import MOST_SUM, Amounts, Counts, join
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.formats import Format
 from cdn77_exporter.core.formats.ndjson import Ndjson
-from cdn77_exporter.core.inflate import inflate
+from cdn77_exporter.core.inflate import Measured, inflate
+from cdn77_exporter.core.judging import HEALTHY_REJECTS, refuse, unfit
 from cdn77_exporter.core.label_texts import LabelTexts
 from cdn77_exporter.core.layout import Layout
 from cdn77_exporter.core.lines import clean, fraction_ms, packed_address, second_ms
@@ -24,9 +26,6 @@ from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPat
 
 if TYPE_CHECKING:
     from cdn77_exporter.core.scan._scan import Scanner
-
-#: Rejects that say nothing about the file's health, and so do not count against its limit of bad lines.
-HEALTHY_REJECTS = frozenset({"no_stream", "stream_not_allowed", "too_old"})
 
 _STREAM_END = 34  # where the default pattern's match at a path's begin ends
 _MEMO_ENTRIES = 50_000
@@ -98,10 +97,13 @@ class Decoder:
         self._fractions: dict[str, int] = {}
         self._addresses: dict[str, bytes] = {}
 
-    def decode(self, body: bytes | Iterable[bytes], *, latest_ms: int, oldest_ms: int) -> tuple[FileStats, Counts]:
+    def decode(
+        self, body: bytes | Iterable[bytes], *, latest_ms: int, oldest_ms: int, counted: Content | None = None
+    ) -> tuple[FileStats, Counts]:
         """Count a file's compressed bytes. Raises Unreadable, and nothing else.
 
         Events later than `latest_ms` are counted there, those before `oldest_ms` are rejects (both Unix milliseconds).
+        What was `counted` of the file before is not counted again.
         """
         began = time.thread_time()
         self._stats = FileStats()
@@ -112,7 +114,8 @@ class Decoder:
         self._lines_to_count = 0
         self._begin()
         try:
-            self._read(inflate(body, self._limits.file_bytes))
+            measured = Measured(inflate(body, self._limits.file_bytes), counted)
+            self._read(measured)
             counts = self._counts()
         finally:
             self._scanner = None
@@ -121,22 +124,33 @@ class Decoder:
             raise Unreadable("too_many_distinct")
         stats, self._stats = self._stats, FileStats()
         self._sum_up(stats, counts)
+        stats.content = measured.content
         stats.seconds = time.thread_time() - began
         return stats, counts
 
-    def decode_all(self, bodies: Iterable[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
+    def decode_all(
+        self,
+        bodies: Iterable[bytes | Failure],
+        latest_ms: Sequence[int],
+        oldest_ms: int,
+        counted: Sequence[Content | None] = (),
+    ) -> Decoded:
         """Decode files one after the other into one whole; a failure in the place of a body stays in its place.
 
-        `latest_ms` is each file's latest event time, `oldest_ms` that of all, as in `decode`.
+        `latest_ms` is each file's latest event time, `oldest_ms` that of all, and `counted` what was counted of each
+        before, as in `decode`. What is no log file is a failure too.
         """
         files: list[FileStats | Failure] = []
         counts: list[Counts] = []
-        for body, latest in zip(bodies, latest_ms, strict=True):
+        before = counted or [None] * len(latest_ms)
+        for body, latest, content in zip(bodies, latest_ms, before, strict=True):
             if isinstance(body, Failure):
                 files.append(body)
                 continue
             try:
-                stats, of_file = self.decode(body, latest_ms=latest, oldest_ms=oldest_ms)
+                stats, of_file = self.decode(body, latest_ms=latest, oldest_ms=oldest_ms, counted=content)
+                if reason := unfit(stats):
+                    raise refuse(reason, stats)
             except Unreadable as error:
                 files.append(Failure.of(error))
             else:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cdn77_exporter.core.columns import Counts, join
+from cdn77_exporter.core.content import NOTHING, Content
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
 
 
@@ -35,6 +36,7 @@ class FileStats:
     seconds: float = 0.0  # what decoding took
     requests: dict[int, int] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
+    content: Content = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Failure:
         if isinstance(error, Unreadable):
             return cls("unreadable", error.reason, error.detail)
         if isinstance(error, Misconfigured):
-            return cls("misconfigured", error.reason, error.remedy)
+            return cls("refused" if error.of_object else "misconfigured", error.reason, error.remedy)
         if isinstance(error, Transient):
             return cls("transient", error.reason)
         if isinstance(error, FileGone):
@@ -62,8 +64,8 @@ class Failure:
         """Return the error again."""
         if self.kind == "unreadable":
             return Unreadable(self.reason, self.more)
-        if self.kind == "misconfigured":
-            return Misconfigured(self.reason, self.more)
+        if self.kind in ("misconfigured", "refused"):
+            return Misconfigured(self.reason, self.more, of_object=self.kind == "refused")
         return Transient(self.reason) if self.kind == "transient" else FileGone(self.reason)
 
 

@@ -41,12 +41,16 @@ class Transient(Exception):
 
 
 class Misconfigured(Exception):
-    """The server refuses until an operator acts; `remedy` says in a sentence what to do."""
+    """The server refuses until an operator acts; `remedy` says in a sentence what to do.
 
-    def __init__(self, reason: str, remedy: str) -> None:
+    `of_object`: it refuses one object, and may give out others.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, of_object: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
+        self.of_object = of_object
 
 
 class Refused(Exception):

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-_NAME = re.compile(r"(?:^|/)rtl\.(?P<writer>[^/+]*)\+(?P<shard>\d{1,18})\+(?P<sequence>\d{1,18})\.ndjson\.gz$")
+from cdn77_exporter.core.content import Content
+
+_NAME = re.compile(r"(?:^|/)rtl\.(?P<writer>[^/+]*)\+(?P<shard>\d{1,18})\+(?P<sequence>\d{1,18})\.[^/]*$")
+_HOUR = re.compile(r"\d{8}/\d{2}/")
 #: Events and files older than this are not counted (seven days).
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
 #: The shard of every file whose name has another form.
@@ -25,6 +28,7 @@ class LogFile:
     shard: str = field(init=False)  # the number between the plus signs, or OTHER_SHARD
     writer: str = field(init=False)  # the uuid in the name, or ""
     sequence: int = field(init=False)  # the number after the second plus sign, or -1
+    counted: Content | None = field(default=None, compare=False)  # what was counted under this key before
 
     def __post_init__(self) -> None:
         found = _NAME.search(self.key)
@@ -65,29 +69,77 @@ def hour_prefixes(prefix: str, now_ms: int, lookback_hours: float) -> list[str]:
     return found
 
 
+def hour_of(prefix: str, key: str) -> int | None:
+    """Return the end of the hour whose folder under `prefix` a key lies in (Unix ms), or None where it is in none."""
+    found = _HOUR.match(key.removeprefix(f"{prefix}/" if prefix else ""))
+    if found is None:
+        return None
+    try:
+        begin = datetime.strptime(found[0], "%Y%m%d/%H/").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(begin.timestamp() * 1000) + 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogNames:
+    """What in the bucket is a log file: keys under `prefix` (a folder without its last slash) that end in `suffix`."""
+
+    prefix: str
+    suffix: str = ".ndjson.gz"
+
+    def take(self, page: Sequence[LogFile]) -> tuple[list[LogFile], int, int]:
+        """Return the log files of a page, and how many objects are none, and how many have no bytes."""
+        logs = [file for file in page if file.key.endswith(self.suffix)]
+        full = [file for file in logs if file.size]
+        return full, len(page) - len(logs), len(logs) - len(full)
+
+
 def oldest_first(files: Sequence[LogFile]) -> list[LogFile]:
     """Return each shard's files in chronological order, the shards of an hour interleaved.
 
-    A writer's files are in the order of their sequence numbers, whatever their upload times say. Another writer of the
-    same shard has numbers of its own, so that between writers the upload times decide.
+    Uploads are in the order of their times. One that was late goes to its place among its writer's numbers; numbers
+    that begin again, are a time or belong to all shards change nothing.
     """
     shards: dict[tuple[str, str], dict[str, list[LogFile]]] = {}
     for file in files:
         shards.setdefault((file.folder, file.shard), {}).setdefault(file.writer, []).append(file)
     placed: list[tuple[str, float, str, LogFile]] = []
     for (folder, shard), writers in shards.items():
-        members = _merged(writers.values())
+        members = _merged(run for members in writers.values() for run in _runs(members))
         for number, file in enumerate(members):
             placed.append((folder, (number + 0.5) / len(members), shard, file))
     placed.sort(key=lambda entry: entry[:3])
     return [file for *_, file in placed]
 
 
-def _merged(writers: Iterable[list[LogFile]]) -> list[LogFile]:
-    """Merge the files of some writers: each one's by its sequence, and between writers by their uploads."""
+def _runs(members: list[LogFile]) -> list[list[LogFile]]:
+    """Part a writer's files where its numbers begin again; each part is in the order of its numbers.
+
+    A number below the highest of a part is a late upload when it is missing there, or is the one before the first.
+    """
+    members.sort(key=lambda file: (file.modified_ms, file.sequence, file.key))
+    runs: list[dict[int, LogFile]] = []
+    first = -1
+    unnumbered = [file for file in members if file.sequence < 0]
+    for file in members:
+        number = file.sequence
+        if number < 0:
+            continue
+        if runs and number >= first - 1 and number not in runs[-1]:
+            runs[-1][number] = file
+            first = min(first, number)
+        else:
+            runs.append({number: file})
+            first = number
+    parts = [[run[number] for number in sorted(run)] for run in runs]
+    return [*parts, *([file] for file in unnumbered)]
+
+
+def _merged(runs: Iterable[list[LogFile]]) -> list[LogFile]:
+    """Merge runs of files, each of which is in order: between them the uploads decide."""
     keyed: list[tuple[int, int, int, str, LogFile]] = []
-    for members in writers:
-        members.sort(key=lambda file: (file.sequence, file.modified_ms, file.key))
+    for members in runs:
         began, latest = min(file.modified_ms for file in members), 0
         for number, file in enumerate(members):
             latest = max(latest, file.modified_ms)

@@ -14,8 +14,25 @@ UNREADABLE_REASONS = {
     "too_many_bad_lines": "the file has more bad lines than the limit allows",
     "too_many_distinct": "the file has more different groups and viewers than MAX_FILE_ENTRIES",
     "line_too_long": "a line does not end within 16 times MAX_LINE_BYTES, or one over MAX_LINE_BYTES not at all",
+    "not_a_log": "the file has more lines that are no log lines than others: another format, or a renamed field",
+    "no_stream_yet": "no line of any file so far has a stream that counts; see STREAM_PATTERN and STREAM_ALLOWLIST",
+    "too_old": "every event of the file is older than seven days",
+    "refused": "the bucket refuses to give out this file, while it gives out others",
+    "archived": "the file is in an archive (such as Glacier) from which it must be restored first",
+    "gone": "listings name the file, but it is not there",
+    "unavailable": "the bucket could not give out this file at many polls, while it gave out others",
+    "changed": "a file of this key was counted, and this one does not begin with the same content",
     "decoder_died": "the process that decodes the file ends, again and again",
 }
+
+#: Of these, the one that ends with the first event of all.
+NO_STREAM_YET = "no_stream_yet"
+#: Those that a second attempt would find again.
+FINAL_REASONS = frozenset({"not_a_log", "no_stream_yet", "too_old", "changed"})
+#: Those that say that files have another format than the settings.
+FORMAT_REASONS = frozenset({"not_a_log", NO_STREAM_YET})
+#: Those of files that stay where they are: they cannot be copied, or wait for something else.
+STAYING_REASONS = frozenset({NO_STREAM_YET, "refused", "archived", "gone", "unavailable"})
 
 #: Why a line is not an event; closed.
 REJECT_REASONS = {

@@ -18,6 +18,7 @@ from cdn77_exporter.core.admission import Admission
 from cdn77_exporter.core.catalogue import Catalogue
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
@@ -70,6 +71,10 @@ class FileCounts(Protocol):
     @property
     def requests(self) -> Mapping[int, int]:
         """Its events by their tick (Unix seconds)."""
+
+    @property
+    def content(self) -> Content:
+        """By which it is known again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ class Timeline:
             ticks = (counts.viewers.first // 1000 // self._tick + 1) * self._tick
             for tick, begin, end, order in self._by_tick(ticks):
                 self._opened(tick).add_viewers(seen[order[begin:end]], self._tick)
-        return [self._enter(file, stats.requests) for file, stats in files]
+        return [self._enter(file, stats) for file, stats in files]
 
     def _opened(self, tick: int) -> OpenTick:
         self._dirty.add(tick)
@@ -194,10 +199,10 @@ class Timeline:
         for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
             yield int(ticks[begin]), begin, end, order
 
-    def _enter(self, file: LogFile, requests: Mapping[int, int]) -> Absorbed:
-        """Note a file, with its events by tick, for the ledger; it is due when all of them are emitted."""
+    def _enter(self, file: LogFile, stats: FileCounts) -> Absorbed:
+        """Note a file for the ledger; it is due when all of its events are emitted."""
         due, late, late_seconds = 0, 0, 0
-        for tick, count in requests.items():
+        for tick, count in stats.requests.items():
             counted = max(tick, self.settled + self._tick)
             if counted > tick:
                 late += count
@@ -205,7 +210,7 @@ class Timeline:
             due = max(due, counted)
         if due:
             due = max(due, self._first_emission, self._after(self.emitted))
-        self._files.append(CountedFile(file.key, file.etag, due, file.size, file.modified_ms))
+        self._files.append(CountedFile(file.key, file.etag, due, file.size, file.modified_ms, *stats.content))
         return Absorbed(due, late, late_seconds)
 
     # Settling

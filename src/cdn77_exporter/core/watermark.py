@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 #: Shards that are remembered at most; of more, the ones silent for the longest are forgotten.
 MAX_SHARDS = 10_000
-#: Gaps that are remembered of a shard; of more, the oldest are forgotten.
-MAX_GAPS = 20
 
 
 @dataclass(slots=True)
@@ -17,10 +15,6 @@ class Shard:
 
     newest_ms: int = 0  # newest event that was delivered
     seen_ms: int = 0  # clock when it last delivered events
-    highest: int = -1  # highest sequence number delivered, and by which writer
-    writer: str = ""
-    missing: int = 0  # sequence numbers that were passed over
-    gaps: list[tuple[int, int]] = field(default_factory=list)  # the same, first and last number of each run
 
 
 class Watermark:
@@ -49,22 +43,6 @@ class Watermark:
             shard.newest_ms = max(shard.newest_ms, newest_ms)
             shard.seen_ms = max(shard.seen_ms, now_ms)
             self._changed.add(name)
-
-    def numbered(self, name: str, writer: str, sequence: int) -> int:
-        """Note a delivered file's sequence number; how many numbers it leaves out after the highest before it."""
-        shard = self._shard(name)
-        skipped = sequence - shard.highest - 1 if writer == shard.writer and shard.highest >= 0 else 0
-        if skipped > 0:
-            shard.missing += skipped
-            shard.gaps = [*shard.gaps, (shard.highest + 1, sequence - 1)][-MAX_GAPS:]
-        elif skipped < 0 and (left := _without(shard.gaps, sequence)) != shard.gaps:
-            shard.missing -= 1  # a number that was passed over has come after all
-            shard.gaps = left
-        if writer != shard.writer:
-            shard.gaps = []  # another writer has numbers of its own
-        if writer != shard.writer or sequence > shard.highest:
-            shard.writer, shard.highest = writer, sequence
-        return skipped
 
     def advance(self, outstanding: Collection[str]) -> int:
         """Return the watermark now (Unix ms), judged at the time of the last complete listing.
@@ -109,12 +87,3 @@ class Watermark:
             shard = self._shard(name)
             shard.newest_ms, shard.seen_ms = newest_ms, seen_ms
         self.value_ms = value_ms
-
-
-def _without(gaps: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
-    """The gaps when one number of them has come."""
-    left = []
-    for first, last in gaps:
-        parts = ((first, number - 1), (number + 1, last)) if first <= number <= last else ((first, last),)
-        left += [part for part in parts if part[0] <= part[1]]
-    return left

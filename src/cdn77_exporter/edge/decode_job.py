@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.decoded import Decoded, Failure
 
@@ -33,11 +34,15 @@ class DecoderRules:
 
 
 def decode_files(
-    rules: DecoderRules, bodies: Iterable[bytes | Failure], latest_ms: Sequence[int], oldest_ms: int
+    rules: DecoderRules,
+    bodies: Iterable[bytes | Failure],
+    latest_ms: Sequence[int],
+    oldest_ms: int,
+    counted: Sequence[Content | None] = (),
 ) -> Decoded:
     """Decode files with the decoder of this thread, which is kept; see `Decoder.decode_all`."""
     if getattr(_own, "rules", None) != rules:
         _own.rules = rules
         _own.decoder = rules.decoder(examples=True)
     decoder: Decoder = _own.decoder
-    return decoder.decode_all(bodies, latest_ms, oldest_ms)
+    return decoder.decode_all(bodies, latest_ms, oldest_ms, counted)

@@ -26,7 +26,8 @@ class Report(Protocol):
     def __call__(self, message: MessageName, /, **fields: object) -> None: ...
 
 
-#: For some files the function to be called, which both ends can import, and its values before the bounds of time.
+#: For some files the function to be called, which both ends can import, and its values before the bounds of time and
+#: before what was counted of each file already.
 Job = Callable[[Sequence[RawLog]], tuple[Callable[..., Decoded], tuple[Any, ...]]]
 
 
@@ -89,7 +90,8 @@ class ExecutorDecoder:
 
     async def _call(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         call, values = self._job(logs)
-        return await asyncio.wrap_future(self._executor.submit(call, *values, latest_ms, oldest_ms))
+        counted = [log.file.counted for log in logs]
+        return await asyncio.wrap_future(self._executor.submit(call, *values, latest_ms, oldest_ms, counted))
 
     def _died(self, error: BrokenExecutor, files: int) -> None:
         worker = getattr(error, "worker", "")

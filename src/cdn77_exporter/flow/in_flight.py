@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from cdn77_exporter.flow.ports import Report
 if TYPE_CHECKING:
     from cdn77_exporter.telemetry.messages import MessageName
 
-#: Polls at which an unreadable file is tried before it is set aside.
-MAX_ATTEMPTS = 3
 _MAX_REMEMBERED = 10_000
 
 Identity = tuple[str, str]
@@ -49,6 +48,7 @@ MOVES: Mapping[At, Mapping[At, MessageName | None]] = {
         At.UNREADABLE: "file_unreadable",
         At.GONE: "file_gone",
         At.LEFT: "file_fetch_failed",
+        At.SET_ASIDE: "file_set_aside",
     },
     At.FETCHED: {At.DECODING: None},
     At.DECODING: {
@@ -56,6 +56,7 @@ MOVES: Mapping[At, Mapping[At, MessageName | None]] = {
         At.UNREADABLE: "file_unreadable",
         At.GONE: "file_gone",
         At.LEFT: "file_fetch_failed",
+        At.SET_ASIDE: "file_set_aside",
     },
     At.UNREADABLE: {At.SET_ASIDE: "file_set_aside", At.LEFT: None},
     At.DECODED: {At.COUNTED: "file_counted"},
@@ -73,6 +74,14 @@ def frees_permit(at: At, to: At) -> bool:
     return at in IN_MEMORY and to not in IN_MEMORY
 
 
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often in a row a file could not be counted, and whether others could be since."""
+
+    count: int
+    others_succeed: bool
+
+
 class ForbiddenMove(Exception):
     """A file was to make a move that is not in `MOVES`: a fault of the program, never of the file."""
 
@@ -87,9 +96,11 @@ class InFlight:
         self.permits = Permits(most)
         self._report = report
         self._at: dict[Identity, At] = {}
+        self._keys: set[str] = set()  # of the same; no two files of one key are in flight
         self._files: dict[At, dict[Identity, LogFile]] = {at: {} for at in MOVES}
         self._outstanding: Counter[str] = Counter()
-        self._attempts: dict[Identity, int] = {}
+        self.decoded = 0  # files, since the beginning
+        self._attempts: dict[Identity, tuple[int, int]] = {}  # how often in a row, and `decoded` at the first
 
     def __len__(self) -> int:
         return len(self._at)
@@ -108,14 +119,14 @@ class InFlight:
         return self._outstanding
 
     def unknown(self, files: Iterable[LogFile]) -> list[LogFile]:
-        """Return those of `files` that are not in flight."""
-        return [file for file in files if file.identity not in self._at]
+        """Return those of `files` whose keys are not in flight; of a key listed twice the last one."""
+        return [file for file in {file.key: file for file in files}.values() if file.key not in self._keys]
 
     def list(self, files: Iterable[LogFile]) -> None:
         """Enter files that a poll has found; raises ForbiddenMove for one that is in flight."""
         for file in files:
-            if file.identity in self._at:
-                raise ForbiddenMove(f"{file.key} is {self._at[file.identity]} and was listed as a new file")
+            if file.key in self._keys:
+                raise ForbiddenMove(f"{file.key} is in flight and was listed as a new file")
             self._enter(file, At.LISTED)
 
     def move(self, file: LogFile, to: At, **fields: object) -> None:
@@ -133,9 +144,8 @@ class InFlight:
         self._leave(file, at)
         if to in MOVES:
             self._enter(file, to)
-        if to is At.UNREADABLE:
-            fields["attempt"] = self._count_attempt(file)
-        elif to in (At.DECODED, At.SET_ASIDE):
+        self.decoded += to is At.DECODED
+        if to in (At.DECODED, At.SET_ASIDE):
             self._attempts.pop(file.identity, None)
         if message := MOVES[at][to]:
             self._report(message, key=file.key, **fields)
@@ -143,6 +153,7 @@ class InFlight:
     def _enter(self, file: LogFile, at: At) -> None:
         identity = file.identity
         self._at[identity] = at
+        self._keys.add(file.key)
         self._files[at][identity] = file
         if at in OUTSTANDING:
             self._outstanding[file.shard] += 1
@@ -150,20 +161,19 @@ class InFlight:
     def _leave(self, file: LogFile, at: At) -> None:
         identity = file.identity
         del self._at[identity], self._files[at][identity]
+        self._keys.remove(file.key)
         if at in OUTSTANDING:
             self._outstanding[file.shard] -= 1
             if not self._outstanding[file.shard]:
                 del self._outstanding[file.shard]
 
-    # Files that cannot be read
+    # Files that cannot be counted
 
-    def attempts(self, file: LogFile) -> int:
-        """Return how often in a row the file could not be read."""
-        return self._attempts.get(file.identity, 0)
-
-    def _count_attempt(self, file: LogFile) -> int:
-        count = self._attempts.pop(file.identity, 0) + 1
+    def attempt(self, file: LogFile) -> Attempts:
+        """Note that a file could not be fetched or decoded, and return how often that was so in a row."""
+        count, decoded = self._attempts.pop(file.identity, (0, self.decoded))
         if len(self._attempts) >= _MAX_REMEMBERED:
             self._attempts.pop(next(iter(self._attempts)))
-        self._attempts[file.identity] = count
-        return count
+        self._attempts[file.identity] = count + 1, decoded
+        # At a first failure the others of its poll have yet to be tried.
+        return Attempts(count + 1, self.decoded > (decoded if count else 0))

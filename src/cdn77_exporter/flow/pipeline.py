@@ -48,6 +48,7 @@ class Pipeline:
         """Run until a stop is requested and in-flight work has drained; re-raise the first stage failure."""
         async with asyncio.TaskGroup() as stages:
             stages.create_task(self.lister.run(self.listed), name="list")
+            stages.create_task(self.lister.sweeper.run(), name="sweep")
             stages.create_task(self.fetcher.run(self.listed, self.fetched), name="fetch")
             stages.create_task(self.decoder.run(self.fetched, self.tallied), name="decode")
             stages.create_task(self.aggregator.run(self.tallied, self.batched), name="aggregate")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cdn77_exporter.core.changes import Changes, CountedFile, Unsent
+from cdn77_exporter.core.changes import Changes, CountedFile, Sorted, Unsent
 from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.files import LogFile, RawLog
 
@@ -112,20 +112,23 @@ class Recalls(Protocol):
 class KnowsFiles(Protocol):
     """The state as the lister sees it."""
 
-    async def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[tuple[str, str]]:
-        """Return the identities that it has; with `again` those of deleted files are to be deleted once more."""
+    async def sort_out(self, files: Sequence[LogFile], *, again: bool = False) -> Sorted:
+        """Tell which of some files, no two of one key, are to be counted; with `again` deleted ones are deleted again.
 
-    async def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
-        """Return the keys of files that were set aside and have been written again since."""
+        A file that was set aside and has been written again, with the same content or another, is no longer set aside.
+        """
 
-    async def release(self, key: str) -> None:
-        """Forget that a file was set aside."""
+    async def forget_absent(self, after: str, upto: str, listed: Collection[str], gone_ms: int, old_ms: int) -> str:
+        """Forget files between two keys that a listing did not name; return the key up to which that is done.
+
+        Of those set aside the ones uploaded before `gone_ms`, of those deleted the ones uploaded before `old_ms`.
+        """
 
 
 class SetsAside(Protocol):
     """The state as whoever cannot read a file sees it."""
 
-    async def set_aside(self, file: LogFile, reason: str) -> None:
+    async def set_aside(self, file: LogFile, reason: str, detail: str = "") -> None:
         """Remember a file as one that is not tried again; raises Transient."""
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from cdn77_exporter.core.changes import AsideFile
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.reasons import UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import STAYING_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.flow.ports import Clock, Problems, Report
 
 #: What the key of a reason has behind the key of its file.
@@ -89,11 +89,12 @@ class Quarantine:
 
     async def sweep(self) -> None:
         """Move some of what is set aside; what does not succeed now is tried at a later poll."""
-        rows = [row for row in await self.ledger.aside() if (row.key, row.etag) not in self._left]
+        aside = [row for row in await self.ledger.aside() if row.reason not in STAYING_REASONS]
+        rows = [row for row in aside if (row.key, row.etag) not in self._left]
         moved_all = True
         for row in rows[:_AT_ONCE]:
             try:
-                moved_all = await self._move(row.key, row.etag, row.reason) and moved_all
+                moved_all = await self._move(row) and moved_all
             except FileGone:
                 continue  # somebody else has removed it just now; the next sweep sees that
             except (Transient, Misconfigured) as error:
@@ -106,9 +107,10 @@ class Quarantine:
         self.report("quarantine_failed", key=key, error=words)
         self.problems.found("quarantine", f"a file that was set aside cannot be moved: {words}")
 
-    async def _move(self, key: str, etag: str, reason: str) -> bool:
+    async def _move(self, row: AsideFile) -> bool:
+        key, reason = row.key, row.reason
         source = await look(self.bucket, key)
-        if source is None or source.etag != etag:
+        if source is None or source.etag != row.etag:
             # Moved before a kill, or removed, or replaced: the ledger need not keep it out any more.
             await self.ledger.release(key)
             return True
@@ -117,7 +119,7 @@ class Quarantine:
             self._left.add(source.identity)
             self._fail(key, f"the copy at {target} is not what was copied; move the file by hand")
             return False
-        await self.bucket.put(target + REASON_SUFFIX, self._reason(source, reason))
+        await self.bucket.put(target + REASON_SUFFIX, self._reason(source, row))
         failures = await self.bucket.delete([source])
         refused = failures.get(source.identity, "changed")
         if refused != "changed":  # a file that was replaced meanwhile is another one, and stays
@@ -135,14 +137,15 @@ class Quarantine:
             return target
         return f"{target}~{source.etag}"
 
-    def _reason(self, source: LogFile, reason: str) -> bytes:
+    def _reason(self, source: LogFile, row: AsideFile) -> bytes:
         found = {
             "key": source.key,
             "etag": source.etag,
             "size": source.size,
             "modified": instant(source.modified_ms),
-            "reason": reason,
-            "meaning": UNREADABLE_REASONS.get(reason, ""),
+            "reason": row.reason,
+            "meaning": UNREADABLE_REASONS.get(row.reason, ""),
+            "detail": row.detail,
             "moved": instant(self.clock.now_ms()),
         }
         return json.dumps(found, indent=2).encode() + b"\n"

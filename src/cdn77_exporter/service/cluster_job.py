@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from cdn77_exporter import __version__
 from cdn77_exporter.clients import open_bucket
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.errors import ConfigError, FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
@@ -37,6 +38,7 @@ def fetch_and_decode(
     files: Sequence[LogFile],
     latest_ms: Sequence[int],
     oldest_ms: int,
+    counted: Sequence[Content | None],
 ) -> Decoded:
     """Fetch and decode files of `bucket` together; raises nothing that is an answer of the bucket.
 
@@ -52,7 +54,7 @@ def fetch_and_decode(
         return _refuse(files, "a worker is set up for another bucket", "set S3_BUCKET as the exporter has it")
     bodies = runner.run(_fetch_all(_own.client, files))
     with _decoding:
-        return decode_files(rules, bodies, latest_ms, oldest_ms)
+        return decode_files(rules, bodies, latest_ms, oldest_ms, counted)
 
 
 def _refuse(files: Sequence[LogFile], reason: str, remedy: str) -> Decoded:

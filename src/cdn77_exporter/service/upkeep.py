@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cdn77_exporter.core.errors import StateError, Transient
+from cdn77_exporter.core.reasons import FORMAT_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.geoip import GeoIp
@@ -14,6 +15,7 @@ from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.stages.unfinished import format_words
 from cdn77_exporter.runtime import collect_rarely
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
@@ -57,9 +59,6 @@ class Upkeep:
                 self.telemetry("secret_reloaded", setting=variable)
             await self._count_ledger()
             self._look_at_limits()
-            hours = self.settings.lookback_hours + 48
-            with suppress(Transient):
-                await self.state.prune(self.clock.now_ms() - int(hours * 3_600_000))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), UPKEEP_SECONDS)
 
@@ -127,6 +126,17 @@ class Upkeep:
         counts = self.overview.counts = await self.state.counts()
         if counts["aside"] or self.overview.aside:
             self.overview.aside = await self.state.run(self.state.database.aside, ASIDE_SHOWN)
+            await self._look_at_formats()
+
+    async def _look_at_formats(self) -> None:
+        """Say that files are no logs as long as one of them is set aside, or the last file was one."""
+        reasons = await self.state.aside_reasons()
+        found = next((reason for reason in sorted(FORMAT_REASONS) if reasons.get(reason)), None)
+        if found is not None:
+            detail = next((file.detail for file in self.overview.aside if file.reason == found), "")
+            self.telemetry.problems.found("format", format_words(found, detail))
+        elif not self.pipeline.decoder.stats.unfit:
+            self.telemetry.problems.solved("format")
 
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""

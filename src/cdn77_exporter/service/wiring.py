@@ -25,6 +25,7 @@ from cdn77_exporter.flow.stages.delete import Deleter
 from cdn77_exporter.flow.stages.fetch import FetchedByDecoder, Fetcher
 from cdn77_exporter.flow.stages.list import Lister
 from cdn77_exporter.flow.stages.push import Pusher
+from cdn77_exporter.flow.stages.sweep import Sweeper
 from cdn77_exporter.service.decoding import make_decoder
 from cdn77_exporter.service.restoring import restore
 from cdn77_exporter.settings import Off, Settings
@@ -66,6 +67,10 @@ async def build_pipeline(
     in_flight = InFlight(settings.download_concurrency, telemetry)
     arrivals = Arrivals(settings.tick_seconds, settings.shard_idle_seconds)
     keep, keeps_state = settings.keep_files, not isinstance(settings.state_path, Off)
+    meta = await state.meta()
+    began_ms = timeline.floor * 1000 - int(settings.lookback_hours * 3_600_000)
+    since_ms = meta.get("ledger_since_ms", began_ms)
+    sweeper = Sweeper(common, in_flight, bucket, state, settings.log_names, since_ms, keep_files=keep)
     quarantine = None
     if settings.quarantine_prefix and not keep:
         prefix = settings.quarantine_prefix
@@ -81,14 +86,15 @@ async def build_pipeline(
             state,
             watermark,
             arrivals,
-            prefix=settings.s3_prefix,
+            names=settings.log_names,
             interval=settings.poll_interval,
             lookback_hours=settings.lookback_hours,
+            sweeper=sweeper,
             keep_files=keep,
             quarantine=quarantine,
         ),
         fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
-        decoder=FileDecoder(common, in_flight, decoder, state),
+        decoder=FileDecoder(common, in_flight, decoder, state, events_seen=bool(meta.get("events_seen"))),
         aggregator=Aggregator(
             common,
             in_flight,

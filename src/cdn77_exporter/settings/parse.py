@@ -82,6 +82,13 @@ def plain_text(text: str) -> str:
     return text
 
 
+def suffix(text: str) -> str:
+    """Return the end of a name."""
+    if not plain_text(text) or "/" in text:
+        raise ValueError("is no end of a name; such as `.ndjson.gz`, without a slash")
+    return text
+
+
 def flag(text: str) -> bool:
     """Return a flag."""
     word = text.lower()

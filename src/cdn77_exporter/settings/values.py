@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from cdn77_exporter.core.files import LogNames
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
 from cdn77_exporter.settings.variables import VARIABLES, Bounds, Bucket, Process, Receiver, Streams, Time
@@ -25,6 +26,11 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
     def public(self) -> dict[str, object]:
         """Return what anybody who reads the logs may see: variable -> value, secrets masked."""
         return {variable.name: _shown(getattr(self, variable.field)) for variable in VARIABLES}
+
+    @property
+    def log_names(self) -> LogNames:
+        """What in the bucket is a log file."""
+        return LogNames(self.s3_prefix, self.s3_suffix)
 
     @property
     def decoder_rules(self) -> DecoderRules:

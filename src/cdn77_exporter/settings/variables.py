@@ -107,6 +107,11 @@ class Bucket:
         "The folder in which the hour folders `YYYYMMDD/HH/` lie; `/` when that is the bucket itself.",
         "real-time-logs/all-logs",
     )
+    s3_suffix: str = env(
+        parse.suffix,
+        ".ndjson.gz",
+        "How the name of a log file ends. Whatever else lies under `S3_PREFIX` is left alone, and only counted.",
+    )
     s3_access_key: Secret = env(as_secret, REQUIRED, "The access key's id.", secret=True)
     s3_secret_key: Secret = env(as_secret, REQUIRED, "Its secret.", secret=True)
     s3_region: str = env(
@@ -169,7 +174,9 @@ class Time:
         "The longest time between two listings of the bucket; one poll in five may come early to find files fresh.",
     )
     lookback_hours: float = env(
-        parse.hours, "2", "How many hours back the folders are listed; also how long the exporter may be stopped."
+        parse.hours,
+        "2",
+        "How many hours back each poll lists the folders. What lies further back is found once an hour.",
     )
     tick_seconds: int = env(parse.tick, "15", "The distance between two samples of a series; divides 60.")
     session_window_seconds: int = env(

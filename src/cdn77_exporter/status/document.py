@@ -119,6 +119,7 @@ class Aside(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     reason: str
     meaning: str
+    detail: Annotated[str, Meta(description="What was found, such as the number of lines and one of them.")]
     size: Annotated[Count, Meta(description="Bytes.")]
 
 

@@ -13,6 +13,7 @@ import orjson
 from cdn77_exporter import __version__
 from cdn77_exporter.core.changes import AsideFile
 from cdn77_exporter.core.decoded import Example as RejectExample
+from cdn77_exporter.core.numbering import Numbers
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.visible import visible
@@ -140,7 +141,13 @@ class Overview:
             audience=self._audience(),
             rejects=self._rejects(pipeline),
             aside=[
-                Aside(key=visible(file.key), reason=file.reason, meaning=_meaning(file.reason), size=file.size)
+                Aside(
+                    key=visible(file.key),
+                    reason=file.reason,
+                    meaning=_meaning(file.reason),
+                    detail=visible(self._mask(file.detail)),
+                    size=file.size,
+                )
                 for file in self.aside
             ],
             aside_files=self.counts.get("aside", 0),
@@ -156,7 +163,7 @@ class Overview:
             watermark=watermark.value_ms / 1000 or None,
             lag_seconds=self._lag(),
             written=float(self._timeline.emitted) or None,
-            shards=_shards(watermark, pipeline.in_flight.outstanding),
+            shards=_shards(watermark, pipeline.aggregator.numbering.shards, pipeline.in_flight.outstanding),
             shards_known=len(watermark.shards),
         )
 
@@ -251,12 +258,13 @@ def _stages(pipeline: Pipeline | None, timeline: Timeline | None, counts: Mappin
     ]
 
 
-def _shards(watermark: Watermark, outstanding: Mapping[str, int]) -> list[ShownShard]:
+def _shards(watermark: Watermark, numbers: Mapping[str, Numbers], outstanding: Mapping[str, int]) -> list[ShownShard]:
     live = watermark.live(outstanding)
     known = dict.fromkeys(outstanding, Shard()) | watermark.shards
+    none = Numbers("", -1, -1)
 
     def rank(item: tuple[str, Shard]) -> tuple[bool, bool, int]:
-        return item[0] not in live, not item[1].gaps, item[1].newest_ms
+        return item[0] not in live, not numbers.get(item[0], none).gaps, item[1].newest_ms
 
     first = sorted(sorted(known.items(), key=rank)[:_SHARDS], key=lambda item: _natural(item[0]))
     return [
@@ -265,9 +273,9 @@ def _shards(watermark: Watermark, outstanding: Mapping[str, int]) -> list[ShownS
             newest=shard.newest_ms / 1000 or None,
             live=name in live,
             waiting=outstanding.get(name, 0),
-            highest=shard.highest if shard.highest >= 0 else None,
-            missing=shard.missing,
-            gaps=shard.gaps,
+            highest=numbers[name].highest if name in numbers else None,
+            missing=numbers.get(name, none).missing,
+            gaps=numbers.get(name, none).gaps,
         )
         for name, shard in first
     ]

@@ -36,6 +36,9 @@ MessageName = Literal[
     "poll_finished",
     "poll_brought_forward",
     "poll_failed",
+    "sweep_finished",
+    "sweep_failed",
+    "files_left_out",
     "file_counted",
     "file_fetch_failed",
     "file_unreadable",
@@ -375,6 +378,12 @@ _LISTING = (
         (
             _number("listed", "objects listed", gauge("listed_files", "Objects in the hour folders at the last poll.")),
             _number("new", "files not seen before", gauge("new_files", "Files that the last poll found new.")),
+            _number(
+                "others",
+                "objects in these folders that are no log files, by `S3_SUFFIX`",
+                gauge("other_objects", "Objects in the hour folders that are no log files; they are left alone."),
+            ),
+            _number("empty", "log files without a single byte, which are skipped"),
             _number("seconds", "how long it took", histogram("poll_seconds", "Duration of a poll.", SHORT_SECONDS)),
         ),
         "The hour folders were listed.",
@@ -401,6 +410,49 @@ _LISTING = (
         "Do what `remedy` says, if it repeats.",
         counts=_POLLS,
         outcome="failed",
+    ),
+)
+
+_SWEEP = (
+    Message(
+        "sweep_finished",
+        Level.INFO,
+        (
+            _number("listed", "log files listed"),
+            _number("found", "files that no poll had seen, which the next one takes"),
+            _number(
+                "left",
+                "files that are not counted, being too old or older than this state",
+                gauge("left_files", "Log files in the bucket that are not counted, being too old, at the last sweep."),
+            ),
+            _number(
+                "oldest_seconds",
+                "the age of the oldest of these",
+                gauge("left_files_oldest_seconds", "The age of the oldest of the left files; 0 without any."),
+            ),
+            _number("seconds", "how long it took"),
+        ),
+        "The whole prefix was listed, which happens once an hour, to find files whose folders are no longer polled.",
+        _NONE,
+    ),
+    Message(
+        "sweep_failed",
+        Level.WARNING,
+        (_ERROR, _REMEDY),
+        "The whole prefix could not be listed. Polls go on; the next hour tries again.",
+        "Do what `remedy` says, if it repeats.",
+    ),
+    Message(
+        "files_left_out",
+        Level.WARNING,
+        (
+            _number("count", "how many"),
+            _number("oldest_seconds", "the age of the oldest"),
+            _name("key", "the key of that one"),
+        ),
+        "Log files lie in the bucket that are not counted: they are older than seven days, or were uploaded before "
+        "this state began to count. They are not deleted.",
+        "Count them with `backfill` if they matter; delete or move them if not.",
     ),
 )
 
@@ -471,6 +523,7 @@ _FILE = (
                 ),
             ),
             _number("attempt", "how often it has been tried"),
+            _text("detail", "what was found, such as the number of lines and one of them"),
         ),
         "A file cannot be read whole. None of it is counted, it is not deleted, and later polls try it again.",
         "None yet: it may have been listed while it was written.",
@@ -480,10 +533,11 @@ _FILE = (
     Message(
         "file_set_aside",
         Level.ERROR,
-        (_KEY, _REASON),
-        "A file could not be read at several polls and is not tried again. It stays in the bucket, or is moved to "
-        "`QUARANTINE_PREFIX`.",
-        "Download it and run `inspect` on it; tell the CDN if it is broken there.",
+        (_KEY, _REASON, _text("detail", "what was found, such as the number of lines and one of them")),
+        "A file cannot be counted and is not tried again: it could not be fetched or read at several polls, or is no "
+        "log in the expected format. It stays in the bucket, or is moved to `QUARANTINE_PREFIX`.",
+        "Download it and run `inspect` on it; tell the CDN if it is broken there. For `not_a_log`, set the format of "
+        "the logs to NDJSON at the CDN; for `no_stream_yet`, correct `STREAM_PATTERN`, after which these files count.",
         counts=_FILES,
         outcome="set_aside",
     ),
@@ -734,7 +788,7 @@ _OTHER = (
 SECTIONS: tuple[tuple[str, tuple[Message, ...]], ...] = (
     ("The service", _SERVICE),
     ("State", _STATE),
-    ("Files", (*_LISTING, *_FILE)),
+    ("Files", (*_LISTING, *_SWEEP, *_FILE)),
     ("Pushing", _PUSH),
     ("Other", _OTHER),
 )

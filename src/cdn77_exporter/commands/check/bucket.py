@@ -46,7 +46,7 @@ async def _newest(bucket: S3Bucket, settings: Settings) -> tuple[LogFile | None,
     """Return the newest file of the newest hour folder that has any, and the number of files in that folder."""
     now_ms = int(time.time() * 1000)
     for prefix in reversed(hour_prefixes(settings.s3_prefix, now_ms, settings.lookback_hours)):
-        files = [file async for page in bucket.list_files(prefix) for file in page]
+        files = [file async for page in bucket.list_files(prefix) for file in settings.log_names.take(page)[0]]
         if files:
             return max(files, key=lambda file: file.modified_ms), len(files)
     return None, 0

@@ -131,7 +131,7 @@ async def _reconcile(
             counting.count_paths(recount, paths, decoder, bar.advance)
     else:
         async with open_bucket(settings, seconds=_SECONDS) as bucket:
-            files = await counting.list_span(bucket, settings.s3_prefix, *outer)
+            files = await counting.list_span(bucket, settings.log_names, *outer)
             with Bar("counting files", len(files)) as bar:
                 width = settings.download_concurrency
                 await counting.count_objects(recount, bucket, files, decoder, bar.advance, width)

@@ -13,7 +13,7 @@ from cdn77_exporter.commands.reconcile.comparison import BYTES, REQUESTS, Increm
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
-from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, LogNames, hour_prefixes
 from cdn77_exporter.core.measures import MEASURES, STREAM, TRANSFER_BYTES
 from cdn77_exporter.core.measures import REQUESTS as REQUESTS_METRIC
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
@@ -66,15 +66,15 @@ def count_paths(recount: Recount, paths: Sequence[Path], decoder: Decoder, advan
         advance()
 
 
-async def list_span(bucket: S3Bucket, prefix: str, begin: int, end: int) -> list[LogFile]:
+async def list_span(bucket: S3Bucket, names: LogNames, begin: int, end: int) -> list[LogFile]:
     """List the files that may hold events of the span (Unix seconds): those of its hours, and of the two after it."""
     until_ms = int(min(time.time(), end + _LATE_HOURS * 3600) * 1000)
     hours = max(0.0, until_ms / 3_600_000 - begin / 3600)
     return [
         file
-        for folder in hour_prefixes(prefix, until_ms, hours)
+        for folder in hour_prefixes(names.prefix, until_ms, hours)
         async for page in bucket.list_files(folder)
-        for file in page
+        for file in names.take(page)[0]
     ]
 
 

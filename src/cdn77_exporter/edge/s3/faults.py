@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import aiohttp
 import botocore.exceptions as boto
 
-from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient
+from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.edge.http_faults import TlsFault, causes_of, retry_after, tls_fault
 from cdn77_exporter.edge.s3.connection import AnswerTooLong
 
@@ -72,6 +72,7 @@ _REMEDIES = {
     "QuotaExceeded": "the bucket or its owner has no room left: raise the quota, or delete something",
 }
 _GONE = {"404", "NotFound", "NoSuchKey", "NoSuchUpload", "NoSuchVersion"}
+_ARCHIVED = {"InvalidObjectState"}
 _CONFLICT = {"412", "PreconditionFailed"}
 #: Codes that pass although their status is no 5xx.
 _PASSING = {
@@ -164,6 +165,8 @@ def _of_answer(error: boto.ClientError, verb: str, *, of_object: bool) -> Except
     status = int(answer.get("HTTPStatusCode", 0))
     if code in _GONE and of_object:
         return FileGone(code)
+    if code in _ARCHIVED and of_object:
+        return Unreadable("archived", code)
     if code in _CONFLICT:
         return Conflict(code)
     said = code if str(status) in (code, "0") else f"{status} {code}"
@@ -171,7 +174,8 @@ def _of_answer(error: boto.ClientError, verb: str, *, of_object: bool) -> Except
     if status >= 500 or status in _PASSING_STATUSES or code in _PASSING:
         return Transient(f"the bucket cannot {verb} now: {said}", retry_after(answer.get("HTTPHeaders", {})))
     by_status = _PLACE if 300 <= status < 400 else _STRANGE
-    return Misconfigured(reason, _REMEDIES.get(code) or _REMEDIES.get(str(status), by_status))
+    remedy = _REMEDIES.get(code) or _REMEDIES.get(str(status), by_status)
+    return Misconfigured(reason, remedy, of_object=of_object and remedy in (_RIGHTS, _STRANGE))
 
 
 def _of_connection(error: BaseException, verb: str) -> Exception:

@@ -34,9 +34,8 @@ _LOGGED: dict[str, Any] = {
     "mark_sending": tuple[int],
     "mark_done": tuple[list[int], int | None, int],
     "mark_deleted": tuple[list[tuple[str, str]]],
-    "set_aside": tuple[tuple[str, str, int, int], str],
+    "set_aside": tuple[tuple[str, str, int, int], str, str],
     "release": tuple[str],
-    "prune": tuple[int],
 }
 
 
@@ -197,10 +196,19 @@ async def _read(bucket: Objects, key: str) -> bytes:
     return found[0]
 
 
+def _completed(name: str, values: list[Any]) -> list[Any]:
+    """Return the values of a step; 0.1.0 set files aside without any detail."""
+    return [*values, ""] if name == "set_aside" and len(values) == 2 else values
+
+
 def _replay(database: Database, prefix: str, number: int, body: bytes) -> None:
     try:
         entry = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(body)), type=_Entry)
-        steps = [(name, list(msgspec.convert(values, _LOGGED[name]))) for name, values in entry.steps]
+        steps = [
+            (name, list(msgspec.convert(_completed(name, values), _LOGGED[name])))
+            for name, values in entry.steps
+            if name != "prune"
+        ]  # which 0.1.0 wrote, and which need not be done
     except (cramjam.DecompressionError, msgspec.MsgspecError, KeyError) as error:
         raise _damaged(prefix, f"journal object {number}: {error}") from error
     for name, values in steps:

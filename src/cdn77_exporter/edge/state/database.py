@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot, Unsent
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot, Sorted, Unsent
+from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.reasons import NO_STREAM_YET
 from cdn77_exporter.core.viewers.rows import merge_runs
 from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.file import (
@@ -41,9 +44,8 @@ _UNWRITABLE = "free some space or make the state file writable; nothing is lost 
 _FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
 _LEVELS = 100  # more than there ever are; every part of the viewers has so many, and what has just come is 0
 _KEYS_AT_ONCE = 500
-_PRUNED_AT_ONCE = 5_000  # rows that one call looks at
+_FORGOTTEN_AT_ONCE = 5_000  # rows that one call looks at
 _WITH_KEYS = f"WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
-_WITH_IDENTITY = "WHERE key = ? AND etag = ?"
 _decode_profile = msgspec.msgpack.Decoder(tuple[str, str | None, str | None, tuple[str, str] | None]).decode
 _decode_pending = msgspec.msgpack.Decoder(list[tuple[int, float]]).decode
 _decode_waits = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
@@ -72,7 +74,6 @@ class Database:
         self._file = _identity(path)
         self._counts: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()  # what the step that is being done adds to the counts
-        self._pruned = ("", "")  # up to this identity, since the last time from the beginning
         try:
             self._count_anew()
         except BaseException:
@@ -314,47 +315,69 @@ class Database:
 
     # The ledger
 
-    def known(self, files: Sequence[LogFile], *, again: bool = False) -> set[Identity]:
-        """Return the identities among `files` that the ledger has.
+    def meta(self) -> dict[str, int]:
+        """Return the numbers of the state, by name."""
+        return dict(self._rows(schema.META))
 
-        `again`: those of them that had been deleted are in the bucket again and are to be deleted again.
+    def sort_out(self, files: Sequence[LogFile], *, again: bool = False) -> Sorted:
+        """Tell which of some listed files, no two of one key, are to be counted.
+
+        `again`: files that had been deleted and are in the bucket again are to be deleted again.
         """
-        listed = {file.identity: file for file in files}
-        there = {table: {row[:2] for row in self._with_keys(table, listed)} for table in LEDGER}
-        if again and there[DONE]:
+        listed = {file.key: file for file in files}
+        aside, counted, done = (self._with_keys(table, listed) for table in (ASIDE, COUNTED, DONE))
+        found = Sorted([], [])
+        back = []
+        for key, file in listed.items():
+            if key in aside:
+                row = AsideFile(*aside[key])
+                if row.etag == file.etag and file.modified_ms <= row.modified_ms:
+                    continue
+                found.released.append(key)
+            known = counted.get(key) or done.get(key)
+            if known is None:
+                found.new.append(file)
+            elif known[1] != file.etag:
+                found.new.append(replace(file, counted=Content(*known[-2:])))
+            elif again and key in done:
+                back.append((key, file.etag, 0, file.size, file.modified_ms, *known[-2:]))
+        if back or found.released:
 
             def step() -> None:
-                self._forget(there[DONE])
-                back = [listed[identity] for identity in sorted(there[DONE])]
-                self._add(COUNTED, [(file.key, file.etag, 0, file.size, file.modified_ms) for file in back])
+                self._forget(ASIDE, found.released)
+                self._forget(DONE, [row[0] for row in back])
+                self._add(COUNTED, back)
 
             self._atomically(step)
-        return set().union(*there.values())
+        return found
 
-    def _with_keys(self, table: Table, identities: Iterable[Identity]) -> list[tuple[Any, ...]]:
-        """Return the rows of one of the ledger's tables that have these identities."""
-        wanted = set(identities)
-        keys = sorted({key for key, _ in wanted}) if self._counts[table.name] else []
-        found = []
+    def _with_keys(self, table: Table, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+        """Return the rows of one of the ledger's tables that have these keys, by key."""
+        keys = sorted(set(wanted)) if self._counts[table.name] else []
+        found: dict[str, tuple[Any, ...]] = {}
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[begin : begin + _KEYS_AT_ONCE]
             some += some[-1:] * (_KEYS_AT_ONCE - len(some))  # the same statement for any number of keys
-            found += [row for row in self._rows(table, _WITH_KEYS, some) if row[:2] in wanted]
+            found.update((row[0], row) for row in self._rows(table, _WITH_KEYS, some))
         return found
 
     def _add(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
         self._each(table.insert, rows)
         self._counted[table.name] += len(rows)
 
-    def _add_files(self, files: Iterable[CountedFile]) -> None:
-        rows = {(file.key, file.etag): (file.key, file.etag, file.due, file.size, file.modified_ms) for file in files}
-        self._forget(rows)
-        self._add(COUNTED, list(rows.values()))
+    def _forget(self, table: Table, keys: Iterable[str]) -> None:
+        gone = ((key,) for key in keys)
+        self._counted[table.name] -= self._each(f"DELETE FROM {table.name} WHERE key = ?", gone)  # noqa: S608
 
-    def _forget(self, identities: Iterable[Identity], tables: Iterable[Table] = LEDGER) -> None:
-        gone = list(identities)
-        for table in tables:
-            self._counted[table.name] -= self._each(f"DELETE FROM {table.name} {_WITH_IDENTITY}", gone)  # noqa: S608
+    def _add_files(self, files: Iterable[CountedFile]) -> None:
+        """Enter files; what is counted of a key comes to what was counted of it before."""
+        rows = {file.key: file for file in files}
+        due = {key: row[2] for key, row in self._with_keys(COUNTED, rows).items()}
+        for table in LEDGER:
+            self._forget(table, rows)
+        self._add(COUNTED, [_row(file, max(file.due, due.get(file.key, 0))) for file in rows.values()])
+        if any(file.due for file in rows.values()):
+            self._note_events()
 
     def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
         """Return counted files that are due by the tick `through`, oldest first, without the first `skip`."""
@@ -365,19 +388,27 @@ class Database:
         """Mark files that are no longer in the bucket, or are kept there permanently; the ledger remembers them."""
 
         def step() -> None:
-            for table in (COUNTED, ASIDE):
-                rows = [(key, etag, modified_ms) for key, etag, *_, modified_ms in self._with_keys(table, files)]
-                self._forget([row[:2] for row in rows], [table])
-                self._add(DONE, rows)
+            etags = dict(files)
+            rows = [row for key, row in self._with_keys(COUNTED, etags).items() if row[1] == etags[key]]
+            self._forget(COUNTED, [row[0] for row in rows])
+            self._add(DONE, [(*row[:2], *row[4:]) for row in rows])
 
         self._atomically(step)
 
-    def set_aside(self, file: LogFile, reason: str) -> None:
-        """Set aside a file that cannot be read and will not be tried again."""
+    # Files set aside
+
+    def _note_events(self) -> None:
+        """Note that the state has seen an event; files that wait for that are to be looked at again."""
+        self._execute(schema.META.replace, ("events_seen", 1))
+        if self._counts[ASIDE.name]:
+            self._counted[ASIDE.name] -= self._execute("DELETE FROM aside WHERE reason = ?", (NO_STREAM_YET,)).rowcount
+
+    def set_aside(self, file: LogFile, reason: str, detail: str = "") -> None:
+        """Set aside a file that cannot be counted and will not be tried again."""
 
         def step() -> None:
-            self._forget([file.identity])
-            self._add(ASIDE, [(file.key, file.etag, reason, file.size, file.modified_ms)])
+            self._forget(ASIDE, [file.key])
+            self._add(ASIDE, [(file.key, file.etag, reason, file.size, file.modified_ms, detail)])
 
         self._atomically(step)
 
@@ -385,33 +416,38 @@ class Database:
         """Return files that are set aside, by key."""
         return [AsideFile(*row) for row in self._rows(ASIDE, "ORDER BY key LIMIT ?", (most,))]
 
-    def uploaded_again(self, files: Sequence[LogFile]) -> list[str]:
-        """Return the keys of files that were set aside and have been written again since, with the same content."""
-        if not self._counts[ASIDE.name]:
-            return []
-        listed = {file.identity: file for file in files}
-        rows = [AsideFile(*row) for row in self._with_keys(ASIDE, listed)]
-        return [row.key for row in rows if listed[row.key, row.etag].modified_ms > row.modified_ms]
+    def aside_reasons(self) -> dict[str, int]:
+        """Return how many files are set aside, by reason."""
+        return dict(self._connection.execute("SELECT reason, count(*) FROM aside GROUP BY reason"))
 
     def release(self, key: str) -> None:
         """Forget that a file was set aside, so that it is tried again."""
+        self._atomically(lambda: self._forget(ASIDE, [key]))
 
-        def step() -> None:
-            self._counted[ASIDE.name] -= self._execute("DELETE FROM aside WHERE key = ?", (key,)).rowcount
+    def forget_absent(self, after: str, upto: str, listed: Collection[str], gone_ms: int, old_ms: int) -> str:
+        """Forget files between two keys that a listing did not name; return the key up to which that is done.
 
-        self._atomically(step)
-
-    def prune(self, before_ms: int) -> None:
-        """Forget files that are gone from the bucket and too old to be listed again.
-
-        A call looks at some thousands of them and the next one goes on from there, so that none takes long.
+        Of those set aside the ones uploaded before `gone_ms`, of those deleted the ones uploaded before `old_ms`: they
+        cannot be listed again. A call looks at some thousands of them, so that none takes long.
         """
-        rest = "WHERE (key, etag) > (?, ?) ORDER BY key, etag LIMIT ?"
-        rows = list(self._rows(DONE, rest, (*self._pruned, _PRUNED_AT_ONCE)))
-        self._pruned = rows[-1][:2] if len(rows) == _PRUNED_AT_ONCE else ("", "")
-        old = [(key, etag) for key, etag, modified_ms in rows if modified_ms < before_ms]
-        if old:
-            self._atomically(lambda: self._forget(old, [DONE]))
+        between = "WHERE key > ? AND key <= ? ORDER BY key LIMIT ?"
+        values = (after, upto, _FORGOTTEN_AT_ONCE)
+        aside = [AsideFile(*row) for row in self._rows(ASIDE, between, values)] if self._counts[ASIDE.name] else []
+        done = list(self._rows(DONE, between, values)) if old_ms and self._counts[DONE.name] else []
+        reached = upto
+        for keys in ([row[0] for row in done], [row.key for row in aside]):
+            if len(keys) == _FORGOTTEN_AT_ONCE:
+                reached = min(reached, keys[-1])
+        lost = [row.key for row in aside if row.key not in listed and row.modified_ms < gone_ms and row.key <= reached]
+        old = [row[0] for row in done if row[0] not in listed and row[2] < old_ms and row[0] <= reached]
+        if lost or old:
+
+            def step() -> None:
+                self._forget(ASIDE, lost)
+                self._forget(DONE, old)
+
+            self._atomically(step)
+        return reached
 
     # Counts
 
@@ -433,3 +469,7 @@ class Database:
         except READ_ERRORS as error:
             raise state_error(self.path, error) from error
         self._counts.update(requests=requests, bytes=size)
+
+
+def _row(file: CountedFile, due: int) -> tuple[object, ...]:
+    return (file.key, file.etag, due, file.size, file.modified_ms, file.length, file.hash)

@@ -35,6 +35,8 @@ _COUNTED, _DONE, _ASIDE = 0, 1, 2  # a file's status
 #: Rows of a new table that are made of an old one by SQL alone.
 _COPIED = (
     (schema.META, "SELECT name, value FROM old_meta"),
+    (schema.META, "SELECT 'events_seen', 1 FROM old_series LIMIT 1"),
+    (schema.META, "SELECT 'ledger_since_ms', value FROM old_meta WHERE name = 'watermark_ms'"),  # it forgot sooner
     (schema.SECRET, "SELECT 0, key FROM old_secret"),
     (schema.PROFILES, "SELECT number, labels FROM old_profiles"),
     (schema.SERIES, "SELECT slot, key FROM old_series"),
@@ -42,10 +44,16 @@ _COPIED = (
     (schema.SHARDS, "SELECT name, newest_ms, seen_ms FROM old_shards"),
     (schema.OUTBOX, "SELECT number, tick, samples, length(body) - 4 FROM old_outbox"),
 )
+#: A key may have had files of several ETags; the last one stays.
+_LATEST = (
+    "FROM old_files AS one WHERE status = ?1 AND NOT EXISTS (SELECT 1 FROM old_files AS other WHERE "
+    "other.key = one.key AND (other.status = 2) = (?1 = 2) "
+    "AND (other.modified_ms, other.etag) > (one.modified_ms, one.etag))"
+)
 _LEDGER = (
-    (schema.COUNTED, "SELECT key, etag, due, size, modified_ms FROM old_files WHERE status = ?", _COUNTED),
-    (schema.DONE, "SELECT key, etag, modified_ms FROM old_files WHERE status = ?", _DONE),
-    (schema.ASIDE, "SELECT key, etag, reason, size, modified_ms FROM old_files WHERE status = ?", _ASIDE),
+    (schema.COUNTED, f"SELECT key, etag, due, size, modified_ms, -1, 0 {_LATEST}", _COUNTED),
+    (schema.DONE, f"SELECT key, etag, modified_ms, -1, 0 {_LATEST}", _DONE),
+    (schema.ASIDE, f"SELECT key, etag, reason, size, modified_ms, '' {_LATEST}", _ASIDE),
 )
 #: Rows whose last column had a checksum behind it.
 _SEALED = (

@@ -113,17 +113,16 @@ VIEWER_RUNS = Table("viewer_runs", {"id": "INTEGER", "level": "INTEGER", "rows":
 #: What ticks hold that are not settled.
 HELD = Table("held", {"id": "INTEGER", "tick": "INTEGER", "tally": "BLOB"}, ("id",))
 SHARDS = Table("shards", {"name": "TEXT", "newest_ms": "INTEGER", "seen_ms": "INTEGER"}, ("name",))
-#: The ledger: a file is in one of these three.
+_FILE = {"key": "TEXT", "etag": "TEXT"}
+_CONTENT = {"length": "INTEGER", "hash": "INTEGER"}  # see `Content`
+#: The ledger: a key that has counted is in one of the first two, whatever its ETag is by now.
 COUNTED = Table(
-    "counted",
-    {"key": "TEXT", "etag": "TEXT", "due": "INTEGER", "size": "INTEGER", "modified_ms": "INTEGER"},
-    ("key", "etag"),
+    "counted", {**_FILE, "due": "INTEGER", "size": "INTEGER", "modified_ms": "INTEGER", **_CONTENT}, ("key",)
 )
-DONE = Table("done", {"key": "TEXT", "etag": "TEXT", "modified_ms": "INTEGER"}, ("key", "etag"))
+DONE = Table("done", {**_FILE, "modified_ms": "INTEGER", **_CONTENT}, ("key",))
+#: Beside these, a file that must not count, such as one whose content has changed.
 ASIDE = Table(
-    "aside",
-    {"key": "TEXT", "etag": "TEXT", "reason": "TEXT", "size": "INTEGER", "modified_ms": "INTEGER"},
-    ("key", "etag"),
+    "aside", {**_FILE, "reason": "TEXT", "size": "INTEGER", "modified_ms": "INTEGER", "detail": "TEXT"}, ("key",)
 )
 LEDGER = (COUNTED, DONE, ASIDE)
 OUTBOX = Table("outbox", {"number": "INTEGER", "tick": "INTEGER", "samples": "INTEGER", "size": "INTEGER"}, ("number",))

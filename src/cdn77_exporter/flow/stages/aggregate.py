@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.changes import Request, Unsent
+from cdn77_exporter.core.numbering import Numbering
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
@@ -61,6 +62,7 @@ class Aggregator:
     keeps_state: bool
     patience_seconds: float = 0.0
     stats: AggregateStats = field(default_factory=AggregateStats, init=False)
+    numbering: Numbering = field(default_factory=Numbering, init=False)
     _committed_at: float = field(default=0.0, init=False)
     _last_tick: int = field(default=0, init=False)
 
@@ -95,7 +97,7 @@ class Aggregator:
             file, stats = one.file, one.stats
             self.watermark.delivered(file.shard, stats.newest_ms, self.common.clock.now_ms())
             self.arrivals.counted(file.shard, file.modified_ms, stats.newest_ms)
-            skipped = self.watermark.numbered(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
+            skipped = self.numbering.counted(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
             self.in_flight.move(
                 file,
                 At.COUNTED,
@@ -106,7 +108,7 @@ class Aggregator:
                 rejects=stats.rejects,
                 late=absorbed.late,
                 late_seconds=absorbed.late_seconds or None,
-                skipped=max(0, skipped),
+                skipped=skipped,
                 fetch_seconds=one.fetch_seconds,
                 decode_seconds=stats.seconds,
             )

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
-from cdn77_exporter.core.errors import Transient
+from cdn77_exporter.core.errors import Transient, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog
+from cdn77_exporter.core.judging import refuse, without_event
+from cdn77_exporter.core.reasons import FORMAT_REASONS, NO_STREAM_YET
 from cdn77_exporter.flow.batched import BatchedMap
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
@@ -36,9 +38,10 @@ class DecodedFiles:
 
 @dataclass(slots=True)
 class DecodeStats:
-    """The last line that was not an event, and its file's key, by the reason."""
+    """The last line that was not an event, and its file's key, by the reason; and how well files fit."""
 
     examples: dict[str, tuple[str, Example]] = field(default_factory=dict)
+    unfit: int = 0  # files of another format since the last with an event
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class FileDecoder:
     in_flight: InFlight
     decoder: Decodes
     ledger: SetsAside
+    events_seen: bool = True  # in any file that the state knows; until then a file without one is set aside
     stats: DecodeStats = field(default_factory=DecodeStats, init=False)
     _unfinished: Unfinished = field(init=False)
 
@@ -66,10 +70,17 @@ class FileDecoder:
             self.in_flight.move(log.file, At.DECODING)
         decoded = await self._decoded(logs)
         files = []
+        self.events_seen |= any(stats.events for stats in decoded.files if isinstance(stats, FileStats))
         for log, stats in zip(logs, decoded.files, strict=True):
             if isinstance(stats, Failure):
-                await self._unfinished.end(log.file, stats.error())
+                error = stats.error()
+                self.stats.unfit += isinstance(error, Unreadable) and error.reason in FORMAT_REASONS
+                await self._unfinished.end(log.file, error)
+            elif without_event(stats) and not self.events_seen:
+                self.stats.unfit += 1
+                await self._unfinished.end(log.file, refuse(NO_STREAM_YET, stats))
             else:
+                self.stats.unfit = 0 if stats.events else self.stats.unfit
                 self.in_flight.move(log.file, At.DECODED)
                 files.append(DecodedFile(log.file, stats, log.fetch_seconds))
                 self.stats.examples.update({example.reason: (log.file.key, example) for example in stats.examples})

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.flow.in_flight import MAX_ATTEMPTS, At, InFlight
+from cdn77_exporter.core.reasons import FINAL_REASONS, FORMAT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.flow.in_flight import At, Attempts, InFlight
 from cdn77_exporter.flow.ports import Common, SetsAside
 
 #: What can keep a file from being counted.
 Hindrance = FileGone | Unreadable | Misconfigured | Transient
+#: Polls at which a file is tried before it is set aside; more when the bucket says that it will pass.
+MAX_ATTEMPTS = 3
+MAX_ATTEMPTS_PASSING = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +27,53 @@ class Unfinished:
 
     async def end(self, file: LogFile, error: Hindrance) -> None:
         """Report why the file is not counted, and set it aside or leave it to a later poll."""
+        attempts = self.in_flight.attempt(file)
+        reason, words = _told(error)
         if isinstance(error, Unreadable):
-            await self._end_unreadable(file, error)
-        elif isinstance(error, FileGone):
+            self.in_flight.move(file, At.UNREADABLE, reason=reason, attempt=attempts.count, detail=words or None)
+        if _is_enough(error, attempts) and await self._set_aside(file, reason, words):
+            return
+        if isinstance(error, FileGone):
             self.in_flight.move(file, At.GONE)
-        elif isinstance(error, Misconfigured):
-            words = f"{error}; {error.remedy}"
-            self.in_flight.move(file, At.LEFT, error=words)
-            self.common.problems.found("bucket", words)
+        elif isinstance(error, Unreadable):
+            self.in_flight.move(file, At.LEFT)
         else:
-            self.in_flight.move(file, At.LEFT, error=str(error))
+            self.in_flight.move(file, At.LEFT, error=words)
+            if isinstance(error, Misconfigured) and not attempts.others_succeed:
+                self.common.problems.found("bucket", words)
 
-    async def _end_unreadable(self, file: LogFile, error: Unreadable) -> None:
-        """Keep an unreadable file for later polls, or set it aside when they were enough."""
-        self.in_flight.move(file, At.UNREADABLE, reason=error.reason)
-        if self.in_flight.attempts(file) >= MAX_ATTEMPTS:
-            try:
-                await self.ledger.set_aside(file, error.reason)
-            except Transient:
-                pass  # it will be tried once more, and set aside then
-            else:
-                return self.in_flight.move(file, At.SET_ASIDE, reason=error.reason)
-        return self.in_flight.move(file, At.LEFT)
+    async def _set_aside(self, file: LogFile, reason: str, words: str) -> bool:
+        try:
+            await self.ledger.set_aside(file, reason, words)
+        except Transient:
+            return False  # it will be tried once more, and set aside then
+        self.in_flight.move(file, At.SET_ASIDE, reason=reason, detail=words or None)
+        if reason in FORMAT_REASONS:
+            self.common.problems.found("format", format_words(reason, words))
+        return True
+
+
+def format_words(reason: str, detail: str) -> str:
+    """Return what is wrong with files that are no logs, and what to do."""
+    meaning = f"files are set aside and not deleted: {UNREADABLE_REASONS[reason]}"
+    return f"{meaning} ({detail})" if detail else meaning
+
+
+def _told(error: Hindrance) -> tuple[str, str]:
+    """Return the reason for which a file is set aside, and what is said of it."""
+    if isinstance(error, Unreadable):
+        return error.reason, error.detail
+    if isinstance(error, Misconfigured):
+        return "refused", f"{error}; {error.remedy}"
+    return "gone" if isinstance(error, FileGone) else "unavailable", str(error)
+
+
+def _is_enough(error: Hindrance, attempts: Attempts) -> bool:
+    """Tell whether it is this file alone that cannot be had, and will stay so."""
+    if isinstance(error, Unreadable) and error.reason in FINAL_REASONS:
+        return True
+    if isinstance(error, FileGone | Unreadable):
+        return attempts.count >= MAX_ATTEMPTS
+    if isinstance(error, Misconfigured):
+        return error.of_object and attempts.count >= MAX_ATTEMPTS and attempts.others_succeed
+    return attempts.count >= MAX_ATTEMPTS_PASSING and attempts.others_succeed
