@@ -105,8 +105,8 @@ def test_attempts_are_counted_per_file_until_it_is_decoded() -> None:
     book.list([one])
     _move(book, one, At.FETCHING, At.FETCHED, At.DECODING, At.DECODED)
     assert (book.attempt(two).count, book.attempt(two).others_succeed) == (3, True)
-    assert book.attempt(one) == Attempts(1, others_succeed=True)
-    assert book.attempt(one) == Attempts(2, others_succeed=False)
+    assert book.attempt(one) == Attempts(1, others_succeed=True, failing=2)
+    assert book.attempt(one) == Attempts(2, others_succeed=False, failing=2)
 
 
 def test_a_flood_of_failing_files_is_remembered_within_a_bound() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -14,8 +15,10 @@ from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.errors import Misconfigured, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.in_flight import At
+from cdn77_exporter.flow.in_flight import At, InFlight
+from cdn77_exporter.flow.ports import Lists
 from cdn77_exporter.flow.stages.list import Lister
+from tests.support.fake_bucket import FakeBucket, StoredObject
 from tests.support.stage_bench import HOUR, NAMES, NOW_MS, TICK, StageBench, log_file
 from tests.support.virtual_time import simulate
 
@@ -40,7 +43,7 @@ class _Listing:
 
 def lister(
     bench: StageBench,
-    listing: _Listing,
+    listing: Lists,
     *,
     interval: float = 60,
     lookback_hours: float = 2,
@@ -324,5 +327,118 @@ def test_a_stop_leaves_what_was_listed_and_not_put_out() -> None:
         assert taken == [log_file(0), log_file(1), log_file(2)]
         assert len(bench.in_flight) == 3
         assert bench.in_flight.outstanding == {"0": 3}
+
+    simulate(main())
+
+
+# What is listed, and how far back
+
+
+class _Growing(FakeBucket):
+    """A bucket into which a file comes every ten minutes."""
+
+    def __init__(self, bench: StageBench) -> None:
+        super().__init__(now_ms=bench.clock.now_ms)
+
+    async def grow(self, hours: int) -> list[str]:
+        """Put the files, each into the folder of its hour; their keys."""
+        keys = []
+        for number in range(hours * 6):
+            at_ms = self._now_ms()
+            hour = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y%m%d/%H")
+            keys.append(f"logs/{hour}/rtl.w+0+{number}.ndjson.gz")
+            self.objects[keys[-1]] = StoredObject(b"%d" % number, at_ms)
+            await asyncio.sleep(600)
+        return keys
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_came_while_nothing_could_be_passed_on_is_listed_then(restart: bool) -> None:
+    """A lister that was held for longer than the lookback lists from where it was held, after a restart as well."""
+
+    async def main() -> None:
+        bench = StageBench()
+        bucket = _Growing(bench)
+        outlet: Channel[LogFile] = Channel(1)
+        run = asyncio.create_task(lister(bench, bucket, lookback_hours=0.5).run(outlet))
+        growing = asyncio.create_task(bucket.grow(9))
+        if restart:
+            await asyncio.sleep(1800)
+            begun = bench.watermark.value_ms or NOW_MS
+            await asyncio.sleep(8 * 3600)
+            run.cancel()
+            bench.in_flight = InFlight(4, bench.said)
+            bench.watermark.restore([], begun)
+            outlet = Channel(1)
+            run = asyncio.create_task(lister(bench, bucket, lookback_hours=0.5).run(outlet))
+        expected = await growing
+        asyncio.get_running_loop().call_later(300, bench.stop.set)
+        assert [file.key async for file in outlet] == expected
+        await run
+
+    simulate(main())
+
+
+def test_the_last_minutes_of_an_hour_are_listed_in_the_next() -> None:
+    """Without any lookback a file that comes between the last poll of an hour and its end is found all the same."""
+
+    async def main() -> None:
+        bench = StageBench()  # at 14:40:04
+        bucket = FakeBucket(now_ms=bench.clock.now_ms)
+        outlet: Channel[LogFile] = Channel(9)
+        run = asyncio.create_task(lister(bench, bucket, lookback_hours=0).run(outlet))
+        await asyncio.sleep(19 * 60 + 50)
+        key = log_file(1).key
+        bucket.objects[key] = StoredObject(b"x", bench.clock.now_ms())
+        asyncio.get_running_loop().call_later(300, bench.stop.set)
+        assert [file.key async for file in outlet] == [key]
+        await run
+
+    simulate(main())
+
+
+def test_only_log_files_with_content_are_taken() -> None:
+    """Other objects are counted and left alone, empty files skipped; none is told again and again."""
+
+    async def main() -> None:
+        bench = StageBench()
+        bucket = FakeBucket(now_ms=bench.clock.now_ms)
+        names = ("_SUCCESS", "a.ndjson.gz.tmp", "customer-list.csv.gz", "export.tar.gz", "manifest.json", ".keep")
+        for name in names:
+            bucket.objects[HOUR + name] = StoredObject(b"x", NOW_MS)
+        bucket.objects[log_file(1).key] = StoredObject(b"", NOW_MS)
+        bucket.objects[log_file(2).key] = StoredObject(b"x", NOW_MS)
+        outlet: Channel[LogFile] = Channel(9)
+        asyncio.get_running_loop().call_later(100, bench.stop.set)
+        await lister(bench, bucket).run(outlet)
+        assert [file.key async for file in outlet] == [log_file(2).key]
+        said = bench.said.of("poll_finished")
+        assert [(one["listed"], one["others"], one["empty"]) for one in said] == [(1, 6, 1)] * 2
+        assert {name for name, _ in bench.said.events} == {"poll_finished"}
+
+    simulate(main())
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_set_aside_that_is_removed_or_replaced_ends_its_alarm(replaced: bool) -> None:
+    """The next poll shows that it is gone; what is there instead is a new file."""
+
+    async def main() -> None:
+        bench = StageBench()
+        bucket = FakeBucket(now_ms=bench.clock.now_ms)
+        key = log_file(1).key
+        bucket.objects[key] = StoredObject(b"broken", NOW_MS - 1)
+        bench.database.set_aside(bucket.file(key), "truncated")
+        outlet: Channel[LogFile] = Channel(9)
+        run = asyncio.create_task(lister(bench, bucket).run(outlet))
+        await asyncio.sleep(1)
+        assert bench.database.counts()["aside"] == 1
+        del bucket.objects[key]
+        if replaced:
+            bucket.objects[key] = StoredObject(b"whole", bench.clock.now_ms())
+        asyncio.get_running_loop().call_later(100, bench.stop.set)
+        await run
+        assert bench.database.counts()["aside"] == 0
+        assert [file.key async for file in outlet] == [key] * replaced
 
     simulate(main())

@@ -13,6 +13,7 @@ import random
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.errors import FileGone, Refused
 from cdn77_exporter.core.files import LogFile, LogNames, RawLog
+from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State
@@ -66,7 +68,8 @@ def upload(shard: int, sequence: int, modified_ms: int, events: Sequence[Event],
     own_pop = f"pop-{writer}-{shard}-{sequence}"
     told = tuple({**event, "locationID": own_pop} if number % 2 else event for number, event in enumerate(events))
     body = log_files.log_file(told)
-    key = f"{PREFIX}/20260110/14/rtl.{writer}+{shard}+{sequence}.ndjson.gz"
+    hour = datetime.fromtimestamp(modified_ms / 1000, UTC).strftime("%Y%m%d/%H")
+    key = f"{PREFIX}/{hour}/rtl.{writer}+{shard}+{sequence}.ndjson.gz"
     file = LogFile(key, hashlib.md5(body, usedforsecurity=False).hexdigest(), len(body), modified_ms)
     return Upload(file, body, told, own_pop)
 
@@ -208,7 +211,9 @@ class BucketPort:
     def _there(self) -> list[Upload]:
         now_ms = self._world.clock.now_ms()
         gone = self._world.deleted
-        return [one for one in self._world.uploads if one.file.modified_ms <= now_ms and one.file.key not in gone]
+        written = sorted(self._world.uploads, key=lambda one: one.file.modified_ms)
+        there = {one.file.key: one for one in written if one.file.modified_ms <= now_ms}  # the last of each key
+        return [one for key, one in there.items() if key not in gone]
 
     async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
         await self._world.point("list")
@@ -229,10 +234,15 @@ class BucketPort:
 
     async def delete(self, files: Sequence[LogFile]) -> dict[tuple[str, str], str]:
         await self._world.point("delete, before")
+        there = {one.file.key: one.file for one in self._there()}
+        failures = {}
         for file in files:
+            if there.get(file.key, file).etag != file.etag:
+                failures[file.identity] = "changed"
+                continue
             self._world.gone(file)
             await self._world.point("delete, after a file")
-        return {}
+        return failures
 
 
 class InlineState(State):
@@ -249,10 +259,10 @@ class InlineState(State):
 class InlineDecoder:
     """The real decoder on the thread that asks, which takes up to `most` files at a time."""
 
-    def __init__(self, most: int = 1, width: int = 2) -> None:
+    def __init__(self, most: int = 1, width: int = 2, stream_pattern: str = DEFAULT_STREAM_PATTERN) -> None:
         self.most = most
         self.width = width
-        self._decoder = Decoder(tick_seconds=TICK_SECONDS)
+        self._decoder = Decoder(tick_seconds=TICK_SECONDS, stream_pattern=stream_pattern, examples=True)
 
     async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         counted = [log.file.counted for log in logs]
@@ -322,6 +332,7 @@ class World:
     keep_files: bool = False
     window_seconds: int = 7200
     lookback_hours: float = 2
+    stream_pattern: str = DEFAULT_STREAM_PATTERN
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.began_ms)
@@ -373,7 +384,7 @@ class World:
 
     def gone(self, file: LogFile) -> None:
         """A file is deleted: everything in it must be in an accepted request by now."""
-        (found,) = [one for one in self.uploads if one.file.key == file.key]
+        (found,) = [one for one in self.uploads if one.file.identity == file.identity]
         own = sum(event["locationID"] == found.own_pop for event in found.events)
         held = self.receiver.requests_by_pop()
         assert held.get(found.own_pop, 0) == own, f"{file.key} was deleted, but {held} was delivered"
@@ -422,7 +433,9 @@ class World:
                 keep_files=self.keep_files,
             ),
             fetcher=Fetcher(common, in_flight, self.bucket, state, watermark),
-            decoder=FileDecoder(common, in_flight, InlineDecoder(self.most), state, events_seen),
+            decoder=FileDecoder(
+                common, in_flight, InlineDecoder(self.most, stream_pattern=self.stream_pattern), state, events_seen
+            ),
             aggregator=Aggregator(
                 common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
             ),

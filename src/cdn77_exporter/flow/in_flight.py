@@ -76,10 +76,11 @@ def frees_permit(at: At, to: At) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often in a row a file could not be counted, and whether others could be since."""
+    """How often in a row a file could not be counted, whether others could, and how many failed since the last."""
 
     count: int
     others_succeed: bool
+    failing: int
 
 
 class ForbiddenMove(Exception):
@@ -100,6 +101,7 @@ class InFlight:
         self._files: dict[At, dict[Identity, LogFile]] = {at: {} for at in MOVES}
         self._outstanding: Counter[str] = Counter()
         self.decoded = 0  # files, since the beginning
+        self._failing: set[Identity] = set()  # since the last that was decoded
         self._attempts: dict[Identity, tuple[int, int]] = {}  # how often in a row, and `decoded` at the first
 
     def __len__(self) -> int:
@@ -144,7 +146,9 @@ class InFlight:
         self._leave(file, at)
         if to in MOVES:
             self._enter(file, to)
-        self.decoded += to is At.DECODED
+        if to is At.DECODED:
+            self.decoded += 1
+            self._failing.clear()
         if to in (At.DECODED, At.SET_ASIDE):
             self._attempts.pop(file.identity, None)
         if message := MOVES[at][to]:
@@ -175,5 +179,6 @@ class InFlight:
         if len(self._attempts) >= _MAX_REMEMBERED:
             self._attempts.pop(next(iter(self._attempts)))
         self._attempts[file.identity] = count + 1, decoded
+        self._failing.add(file.identity)
         # At a first failure the others of its poll have yet to be tried.
-        return Attempts(count + 1, self.decoded > (decoded if count else 0))
+        return Attempts(count + 1, self.decoded > (decoded if count else 0), len(self._failing))

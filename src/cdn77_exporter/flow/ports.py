@@ -118,6 +118,9 @@ class KnowsFiles(Protocol):
         A file that was set aside and has been written again, with the same content or another, is no longer set aside.
         """
 
+    async def release_waiting(self) -> None:
+        """Forget the files that were set aside as they had no stream yet; raises Transient."""
+
     async def forget_absent(self, after: str, upto: str, listed: Collection[str], gone_ms: int, old_ms: int) -> str:
         """Forget files between two keys that a listing did not name; return the key up to which that is done.
 

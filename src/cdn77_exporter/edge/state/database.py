@@ -400,8 +400,16 @@ class Database:
     def _note_events(self) -> None:
         """Note that the state has seen an event; files that wait for that are to be looked at again."""
         self._execute(schema.META.replace, ("events_seen", 1))
+        self._release_waiting()
+
+    def release_waiting(self) -> None:
+        """Forget the files that were set aside as they had no stream yet: the settings may be others now."""
+        self._atomically(self._release_waiting)
+
+    def _release_waiting(self) -> None:
         if self._counts[ASIDE.name]:
-            self._counted[ASIDE.name] -= self._execute("DELETE FROM aside WHERE reason = ?", (NO_STREAM_YET,)).rowcount
+            gone = self._execute("DELETE FROM aside WHERE reason = ?", (NO_STREAM_YET,)).rowcount
+            self._counted[ASIDE.name] -= gone
 
     def set_aside(self, file: LogFile, reason: str, detail: str = "") -> None:
         """Set aside a file that cannot be counted and will not be tried again."""

@@ -56,6 +56,7 @@ class State:
     aside = _call(Database.aside)
     aside_reasons = _call(Database.aside_reasons)
     release = _call(Database.release)
+    release_waiting = _call(Database.release_waiting)
     forget_absent = _call(Database.forget_absent)
     counts = _call(Database.counts)
     lost = _call(Database.lost)

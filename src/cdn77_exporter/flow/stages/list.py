@@ -12,7 +12,7 @@ from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.ports import Common, KnowsFiles, Lists
 from cdn77_exporter.flow.quarantine import Quarantine
-from cdn77_exporter.flow.retry import pause
+from cdn77_exporter.flow.retry import pause, until_written
 from cdn77_exporter.flow.stages.sweep import Sweeper
 
 # One poll in so many comes early at most; where it does so again and again, files have no steady pace.
@@ -71,6 +71,7 @@ class Lister:
         """Poll, and put what is new into the outlet, oldest first."""
         clock, stop = self.common.clock, self.common.stop
         self._complete_ms = self.watermark.value_ms or clock.now_ms()  # of an earlier process
+        await until_written(self.common, self.ledger.release_waiting)
         async with outlet:
             while not stop.is_set():
                 began, began_ms, poll_ms = clock.monotonic(), clock.now_ms(), clock.bucket_ms()

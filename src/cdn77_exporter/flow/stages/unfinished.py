@@ -15,6 +15,7 @@ Hindrance = FileGone | Unreadable | Misconfigured | Transient
 #: Polls at which a file is tried before it is set aside; more when the bucket says that it will pass.
 MAX_ATTEMPTS = 3
 MAX_ATTEMPTS_PASSING = 30
+_FEW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,13 @@ class Unfinished:
             self.in_flight.move(file, At.LEFT)
         else:
             self.in_flight.move(file, At.LEFT, error=words)
-            if isinstance(error, Misconfigured) and not attempts.others_succeed:
+            if isinstance(error, Misconfigured) and self._is_general(attempts):
                 self.common.problems.found("bucket", words)
+
+    def _is_general(self, attempts: Attempts) -> bool:
+        """Tell whether it is more than the fault of a file or two."""
+        alone = not attempts.others_succeed and (attempts.count >= MAX_ATTEMPTS or not self.in_flight.decoded)
+        return alone or attempts.failing > _FEW
 
     async def _set_aside(self, file: LogFile, reason: str, words: str) -> bool:
         try:
