@@ -13,6 +13,7 @@ from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.files import MAX_AGE_MS
+from cdn77_exporter.core.judging import judge
 
 _READ_BYTES = 64 * 1024
 _HOUR_MS = 3_600_000
@@ -42,6 +43,12 @@ def log_paths(folder: str) -> list[Path]:
 
 def decode_path(decoder: Decoder, path: Path, now_ms: int) -> tuple[FileStats, Counts]:
     """Decode a file as if it were counted when it was uploaded. Raises Unreadable or OSError."""
+    stats, counts = _decode(decoder, path, now_ms)
+    judge(stats)
+    return stats, counts
+
+
+def _decode(decoder: Decoder, path: Path, now_ms: int) -> tuple[FileStats, Counts]:
     uploaded_ms = _uploaded_ms(path, now_ms)
     if uploaded_ms is not None:
         return decoder.decode(_pieces(path), latest_ms=uploaded_ms, oldest_ms=uploaded_ms - MAX_AGE_MS)

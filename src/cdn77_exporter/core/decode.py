@@ -15,7 +15,7 @@ from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.formats import Format
 from cdn77_exporter.core.formats.ndjson import Ndjson
 from cdn77_exporter.core.inflate import Measured, inflate
-from cdn77_exporter.core.judging import HEALTHY_REJECTS, refuse, unfit
+from cdn77_exporter.core.judging import HEALTHY_REJECTS, judge
 from cdn77_exporter.core.label_texts import LabelTexts
 from cdn77_exporter.core.layout import Layout
 from cdn77_exporter.core.lines import clean, fraction_ms, packed_address, second_ms
@@ -149,8 +149,7 @@ class Decoder:
                 continue
             try:
                 stats, of_file = self.decode(body, latest_ms=latest, oldest_ms=oldest_ms, counted=content)
-                if reason := unfit(stats):
-                    raise refuse(reason, stats)
+                judge(stats)
             except Unreadable as error:
                 files.append(Failure.of(error))
             else:

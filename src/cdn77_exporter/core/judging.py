@@ -44,6 +44,12 @@ def unfit(stats: LineCounts) -> str | None:
     return None
 
 
+def judge(stats: LineCounts) -> None:
+    """Raise Unreadable for a file that must not count."""
+    if reason := unfit(stats):
+        raise refuse(reason, stats)
+
+
 def without_event(stats: LineCounts) -> bool:
     """Tell whether a file has lines and none of them is an event."""
     return stats.lines > 0 and not stats.events

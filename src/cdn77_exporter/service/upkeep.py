@@ -126,11 +126,11 @@ class Upkeep:
         counts = self.overview.counts = await self.state.counts()
         if counts["aside"] or self.overview.aside:
             self.overview.aside = await self.state.run(self.state.database.aside, ASIDE_SHOWN)
-            await self._look_at_formats()
+        await self._look_at_formats(set_aside=counts["aside"] > 0)
 
-    async def _look_at_formats(self) -> None:
+    async def _look_at_formats(self, *, set_aside: bool) -> None:
         """Say that files are no logs as long as one of them is set aside, or the last file was one."""
-        reasons = await self.state.aside_reasons()
+        reasons = await self.state.aside_reasons() if set_aside else {}
         found = next((reason for reason in sorted(FORMAT_REASONS) if reasons.get(reason)), None)
         if found is not None:
             detail = next((file.detail for file in self.overview.aside if file.reason == found), "")

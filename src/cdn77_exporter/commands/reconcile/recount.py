@@ -14,6 +14,7 @@ from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, LogNames, hour_prefixes
+from cdn77_exporter.core.judging import judge
 from cdn77_exporter.core.measures import MEASURES, STREAM, TRANSFER_BYTES
 from cdn77_exporter.core.measures import REQUESTS as REQUESTS_METRIC
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
@@ -99,9 +100,10 @@ async def count_objects(
                 if isinstance(body, BaseException):
                     raise body
                 latest_ms = file.modified_ms
-                _, counts = await asyncio.to_thread(
+                stats, counts = await asyncio.to_thread(
                     decoder.decode, body, latest_ms=latest_ms, oldest_ms=latest_ms - MAX_AGE_MS
                 )
+                judge(stats)
                 recount.add(counts)
             except Unreadable as error:
                 recount.unreadable.append((file.key, error.reason))

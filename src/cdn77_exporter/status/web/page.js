@@ -283,7 +283,7 @@ function showFiles(status) {
   fill("aside", [status.aside, status.aside_files], ([aside, count]) => {
     const rows = aside.map((file) => element("tr", {},
       element("th", { scope: "row", class: "key" }, file.key),
-      element("td", {}, file.reason, element("span", { class: "meaning" }, file.meaning)),
+      element("td", {}, file.reason, element("span", { class: "meaning" }, file.meaning), ...(file.detail ? [element("code", {}, file.detail)] : [])),
       element("td", { class: "number" }, bytes(file.size))));
     if (count > aside.length) rows.push(nothing(3, `${whole.format(count - aside.length)} more.`));
     return rows.length ? rows : [nothing(3, "None.")];
