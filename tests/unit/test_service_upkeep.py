@@ -1,4 +1,4 @@
-"""Upkeep: the ledger is pruned, secrets and GeoIP are read again, bounds and the clock are told, gauges are right."""
+"""Upkeep: odd files are told, secrets and GeoIP are read again, bounds and the clock are told, gauges are right."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import pytest
 
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.service.upkeep import UPKEEP_SECONDS
+from tests.support.files import gzip_bytes
 from tests.support.geo_database import write_city_database
-from tests.support.service_run import THROUGH_SECONDS, Run, simulate
+from tests.support.service_run import THROUGH_SECONDS, Run, simulate, state_file
 
-HOUR_MS = 3_600_000
-#: LOOKBACK_HOURS, and two days.
-KEPT_MS = (2 + 48) * HOUR_MS
 NewRun = Callable[..., Run]
 
 
@@ -35,14 +33,30 @@ async def rounds(count: int) -> None:
     await asyncio.sleep(count * UPKEEP_SECONDS)
 
 
-# The ledger
+# Files of another format
 
 
-async def count_a_file(run: Run) -> None:
-    """Have one file counted and deleted, so that the ledger holds it."""
-    await run.put()
-    async with run.running(THROUGH_SECONDS):
-        assert run.gauge("ledger_files") == 1
+def test_files_of_another_format_are_a_problem_until_they_are_gone(new_run: NewRun, tmp_path: Path) -> None:
+    """The service is not ready while one is set aside, after a restart as well; a good file alone does not end that."""
+
+    async def main() -> None:
+        run = new_run(**state_file(tmp_path))
+        await run.put()
+        key = await run.put(2)
+        good = run.bucket.objects[key].body
+        await run.bucket.put(key, gzip_bytes(b"a,b,c\n1,2,3\n"))
+        async with run.running(THROUGH_SECONDS):
+            assert "format" in run.problems()
+            assert run.gauge("files_set_aside") == 1
+        again = new_run(bucket=run.bucket, began_ms=run.clock.now_ms(), **state_file(tmp_path))
+        async with again.running(THROUGH_SECONDS):
+            assert "format" in again.problems()
+            await again.bucket.put(key, good)
+            await asyncio.sleep(THROUGH_SECONDS)
+            assert not again.problems()
+            assert again.gauge("files_set_aside") == 0
+
+    simulate(main())
 
 
 # Files that are read again

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cdn77_exporter.core.errors import StateError, Transient
+from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.reasons import FORMAT_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.edge.clock import Clock
