@@ -606,3 +606,37 @@ def test_a_flood_of_streams_is_bounded() -> None:
     assert STREAMS[0] in streams
     assert world.last("cdn77_requests_total") == 10_001
     assert world.last("cdn77_requests_total", stream_name="other") == 10_000 - 50
+
+
+def test_values_of_a_label_are_bounded() -> None:
+    """Of 3,000 POPs, countries and statuses the bound counts on its own, those with most requests; sums stay true."""
+    world = World(Rules(max_label_values=50))
+    real = [happened(20, pop="prague", country="CZ") for _ in range(5)]
+    invented = [
+        happened(20, pop=f"pop{number}", country=f"C{number}", status=f"{number}", size=7, ip=f"192.0.2.{number % 256}")
+        for number in range(3000)
+    ]
+    for part in range(10):
+        world.absorb([*real, *invented[part * 300 : part * 300 + 300]])
+        world.advance((START + 60 + 15 * part) * 1000, (START + 90 + 15 * part) * 1000)
+        if part == 4:
+            world.restart()
+    world.advance((START + 300) * 1000, (START + 330) * 1000)
+    assert world.last("cdn77_requests_total") == world.last("cdn77_responses_total") == 3050
+    assert world.last("cdn77_transfer_bytes_total") == 3000 * 7 + sum(one.size for one in real) * 10
+    assert world.last("cdn77_requests_total", pop="prague") == 50
+    for label in ("pop", "response_status", "country"):
+        values = {dict(name).get(label) for name in world.received.samples} - {None, "other"}
+        assert 0 < len(values) <= (50 if label != "country" else 51)  # XX is that of the places
+    assert world.timeline.labelling.values_refused == 5 * 300  # of the second process
+    assert len(world.timeline.series) < 1000
+
+
+def test_a_bound_of_values_recovers() -> None:
+    """When the series of the invented ones have ended and are forgotten, a new value counts on its own again."""
+    world = World(Rules(max_label_values=50, series_idle_seconds=600))
+    world.absorb([happened(20, pop=f"pop{number}") for number in range(300)])
+    world.advance((START + 1200) * 1000, (START + 1230) * 1000)
+    world.absorb([happened(1210, pop="prague")])
+    world.advance((START + 1260) * 1000, (START + 1290) * 1000)
+    assert world.last("cdn77_requests_total", pop="prague") == 1

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.admission import OTHER, Admission
-from cdn77_exporter.core.catalogue import Catalogue, series_key
+from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
 from cdn77_exporter.core.columns import Viewers
 from cdn77_exporter.core.keys import Codes, RowTable, Vocabulary
 from cdn77_exporter.core.keys import Places as Numbers
 from cdn77_exporter.core.measures import (
+    PROFILE,
     STATUS,
     STREAM,
     Appeared,
@@ -77,10 +78,39 @@ class _Cells:
             self.table.remove(np.setdiff1d(ended, np.concatenate([np.zeros(0, np.int64), *counted])))
 
 
+class _Values:
+    """The values of one label that count under their own names, `most` at a time.
+
+    Of more at once those with most requests do, so that a flood of invented ones does not displace the others.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.known: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
+
+    def refuse(self, codes: Codes, requests: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Admit texts [rows] as far as there is room; return which rows have one that is not admitted."""
+        refused = ~self.known[codes]
+        if refused.any():
+            new, rows = np.unique(codes[refused], return_inverse=True)
+            room = max(0, self._most - int(np.count_nonzero(self.known)))
+            if len(new) > room:
+                order = np.argsort(-np.bincount(rows.ravel(), requests[refused]), kind="stable")
+                new = new[order[:room]]
+            self.known[new] = True
+            refused = ~self.known[codes]
+        return refused
+
+    def reach(self, end: int) -> None:
+        """Have room for the texts below `end`."""
+        self.known = np.append(self.known, np.zeros(max(0, end - len(self.known)), np.bool_))
+
+
 class Labelling:
     """Finds cells and profiles, and makes the series of new ones.
 
-    `key`: the secret that addresses and streams are hashed with. Over `max_series` a new series is one of OTHER.
+    `key`: the secret that addresses and streams are hashed with. Over `max_series` a new series is one of OTHER, over
+    `max_label_values` a new value of a label is OTHER.
     """
 
     def __init__(
@@ -95,6 +125,7 @@ class Labelling:
         locate: Locate | None,
         window_seconds: int,
         max_series: int,
+        max_label_values: int,
     ) -> None:
         self._catalogue = catalogue
         self._series = series
@@ -116,7 +147,11 @@ class Labelling:
         self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
         self._tidy_at = _FIRST_TEXTS
+        labels = {label for cube in measures.cubes for label in cube.labels}.union(PROFILE)
+        self._values = {label: _Values(max_label_values) for label in labels if label.source is Source.FIELD}
+        self._max_label_values = max_label_values
         self.overflowed = 0  # series that were asked for over the bound
+        self.values_refused = 0  # requests with a label whose value is counted as OTHER
 
     def codes(self, texts: Iterable[str]) -> Codes:
         """Return the numbers of texts [texts]."""
@@ -133,6 +168,7 @@ class Labelling:
         cells = self._cells[cube]
         if cells.stream is not None:
             labels = self._admit(cells, labels, sums, first=cube == 0)
+        labels = self._bound(cells.cube.labels, labels, sums[:, 0], first=cube == 0)
         numbers, known = cells.table.find(labels)
         if not known.all():
             rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
@@ -158,6 +194,50 @@ class Labelling:
             if first:
                 self._streams.refused += int(sums[refused, 0].sum())
         return labels
+
+    def _bound(self, names: Sequence[Label], labels: Codes, requests: npt.NDArray[np.int64], *, first: bool) -> Codes:
+        """Return the labels with OTHER for every value that is one too many; `requests` [rows]."""
+        self._room_for_texts()
+        refused = {}
+        for place, name in enumerate(names):
+            values = self._values.get(name)
+            rows = values.refuse(labels[:, place], requests) if values else np.zeros(0, np.bool_)
+            if rows.any():
+                refused[place] = rows
+        if not refused:
+            return labels
+        labels = labels.copy()
+        for place, rows in refused.items():
+            labels[rows, place] = self._other
+        if first:
+            self.values_refused += int(requests[np.any(list(refused.values()), axis=0)].sum())
+        return labels
+
+    def restore_values(self) -> None:
+        """Admit the labels' values that the restored series have; so few that all fit need not be looked at."""
+        if len(self._series) <= self._max_label_values // 2:
+            return
+        found: dict[Label, set[str]] = {}
+        for key in self._series.keys():  # noqa: SIM118 - it is no dictionary
+            code, values = split_key(key)
+            measure = self._catalogue.measure(code)
+            for label, value in zip(measure.by if measure else (), values, strict=False):
+                found.setdefault(label, set()).add(value)
+        for label, own in self._values.items():
+            codes = self.vocabulary.codes(found.get(label, ()))
+            self._room_for_texts()
+            own.known[codes] = True
+
+    def _free_values(self) -> None:
+        """Free the place of values that no cell and no profile has any more."""
+        for label, own in self._values.items():
+            used = np.zeros(len(own.known), np.bool_)
+            for cells in self._cells:
+                if label in cells.cube.labels:
+                    used[cells.table.rows[cells.table.numbers(), cells.cube.labels.index(label)]] = True
+            if label in PROFILE:
+                used[self._viewer_rows.rows[self._viewer_rows.numbers(), PROFILE.index(label)]] = True
+            own.known &= used
 
     def _note_admitted(self, streams: Iterable[int]) -> None:
         texts, name = self.vocabulary.texts, self._streams.name
@@ -236,6 +316,7 @@ class Labelling:
         streams = profiles[:, 0]
         self._note_admitted(np.unique(streams[~self._admitted[streams]]).tolist())
         streams = np.where(self._admitted[streams], streams, np.uint32(self._other))
+        profiles = self._bound(PROFILE, profiles, np.bincount(seen.profiles, minlength=len(profiles)), first=False)
         hashes = hash_addresses(addresses, self._key)
         rows = np.empty(len(seen), SEEN)
         rows["key"] = (hashes[seen.addresses] ^ self._hashes_of(streams)[seen.profiles]) * _ODD | np.uint64(1)
@@ -326,6 +407,7 @@ class Labelling:
             own.forget(gone)
         if streams:
             self._forget_streams(streams, opened)
+        self._free_values()
 
     def _forget_streams(self, streams: set[str], opened: Sequence[OpenTick]) -> None:
         streams = streams - self._counted_streams(opened)
@@ -358,6 +440,8 @@ class Labelling:
             more = max(more, len(self._admitted) // 4)
             self._admitted = np.append(self._admitted, np.zeros(more, np.bool_))
             self._stream_hashes = np.append(self._stream_hashes, np.zeros(more, np.uint64))
+            for values in self._values.values():
+                values.reach(len(self._admitted))
 
     def tidy(self) -> None:
         """Forget texts that no cell and no profile names, when they have become many."""
@@ -367,6 +451,8 @@ class Labelling:
         count = len(self.vocabulary)
         used = np.zeros(count, np.bool_)
         used[self._other] = True
+        for values in self._values.values():
+            used |= values.known[:count]
         tables = [cells.table for cells in self._cells] + [self._viewer_rows]
         for table in tables:
             used[table.rows[table.numbers()]] = True
@@ -376,6 +462,8 @@ class Labelling:
         self._other = int(new[self._other])
         self._admitted = self._admitted[:count][used]
         self._stream_hashes = self._stream_hashes[:count][used]
+        for values in self._values.values():
+            values.known = values.known[:count][used]
         self._places.forget()
         self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
 

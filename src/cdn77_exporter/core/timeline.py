@@ -61,6 +61,7 @@ class Rules:
     backfill_seconds: float = 0
     max_streams: int = 10_000
     max_series: int = 1_000_000
+    max_label_values: int = 10_000
     series_idle_seconds: int = 86_400
     send_metadata: bool = True
 
@@ -127,6 +128,7 @@ class Timeline:
             locate=locate,
             window_seconds=rules.session_window_seconds,
             max_series=rules.max_series,
+            max_label_values=rules.max_label_values,
         )
         self._settling = Settling(self.series, self.labelling, measures.cubes)
         self._open: dict[int, OpenTick] = {}
@@ -378,6 +380,7 @@ class Timeline:
             for number, stream, device, country, place in snapshot.profiles
         )
         self.series.restore(snapshot.series, snapshot.pending, self.emitted)
+        self.labelling.restore_values()
         self._settling.restore(snapshot.waits)
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
         self.streams.restore(self.series.streams())

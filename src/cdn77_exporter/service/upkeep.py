@@ -140,10 +140,15 @@ class Upkeep:
 
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""
-        bounds = {"MAX_STREAMS": self.settings.max_streams, "MAX_SERIES": self.settings.max_series}
+        bounds = {
+            "MAX_STREAMS": self.settings.max_streams,
+            "MAX_SERIES": self.settings.max_series,
+            "MAX_LABEL_VALUES": self.settings.max_label_values,
+        }
         refused = {
             "MAX_STREAMS": self.timeline.streams.refused,
             "MAX_SERIES": self.timeline.overflowed,
+            "MAX_LABEL_VALUES": self.timeline.labelling.values_refused,
         }
         for limit, count in refused.items():
             if count and not self._said.get(limit):

@@ -53,6 +53,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
             backfill_seconds=self.backfill_window,
             max_streams=self.max_streams,
             max_series=self.max_series,
+            max_label_values=self.max_label_values,
             series_idle_seconds=self.series_idle_seconds,
             send_metadata=self.send_metadata,
         )

@@ -237,6 +237,11 @@ class Bounds:
         'Streams that count on their own; above, new ones count as `stream_name="other"`.',
     )
     max_series: int = env(parse.whole(100, 100_000_000), "1000000", "The same bound for series.")
+    max_label_values: int = env(
+        parse.whole(10, 10_000_000),
+        "10000",
+        "The same bound for the values of every other label, such as `pop`: above, new ones count as `other`.",
+    )
     series_idle_seconds: int = env(
         parse.whole(600, 30 * 86_400),
         "86400",

@@ -239,17 +239,17 @@ _SERVICE = (
                 "the setting that is the limit",
                 counter(
                     "limits_reached_total",
-                    "How often a limit on streams or series was reached.",
-                    limit=("MAX_STREAMS", "MAX_SERIES"),
+                    "How often a limit on streams, series or values of a label was reached.",
+                    limit=("MAX_STREAMS", "MAX_SERIES", "MAX_LABEL_VALUES"),
                 ),
             ),
             _number("value", "the limit"),
             _number("refused", "requests counted under `other` so far"),
         ),
-        "There are so many streams or series that new ones are no longer counted under their own names but under "
-        '`stream_name="other"`, so that totals stay true.',
-        "Find out who requests so many streams. If they are real, raise the limit; if not, name yours in "
-        "`STREAM_ALLOWLIST`.",
+        "There are so many streams, series or values of a label (such as `pop`) that new ones are no longer counted "
+        "under their own names but as `other`, so that totals stay true.",
+        "Find out who requests so many streams, or where such values come from. If they are real, raise the limit; if "
+        "not, name your streams in `STREAM_ALLOWLIST`.",
     ),
     Message(
         "clock_skewed",
