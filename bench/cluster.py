@@ -1,8 +1,8 @@
 """What one exporter takes in from a Dask cluster: its CPU a file with the real client and what workers answer.
 
 Workers on this machine read and decode the files, as those of a cluster fetch and decode them. The exporter's side is a
-process of its own, which asks by the real client, takes in what comes, settles, encodes and commits. The same files are
-then worked off by the whole service, which lists, sends and deletes besides.
+process of its own, which asks by the real client, takes in what comes, settles, encodes and commits. A backlog
+is then worked off by the whole service, which also lists, sends and deletes.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def take_in(address: str, folder: Path, kind: Kind, writers: int) -> Row:
         for half_minute in range(HALF_MINUTES):
             paths = [str(_path(folder, kind, writer % CROWDS, half_minute)) for writer in range(writers)]
             latest_ms = start_ms(half_minute) + 86_400_000
+            if half_minute == WARM:
+                made.costs = dict.fromkeys(made.costs, 0.0)
             began = time.process_time()
             calls = [
                 cluster.submit(read_and_decode, paths[at : at + FILES_A_CALL], latest_ms)
@@ -91,7 +93,7 @@ def take_in(address: str, folder: Path, kind: Kind, writers: int) -> Row:
             made.settle(half_minute)
             if half_minute >= WARM:
                 spent.append((time.process_time() - began) / writers * 1000)
-        own = sum(made.costs.values()) / writers / HALF_MINUTES * 1000
+        own = sum(made.costs.values()) / writers / (HALF_MINUTES - WARM) * 1000
     cluster.shutdown(wait=False)
     ms = spread(spent)
     return {"cpu_ms": ms, "merging_ms": own, "files_per_second": 1000 / ms["median"]}
