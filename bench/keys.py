@@ -76,6 +76,7 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     from bench.ledger import only_files  # noqa: PLC0415 - the server does without
     from cdn77_exporter.core.arrivals import Arrivals  # noqa: PLC0415
     from cdn77_exporter.core.changes import CountedFile  # noqa: PLC0415
+    from cdn77_exporter.core.files import LogNames  # noqa: PLC0415
     from cdn77_exporter.core.watermark import Watermark  # noqa: PLC0415
     from cdn77_exporter.edge.clock import Clock  # noqa: PLC0415
     from cdn77_exporter.edge.s3 import S3Bucket  # noqa: PLC0415
@@ -83,6 +84,7 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     from cdn77_exporter.flow.in_flight import InFlight  # noqa: PLC0415
     from cdn77_exporter.flow.ports import Common  # noqa: PLC0415
     from cdn77_exporter.flow.stages.list import Lister  # noqa: PLC0415
+    from cdn77_exporter.flow.stages.sweep import Sweeper  # noqa: PLC0415
     from tests.support.world import Said, Trouble  # noqa: PLC0415
 
     database = Database(str(path))
@@ -95,12 +97,14 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     common = Common(Clock(), said, Trouble(), asyncio.Event())
     watermark, in_flight = Watermark(idle_seconds=120, lag_seconds=180), InFlight(8, said)
     async with S3Bucket(endpoint=f"http://127.0.0.1:{port}", bucket="b", access_key="a", secret_key="s") as bucket:  # noqa: S106
-        lister = Lister(common, in_flight, bucket, state, watermark, Arrivals(), "logs", 60, _HOURS - 1)
+        names = LogNames("logs")
+        sweeper = Sweeper(common, in_flight, bucket, state, names, 0)
+        lister = Lister(common, in_flight, bucket, state, watermark, Arrivals(), names, 60, _HOURS - 1, sweeper)
         stalls = asyncio.create_task(_stalls())
         await asyncio.sleep(0.1)
         before, began = _resident(), time.perf_counter()
         cpu = time.process_time()
-        files = await lister.poll()
+        files = await lister.poll() or []
         row = {
             "cpu_seconds": time.process_time() - cpu,
             "wall_seconds": time.perf_counter() - began,

@@ -74,7 +74,7 @@ def _file(second: int, number: int) -> LogFile:
 def fill(path: Path, seconds: int) -> int:
     """Make a state whose ledger has the files of so long, all deleted; how many."""
 
-    def rows(hour: range) -> Iterator[tuple[str, str, int]]:
+    def rows(hour: range) -> Iterator[tuple[str, str, int, int, int]]:
         files = sorted(
             (_file(second, number) for second in hour for number in range(FILES_PER_SECOND)), key=lambda one: one.key
         )
