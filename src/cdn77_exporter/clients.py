@@ -22,6 +22,7 @@ def open_bucket(settings: Settings, name: str | None = None, *, seconds: float |
         concurrency=settings.download_concurrency,
         most_bytes=settings.max_object_bytes,
         waits=Waits() if seconds is None else _waits(seconds),
+        proxy=settings.proxies.url_for(settings.s3_endpoint),
     )
 
 
@@ -40,6 +41,7 @@ def open_receiver(settings: Settings, *, seconds: float | None = None) -> Remote
         ca_bundle=settings.prometheus_ca_bundle,
         client_cert=settings.prometheus_client_cert,
         client_key=settings.prometheus_client_key,
+        proxy=settings.proxies.url_for(settings.prometheus_url),
         **({} if seconds is None else {"timeout_seconds": seconds}),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,12 +17,14 @@ import pytest
 
 from cdn77_exporter.__main__ import main
 from cdn77_exporter.commands.check import bucket as check_bucket
+from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.state import Database
 from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, open_scene
 from tests.support.fault_proxy import Answers, FaultProxy, Stalls, fault_proxy_beside
 from tests.support.files import log_file, traffic
 from tests.support.geo_database import write_city_database
 from tests.support.prometheus import Prometheus
+from tests.support.requests import request_body
 
 Found = dict[str, dict[str, str]]
 
@@ -285,3 +288,40 @@ def test_a_newest_file_that_cannot_be_counted_is_told(
     assert found["bucket: read"]["status"] == "warning"
     assert words in found["bucket: read"]["found"]
     assert key in found["bucket: read"]["remedy"]
+
+
+async def _write(url: str, body: bytes) -> None:
+    async with RemoteWriter(url) as writer:
+        await writer.write(body)
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    ("window", "wanted", "status"), [("10m", "2h", "failed"), ("3h", "2h", "ok"), ("10m", "30m", "")]
+)
+def test_a_window_that_reaches_further_back_than_the_receiver(
+    tmp_path: Path, setting: Setting, window: str, wanted: str, status: str
+) -> None:
+    """BACKFILL_WINDOW is tried with one old sample; a receiver that refuses it fails the check, with the remedy."""
+    with Prometheus(tmp_path / "prometheus", out_of_order=window) as prometheus:
+        now_ms = int(time.time() * 1000)
+        asyncio.run(_write(prometheus.write_url, request_body(({"__name__": "other"}, [(now_ms, 1.0)]))))
+        setting.set(PROMETHEUS_URL=prometheus.write_url, BACKFILL_WINDOW=wanted)
+        for _ in range(2):
+            code, found = setting.check()
+            assert code == (status == "failed")
+            assert found.get("BACKFILL_WINDOW", {"status": ""})["status"] == status
+        if status == "failed":
+            assert "too old" in found["BACKFILL_WINDOW"]["found"]
+            assert "out_of_order_time_window" in found["BACKFILL_WINDOW"]["remedy"]
+
+
+def test_a_proxy_is_shown_without_its_password(setting: Setting) -> None:
+    """What goes through a proxy says so, and what does not go through at all, too."""
+    setting.set(HTTP_PROXY="http://user:a-secret-word@127.0.0.1:9")
+    code, found = setting.check()
+    assert code == 1
+    assert "http://***@127.0.0.1:9" in found["receiver"]["found"]
+    assert "http://***@127.0.0.1:9" in found["bucket: list"]["found"]
+    assert "NO_PROXY" in found["receiver"]["remedy"]
+    assert "a-secret-word" not in str(found)

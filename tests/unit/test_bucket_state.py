@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -88,6 +89,36 @@ async def test_every_commit_is_there_again(every: int, monkeypatch: pytest.Monke
     assert new == [LogFile(f"file-{number}", "etag", 1, 1) for number in range(8, 50)]
     assert isinstance(counts, dict)
     assert (counts["counted"], counts["done"]) == (2, 6)
+
+
+async def test_the_request_that_is_being_sent_is_written_before_it_is_sent() -> None:
+    """It does not wait for a commit, and neither it nor a commit gets lost when the answer to its object is."""
+    bucket = FakeBucket()
+    state = await BucketState.open(bucket, PREFIX)
+    await state.commit(_changes(1))
+    put, fails = bucket.put, True
+
+    async def losing(key: str, body: bytes, **options: Any) -> str:
+        nonlocal fails
+        etag = await put(key, body, **options)
+        if fails:
+            fails = False
+            raise Transient("the answer is lost")
+        return etag
+
+    bucket.put = losing  # type: ignore[method-assign]
+    second = _changes(2)
+    for call in (lambda: state.mark_sending(1), lambda: state.commit(second)):
+        fails = True
+        with pytest.raises(Transient):
+            await call()
+        await state.mark_done([], None, 7)  # another stage goes on meanwhile
+        await call()
+    await state.mark_sending(2)
+    meta, *_ = await _content(bucket)
+    assert isinstance(meta, dict)
+    assert (meta["sending"], meta["emitted"]) == (2, 30)
+    state.close()
 
 
 async def test_what_a_tick_counts_is_added() -> None:

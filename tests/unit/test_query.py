@@ -10,7 +10,8 @@ import pytest
 
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.edge.receiver import RemoteWriter
-from cdn77_exporter.edge.receiver.query import QueryApi, TooMuch, query_base
+from cdn77_exporter.edge.receiver.query import Memory, QueryApi, TooMuch, query_base, seconds_of
+from tests.support.requests import request_body
 
 
 class _Writer:
@@ -99,3 +100,40 @@ async def test_an_answer_beyond_the_bound_is_too_much() -> None:
     found, _ = api(200, b"x" * 1000, most_bytes=100)
     with pytest.raises(TooMuch):
         await found.query("m", 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"data": {"result": [{"metric": {}, "values": [[12.345, "7"]]}]}}, True),
+        ({"data": {"result": [{"metric": {}, "values": [[12.345, "8"]]}]}}, False),
+        ({"data": {"result": [{"metric": {}, "values": [[12.0, "7"]]}]}}, False),
+        ({"data": {"result": []}}, False),
+        (b"<html>", None),
+    ],
+)
+async def test_what_the_receiver_holds_is_asked_for_by_one_sample(answer: Any, expected: bool | None) -> None:
+    """The last sample of the request that is a number, at its instant and with its value; no answer says nothing."""
+    writer = _Writer(200, answer)
+    memory = Memory(cast(RemoteWriter, writer), "http://p/api/v1/write")
+    labels = {"__name__": "m", "path": 'a"\\'}
+    assert await memory.holds(request_body((labels, [(12_000, 6.0), (12_345, 7.0)]))) is expected
+    (asked,) = writer.asked
+    assert asked == (
+        "http://p/api/v1/query",
+        {"query": '{__name__="m",path="a\\"\\\\"}[1s]', "time": "12.345"},
+    )
+
+
+async def test_a_receiver_without_a_query_api_says_nothing() -> None:
+    """Where no query API is known, nobody is asked."""
+    memory = Memory(cast(RemoteWriter, _Writer(200, {})), "http://thanos:19291/api/v1/receive")
+    assert await memory.holds(request_body(({"__name__": "m"}, [(12_000, 6.0)]))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("500ms", 0.5), ("0s", 0)]
+)
+def test_durations_are_read_as_prometheus_writes_them(text: str, seconds: float) -> None:
+    """Units follow their numbers, the largest first."""
+    assert seconds_of(text) == seconds

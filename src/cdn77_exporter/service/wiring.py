@@ -11,6 +11,7 @@ from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.geoip import GeoIp
+from cdn77_exporter.edge.receiver.query import Memory
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.channel import Channel
@@ -107,7 +108,12 @@ async def build_pipeline(
             patience_seconds=max(0.0, settings.drain_seconds - _PUSH_SECONDS),
         ),
         pusher=Pusher(
-            common, OwnersReceiver(writer, lease, stop), state, settings.push_retry_seconds, leaves=keeps_state
+            common,
+            OwnersReceiver(writer, lease, stop),
+            state,
+            settings.push_retry_seconds,
+            leaves=keeps_state,
+            recalls=Memory(writer, settings.prometheus_url),
         ),
         deleter=Deleter(common, bucket, state, keep_files=keep),
         fetched=Channel(max(2, 2 * decoder.most), "fetched"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.masking import Masker
+from cdn77_exporter.edge.proxies import Proxies
 from cdn77_exporter.flow.sizes import files_in_memory
 from cdn77_exporter.settings.faults import combinations, doubts, misspelt
 from cdn77_exporter.settings.secret import read_secret
@@ -59,11 +60,19 @@ class _Loader:
         """Return the whole; raises ConfigError."""
         values = {variable.field: self.value(variable) for variable in VARIABLES}
         self._faults += combinations(values, self._environ)
+        proxies = self._proxies()
         self.judge()
         if not values["download_concurrency"]:
             cluster = values["dask_scheduler"] is not None
             values["download_concurrency"] = files_in_memory(values["decode_workers"], cluster=cluster)
-        return Settings(**values, doubts=tuple(self._doubts(values)))
+        return Settings(**values, doubts=tuple(self._doubts(values)), proxies=proxies)
+
+    def _proxies(self) -> Proxies:
+        try:
+            return Proxies.of(self._environ)
+        except ValueError as error:
+            self._faults.append(str(error))
+            return Proxies()
 
     def judge(self) -> None:
         """Raise ConfigError with what was at fault so far."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdn77_exporter.core.files import LogNames
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
+from cdn77_exporter.edge.proxies import Proxies
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
 from cdn77_exporter.settings.variables import VARIABLES, Bounds, Bucket, Process, Receiver, Streams, Time
 
@@ -22,6 +23,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
     """The settings. Their texts show no secret."""
 
     doubts: tuple[tuple[str, str], ...] = ()  # variable, what looks wrong
+    proxies: Proxies = field(default_factory=Proxies)
 
     def public(self) -> dict[str, object]:
         """Return what anybody who reads the logs may see: variable -> value, secrets masked."""
@@ -81,6 +83,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
         query = urlsplit(self.prometheus_url).query
         if query:
             texts.add(query)  # some receivers take a token there
+        texts |= self.proxies.secret_texts()
         return frozenset(texts)
 
     def addresses(self) -> frozenset[Address]:
@@ -88,6 +91,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
         hosts = [urlsplit(url).hostname for url in (self.s3_endpoint, self.prometheus_url, self.dask_scheduler or "")]
         if self.http_addr:
             hosts.append(self.http_addr[0])
+        hosts += self.proxies.hosts()
         found = set()
         for host in hosts:
             try:

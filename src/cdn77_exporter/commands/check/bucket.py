@@ -28,7 +28,8 @@ _HOUR_FOLDER = re.compile(r"(?:(.*)/)?\d{8}/\d{2}/")
 async def check_bucket(bucket: S3Bucket, settings: Settings, findings: Findings) -> None:
     """Ask the bucket everything; nothing in it is changed."""
     newest: LogFile | None = None
-    async with findings.contact(LIST):
+    proxy = settings.proxies.shown_for(settings.s3_endpoint)
+    async with findings.contact(LIST, through=proxy):
         newest, seen = await _newest(bucket, settings)
         await _say_listed(bucket, settings, findings, seen)
     if findings.all[-1].status != "ok" and not findings.has(NEWEST):
@@ -54,13 +55,15 @@ async def _newest(bucket: S3Bucket, settings: Settings) -> tuple[LogFile | None,
 
 async def _say_listed(bucket: S3Bucket, settings: Settings, findings: Findings, seen: int) -> None:
     if seen:
-        findings.ok(LIST, f"allowed; {number(seen, 'file')} in the newest hour folder")
+        findings.ok(LIST, f"allowed{_through(settings)}; {number(seen, 'file')} in the newest hour folder")
         return
     anything = await _first(bucket, f"{settings.s3_prefix}/" if settings.s3_prefix else "")
     if anything:
-        findings.ok(LIST, f"allowed; no file of the last {settings.lookback_hours:g} h, but older ones")
+        findings.ok(
+            LIST, f"allowed{_through(settings)}; no file of the last {settings.lookback_hours:g} h, but older ones"
+        )
         return
-    findings.ok(LIST, "allowed")
+    findings.ok(LIST, f"allowed{_through(settings)}")
     other = await _other_prefix(bucket, settings.quarantine_prefix)
     if other is not None and other != settings.s3_prefix:
         remedy = f"set S3_PREFIX to `{other or '/'}`, where there are hour folders"
@@ -186,3 +189,8 @@ def _judge_age(settings: Settings, findings: Findings, newest: LogFile | None, *
 
 def _folder(settings: Settings) -> str:
     return f"{settings.s3_prefix}/" if settings.s3_prefix else ""
+
+
+def _through(settings: Settings) -> str:
+    proxy = settings.proxies.shown_for(settings.s3_endpoint)
+    return f" through {proxy}" if proxy else ""

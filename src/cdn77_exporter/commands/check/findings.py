@@ -54,13 +54,16 @@ class Findings:
         self.all.append(Finding(check, Status.SKIPPED, found))
 
     @asynccontextmanager
-    async def contact(self, check: str, *, needed: bool = True, otherwise: str = "") -> AsyncIterator[None]:
+    async def contact(
+        self, check: str, *, needed: bool = True, otherwise: str = "", through: str = ""
+    ) -> AsyncIterator[None]:
         """Limit the time of one contact; turn an error into the finding of the check.
 
-        What is not `needed` is a warning, and `otherwise` says what cannot be done without it.
+        What is not `needed` is a warning, and `otherwise` says what cannot be done without it. `through`: the proxy.
         """
         note = self.fail if needed else self.warn
         tail = f" ({otherwise})" if otherwise else ""
+        tail += f" (through the proxy {through})" if through else ""
         try:
             async with asyncio.timeout(self.seconds + 1):
                 yield
@@ -71,7 +74,8 @@ class Findings:
             note(
                 check,
                 f"{words}{tail}",
-                "check that the server is running and reachable from here",
+                "check that the server is running and reachable from here"
+                + (", and HTTPS_PROXY, HTTP_PROXY and NO_PROXY" if through else ""),
             )
         except (Refused, FileGone, Unreadable, Conflict) as error:
             note(check, f"{error}{tail}", "check the server's own log")

@@ -5,21 +5,24 @@ from __future__ import annotations
 import time
 
 from cdn77_exporter.commands.check.findings import Findings
-from cdn77_exporter.core.encode.remote_write_1 import compress, metadata_entries
+from cdn77_exporter.core.encode.remote_write_1 import compress, metadata_entries, series_entry
+from cdn77_exporter.core.encode.remote_write_pb2 import Label, Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.timeline import FOLD_SECONDS
 from cdn77_exporter.edge.receiver import RemoteWriter
-from cdn77_exporter.edge.receiver.query import QueryApi, TooMuch, query_base
+from cdn77_exporter.edge.receiver.query import Memory, QueryApi, TooMuch, query_base, seconds_of
 from cdn77_exporter.settings import Settings
 
-RECEIVER, OUT_OF_ORDER = "receiver", "out-of-order samples"
+RECEIVER, OUT_OF_ORDER, BACKFILL = "receiver", "out-of-order samples", "BACKFILL_WINDOW"
 
 
 async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Findings) -> None:
-    """Write the metrics' descriptions and no sample, then ask the query API beside it, if there is one."""
+    """Write the metrics' descriptions, then ask the query API beside it, if there is one."""
     began = time.monotonic()
-    async with findings.contact(RECEIVER):
+    proxy = settings.proxies.shown_for(settings.prometheus_url)
+    through = f" through {proxy}" if proxy else ""
+    async with findings.contact(RECEIVER, through=proxy):
         try:
             await writer.write(compress(metadata_entries(MEASURES.rows)))
         except Refused as error:
@@ -31,7 +34,7 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
             )
         else:
             milliseconds = (time.monotonic() - began) * 1000
-            findings.ok(RECEIVER, f"reached, logged in, accepting (an empty write took {milliseconds:.0f} ms)")
+            findings.ok(RECEIVER, f"reached{through}, logged in, accepting (an empty write took {milliseconds:.0f} ms)")
     if findings.all[-1].status == "failed":
         findings.skip(OUT_OF_ORDER, "not asked, since the receiver does not take writes")
         return
@@ -40,24 +43,69 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
 
 async def _check_window(writer: RemoteWriter, settings: Settings, findings: Findings) -> None:
     base = query_base(settings.prometheus_url)
-    if base is None:
+    api = None if base is None else QueryApi(writer, base)
+    window = await _window(api, findings)
+    if settings.backfill_window > FOLD_SECONDS:
+        await _check_backfill(writer, api, window, settings, findings)
+
+
+async def _window(api: QueryApi | None, findings: Findings) -> str | None:
+    """Say how late samples may come, if the query API tells; return that as the receiver has it, empty for off."""
+    if api is None:
         findings.skip(OUT_OF_ORDER, "no query API is known for this kind of address; the exporter does without")
-        return
-    api = QueryApi(writer, base)
+        return None
     try:
         version = await api.version()
         window = await api.out_of_order_window()
     except (Transient, Misconfigured, Refused, TooMuch):
         findings.skip(OUT_OF_ORDER, "the query API does not say; the exporter does without")
-        return
+        return None
     about = f"Prometheus {version}: " if version else ""
-    if window:
-        findings.ok(OUT_OF_ORDER, f"{about}taken up to {window} late")
-    elif settings.backfill_window > FOLD_SECONDS:
-        findings.warn(
-            OUT_OF_ORDER,
-            f"{about}off, but BACKFILL_WINDOW reaches {settings.backfill_window / 3600:g} h back",
-            "set storage.tsdb.out_of_order_time_window of Prometheus at least as long, unless it is empty",
-        )
-    else:
-        findings.ok(OUT_OF_ORDER, f"{about}off; the exporter needs none")
+    findings.ok(OUT_OF_ORDER, f"{about}taken up to {window} late" if window else f"{about}off; the exporter needs none")
+    return window
+
+
+async def _check_backfill(
+    writer: RemoteWriter, api: QueryApi | None, window: str | None, settings: Settings, findings: Findings
+) -> None:
+    """Write one sample, of a series of our own, as old as `BACKFILL_WINDOW` allows, and look for it."""
+    seconds = settings.backfill_window
+    remedy = (
+        f"set storage.tsdb.out_of_order_time_window of Prometheus to more than {seconds / 3600:g} h, or "
+        f"BACKFILL_WINDOW to less than what the receiver takes ({window or '55m'})"
+    )
+    at_ms = round((time.time() - seconds) * 1000)
+    body = _probe(at_ms, seconds)
+    async with findings.contact(BACKFILL):
+        try:
+            await writer.write(body)
+        except Refused as error:
+            findings.fail(BACKFILL, f"samples that are {seconds / 3600:g} h old are refused ({error})", remedy)
+            return
+        if api is not None and await Memory(writer, settings.prometheus_url).holds(body) is False:
+            findings.warn(
+                BACKFILL,
+                f"a sample that is {seconds / 3600:g} h old was accepted, but cannot be found",
+                "check that the receiver keeps samples so long (its retention)",
+            )
+        elif window and seconds_of(window) < seconds:
+            findings.fail(
+                BACKFILL, f"reaches {seconds / 3600:g} h back, but samples may be {window} late at most", remedy
+            )
+        elif window == "":
+            findings.warn(
+                BACKFILL,
+                f"reaches {seconds / 3600:g} h back, which Prometheus takes as long as it has nothing else",
+                "set storage.tsdb.out_of_order_time_window of Prometheus at least as long, unless it stays empty",
+            )
+        else:
+            findings.ok(BACKFILL, f"samples that are {seconds / 3600:g} h old are taken")
+
+
+def _probe(at_ms: int, seconds: float) -> bytes:
+    """Return a request with one sample; the same window's samples of later checks come after it."""
+    labels = [
+        Label(name="__name__", value="cdn77_exporter_check"),
+        Label(name="backfill_window", value=f"{seconds:g}s"),
+    ]
+    return compress(series_entry(labels, [Sample(value=1.0, timestamp=at_ms)]))

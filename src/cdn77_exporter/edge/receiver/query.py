@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from cdn77_exporter.core.encode.parts import last_sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.edge.receiver.remote_write import RemoteWriter
 
@@ -63,6 +64,39 @@ def query_base(write_url: str) -> str | None:
         if found:
             return urlunsplit((parts.scheme, parts.netloc, found.expand(base), "", ""))
     return None
+
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+
+
+def seconds_of(duration: str) -> float:
+    """Return the seconds of a duration as Prometheus writes it, such as `1h30m`."""
+    return sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration))
+
+
+class Memory:
+    """What a receiver holds, asked after a lost answer; it says nothing when there is no query API at a known place."""
+
+    def __init__(self, writer: RemoteWriter, write_url: str) -> None:
+        base = query_base(write_url)
+        self._api = None if base is None else QueryApi(writer, base, 1024 * 1024)
+
+    async def holds(self, body: bytes) -> bool | None:
+        """Return whether the last sample of a request is there, as it was sent; None when nobody says."""
+        sent = last_sample(body)
+        if self._api is None or sent is None:
+            return None
+        matchers = ",".join(f"{name}={_quoted(value)}" for name, value in sent.labels.items())
+        try:
+            found = await self._api.query(f"{{{matchers}}}[1s]", sent.at_ms / 1000)
+        except (Transient, Misconfigured, Refused, TooMuch):
+            return None
+        return any((sent.at_ms, sent.value) in series.samples for series in found)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as PromQL has it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 class QueryApi:

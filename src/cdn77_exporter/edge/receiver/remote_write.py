@@ -45,7 +45,8 @@ _REMEDIES = {
     404: "check the path of PROMETHEUS_URL (Prometheus: /api/v1/write), and that the receiver takes remote write: "
     "Prometheus does so only when started with --web.enable-remote-write-receiver",
     405: "check the path of PROMETHEUS_URL; what lies there takes no POST (Prometheus: /api/v1/write)",
-    407: "a proxy before the receiver asks for credentials; let PROMETHEUS_URL go around it",
+    407: "a proxy before the receiver asks for credentials: put them into HTTPS_PROXY or HTTP_PROXY as "
+    "`http://user:password@host:port`, or name the receiver in NO_PROXY",
     415: "PROMETHEUS_URL must lead to a receiver of remote write 1.0 (snappy and protobuf)",
 }
 _REDIRECTED = "set PROMETHEUS_URL to the address that it redirects to, if that is the receiver; it is not followed"
@@ -100,6 +101,7 @@ class RemoteWriter:
         client_cert: Path | str | None = None,
         client_key: Path | str | None = None,
         timeout_seconds: float = 30.0,
+        proxy: URL | None = None,
     ) -> None:
         parsed = URL(url)
         self._url = parsed.with_user(None)  # without the password too: addresses stand in error texts
@@ -109,6 +111,7 @@ class RemoteWriter:
         self._own_headers = headers or {}
         self._tls = _Tls(ca_bundle, client_cert, client_key) if parsed.scheme == "https" else None
         self._timeout_seconds = timeout_seconds
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -161,9 +164,19 @@ class RemoteWriter:
         context = self._tls.context() if self._tls else True
         try:
             async with self._session.request(
-                method, url, data=data, headers={**headers, **self._authorization()}, ssl=context, allow_redirects=False
+                method,
+                url,
+                data=data,
+                headers={**headers, **self._authorization()},
+                ssl=context,
+                allow_redirects=False,
+                proxy=self._proxy,
             ) as response:
                 yield response
+        except aiohttp.ClientHttpProxyError as error:
+            if error.status == 407:
+                raise Misconfigured("the proxy answers 407", _REMEDIES[407]) from error
+            raise Transient(f"the proxy answers {error.status}; see HTTPS_PROXY and NO_PROXY") from error
         except aiohttp.ConnectionTimeoutError as error:
             raise Transient("no connection in time") from error
         except TimeoutError as error:

@@ -24,6 +24,7 @@ import aioboto3
 import aiobotocore.session
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError
+from yarl import URL
 
 from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
@@ -78,6 +79,7 @@ class S3Bucket:
         body_timeout: float | None = None,
         waits: Waits | None = None,
         most_bytes: int | None = None,
+        proxy: URL | None = None,
     ) -> None:
         self._date: tuple[int, float] | None = None  # of the last answer (Unix ms), and when it came (monotonic)
         self._endpoint = endpoint
@@ -89,6 +91,8 @@ class S3Bucket:
         self._waits = waits or Waits()
         self._body_seconds = body_timeout or self._waits.body
         self._most_bytes = most_bytes
+        # An empty one keeps the library from looking into the environment by rules of its own.
+        self._proxies = {} if proxy is None else {URL(endpoint).scheme: str(proxy)}
         self._deletes_many = True
         self._ignored: dict[str, tuple[int, str]] = {}
         self._client: Any = None
@@ -109,6 +113,7 @@ class S3Bucket:
             max_pool_connections=self._concurrency + 4,  # listing, deletion and the lease do not wait for downloads
             connector_args={"keepalive_timeout": 60},
             http_session_cls=Connections,
+            proxies=self._proxies,
         )
         client = aioboto3.Session(botocore_session=inner).client(
             "s3", endpoint_url=self._endpoint, region_name=self._region, config=config, verify=self._ca_bundle

@@ -3,7 +3,7 @@
 The database is in memory; a commit is done when its journal object is written. An object is only ever created, never
 replaced (`If-None-Match: *`), and its name holds its number: of two processes that write number N, one fails, and must
 end. What is not a commit (what was acknowledged, what was deleted) goes along with the next commit; losing it means
-only that it is done again, to no effect.
+only that it is done again, to no effect. Which request is being sent has an object of its own, before it is sent.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class BucketState(State):
         self._snapshot = number
         self._writer = secrets.token_hex(8)
         self._steps: list[tuple[str, list[Any]]] = []
-        # A commit that is tried again must have the same bytes: the first attempt may have arrived after all.
-        self._encoded: tuple[Changes, bytes, int] | None = None
+        # What is tried again must have the same bytes: the first attempt may have arrived after all.
+        self._encoded: tuple[Changes | None, bytes, int] | None = None
+        self._finished: Changes | None = None  # a commit that another call has brought to its end
         self._turn = asyncio.Lock()
 
     @classmethod
@@ -114,13 +115,13 @@ class BucketState(State):
     async def commit(self, changes: Changes) -> None:
         """Write the journal object; raises LeaseLost when another process has written one of that number."""
         async with self._turn:
-            if self._encoded is None or self._encoded[0] is not changes:
-                self._encoded = (changes, await self.run(self._encode, changes), len(self._steps))
-            _, body, steps = self._encoded
-            await self._append(self._number + 1, body)
-            self._number += 1
-            self._encoded, self._steps = None, self._steps[steps:]
-            await self.run(self.database.commit, changes)
+            if self._encoded is not None and self._encoded[0] is not changes:
+                await self._write_encoded()
+            if self._finished is not changes:
+                if self._encoded is None:
+                    self._encoded = (changes, await self.run(self._encode, changes), len(self._steps))
+                await self._write_encoded()
+            self._finished = None
         if self._number - self._snapshot >= _SNAPSHOT_EVERY:
             # The commit is done, and may not be tried again because of this; the next one tries the snapshot again.
             with suppress(Transient, Misconfigured):
@@ -135,7 +136,25 @@ class BucketState(State):
             raise Transient(str(error)) from error
         self._number += 1
 
-    def _encode(self, changes: Changes) -> bytes:
+    async def _write_encoded(self) -> None:
+        """Write the journal object that is encoded, and do what it says."""
+        assert self._encoded is not None  # noqa: S101
+        changes, body, steps = self._encoded
+        await self._append(self._number + 1, body)
+        self._number += 1
+        self._encoded, self._steps = None, self._steps[steps:]
+        if changes is not None:
+            await self.run(self.database.commit, changes)
+            self._finished = changes
+
+    async def _write_steps(self) -> None:
+        """Write the steps since the last commit in a journal object of their own."""
+        if self._encoded is not None:
+            await self._write_encoded()
+        self._encoded = (None, await self.run(self._encode, None), len(self._steps))
+        await self._write_encoded()
+
+    def _encode(self, changes: Changes | None) -> bytes:
         return _packed(_Entry(self._writer, self._steps, changes))
 
     async def _append(self, number: int, body: bytes) -> None:
@@ -169,6 +188,8 @@ class BucketState(State):
             bound = signature(method).bind(self.database, *values, **named)
             bound.apply_defaults()
             self._steps.append((method.__name__, [_plain(value) for value in bound.args[1:]]))
+            if method.__name__ == "mark_sending" or bound.arguments.get("sending"):
+                await self._write_steps()
         return result
 
 
