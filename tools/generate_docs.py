@@ -42,6 +42,9 @@ def configuration() -> str:
         "",
         "Durations are seconds, or have a unit: `500ms`, `90s`, `15m`, `2h`, `1d`. Sizes are bytes, or have a unit: "
         "`64KiB`, `256MiB`, `1GiB`. Flags are `true` or `false`.",
+        "",
+        "`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are used as by other programs, see "
+        "[Behind a forward proxy](receivers.md#behind-a-forward-proxy).",
     ]
     for title, variables in SECTIONS.items():
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from yarl import URL
@@ -14,8 +16,10 @@ from yarl import URL
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.edge.proxies import Proxies
 from cdn77_exporter.edge.receiver import RemoteWriter
+from cdn77_exporter.edge.receiver.query import Memory
 from cdn77_exporter.edge.s3 import S3Bucket
 from tests.support.fake_receiver import FakeReceiver
+from tests.support.prometheus import Prometheus
 from tests.support.requests import request_body
 
 _OK = b"HTTP/1.1 200 OK\r\n"
@@ -145,6 +149,23 @@ async def test_too_old_is_a_refusal_with_any_status(status: int) -> None:
     assert raised.value.too_old
 
 
+@pytest.mark.prometheus
+@pytest.mark.parametrize("window", ["", "10m"])
+async def test_prometheus_says_that_a_sample_is_too_old(tmp_path: Path, window: str) -> None:
+    """With an out-of-order window and without, in whatever status and words it says so, and what it holds is known."""
+    now_ms = int(time.time() * 1000)
+    young, old = (request_body(({"__name__": "m"}, [(now_ms - age, 1.0)])) for age in (0, 90 * 60_000))
+    with Prometheus(tmp_path, out_of_order=window) as prometheus:
+        async with RemoteWriter(prometheus.write_url) as writer:
+            memory = Memory(writer, prometheus.write_url)
+            await writer.write(young)
+            with pytest.raises(Refused) as raised:
+                await writer.write(old)
+            assert raised.value.too_old or not window
+            assert await memory.holds(young) is True
+            assert await memory.holds(old) is False
+
+
 @asynccontextmanager
 async def _forward_proxy(credentials: str = "") -> AsyncIterator[tuple[int, list[str]]]:
     """A forward proxy for plain HTTP and for tunnels; its port, and what went through."""
@@ -202,7 +223,7 @@ async def test_a_receiver_behind_a_forward_proxy() -> None:
 
 
 async def test_a_bucket_behind_a_forward_proxy(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bucket is asked through the proxy that it is given, and through none otherwise, whatever the environment is."""
+    """The bucket is asked through the proxy that it is given, and through none otherwise."""
     async with _forward_proxy("user:p@ss") as (port, seen):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         login = {"access_key": "a", "secret_key": "b"}

@@ -21,6 +21,8 @@ _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspect" / "as_json.p
 _COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
 _FOLDERS = "docs|deploy|tests|tools|bench|src|core|flow|edge|commands|service|settings|status|telemetry"
 _TASKS = {"CDN77_EXPORTER_PURE", "DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}
+_PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
+_OF_CHECK = "cdn77_exporter_check"
 #: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
 #: Names in small letters of Prometheus, and reasons of `inspect` that the service does not know.
@@ -40,7 +42,7 @@ def metrics() -> set[str]:
 
 def test_every_metric_that_is_named_exists() -> None:
     """A metric that a sentence, a table or a query names is one that the code knows."""
-    known = metrics() | {_PROGRAM, PREFIX, "cdn77_"}  # the program, and what names begin with
+    known = metrics() | {_PROGRAM, PREFIX, "cdn77_", _OF_CHECK}  # the program, and what names begin with
     found = [*inline(), *(block for block in blocks() if block.language == "promql")]
     named = [(block.place, name) for block in found for name in re.findall(r"\bcdn77_\w*", block.text)]
     assert len(named) > 80
@@ -50,7 +52,7 @@ def test_every_metric_that_is_named_exists() -> None:
 def test_every_variable_that_is_named_exists() -> None:
     """A word in capitals is an environment variable, of the service or of Compose, or is known to be none."""
     variables = {variable.name for variable in VARIABLES}
-    known = variables | {f"{name}_FILE" for name in variables} | _COMPOSE | _TASKS | _CAPITALS
+    known = variables | {f"{name}_FILE" for name in variables} | _COMPOSE | _TASKS | _CAPITALS | _PROXIES
     found = [
         (block.place, word)
         for block in inline()
@@ -65,7 +67,7 @@ def test_every_name_in_small_letters_exists() -> None:
     known = {*MESSAGES, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
     known |= {field.name for event in MESSAGES.values() for field in event.fields}
     known |= {label for metric in MEASURES.rows for label in metric.labels} | {metric.name for metric in MEASURES.rows}
-    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM}
+    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, _OF_CHECK}
     for own in SELF_METRICS:
         known |= {value for _, values in own.labels for value in values}
     known |= set(re.findall(r'"(\w+)"', _JSON_OF_INSPECT.read_text("utf-8")))

@@ -211,6 +211,31 @@ def test_a_receiver_that_refuses_everything_is_not_asked_for_each_series() -> No
     simulate(main())
 
 
+def test_an_outbox_that_has_become_too_old_is_refused_in_seconds() -> None:
+    """An hour of requests that the receiver calls too old ends at once, one attempt or two each, as not stored."""
+
+    async def main() -> None:
+        bench = StageBench()
+        names = [f"s{number}" for number in range(20)]
+        ticks = range(TICK, TICK + 3600, 15)
+        bench.counted(requests=[Request(at, at, 20, _body(names, at)) for at in ticks])
+        bench.database.mark_sending(TICK)
+        old = Refused(500, "too old sample")
+        receiver = _Judging(lambda *_: old)
+        inbox: Channel[Batch] = Channel(1)
+        accounts = _Noting()
+        async with inbox:
+            pass
+        await Pusher(bench.common, receiver, bench.state, 3600, accounts=accounts).run(inbox, Channel(300))
+        assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(names, 240)
+        assert bench.database.acknowledged() == 0
+        assert asyncio.get_running_loop().time() < 30
+        assert receiver.attempts < 2.1 * 240
+        assert "nothing is lost" not in str(bench.said.events) + str(bench.trouble.ever)
+
+    simulate(main())
+
+
 def test_giving_up_is_bounded_by_outage() -> None:
     """A receiver that answers with failures only delays the first request for so long, and those after it hardly."""
 
