@@ -92,7 +92,7 @@ def fill(path: Path, seconds: int) -> int:
 
 def only_files(files: list[CountedFile], *requests: Request) -> Changes:
     """Return the changes of a step in which files were counted, with nothing in them."""
-    return Changes({}, [], [], [], [], [], b"", [], 0, [], files, list(requests))
+    return Changes({}, [], [], b"", b"", [], b"", [], 0, [], files, list(requests))
 
 
 class _Played:

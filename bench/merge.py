@@ -80,7 +80,9 @@ class Merging:
 
         def commit() -> None:
             self._database.commit(self.timeline.take_changes(requests, now_ms - 2000, []))
-            self._database.mark_done([request.number for request in requests], None)
+            numbers = [request.number for request in requests]
+            self.timeline.done(numbers)
+            self._database.mark_done(numbers, None)
 
         self.timed("commit", commit)
 

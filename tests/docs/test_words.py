@@ -58,7 +58,7 @@ _VERBS = """
     Keep
     Lease Let Limit List Listen Load Locate Lock Log Look Lower
     Make Map Mark Mask Match Measure Merge Move
-    Number
+    Note Number
     Observe Open Order
     Pack Pad Parse Pass Pause Peek Pick Plan Poll Prepare Print Prune Push Put
     Queue Quote

@@ -12,10 +12,11 @@ from cdn77_exporter.core.changes import Request, Unsent
 from cdn77_exporter.core.encode.parts import last_sample, mentions, request_of, series_in
 from cdn77_exporter.core.errors import Refused, Transient
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.delivery import Cumulative, Delivery
+from cdn77_exporter.flow.delivery import Delivery
 from cdn77_exporter.flow.ports import Recalls
 from cdn77_exporter.flow.stages.aggregate import Batch
 from cdn77_exporter.flow.stages.push import Pusher, Receipt
+from tests.support.accounts import Cumulative
 from tests.support.requests import STALE, request_body
 from tests.support.stage_bench import TICK, StageBench
 from tests.support.virtual_time import simulate
@@ -95,7 +96,7 @@ async def _send(
     inbox: Channel[Batch] = Channel(1)
     outlet: Channel[Receipt] = Channel(10 * ticks)
     accounts = _Noting()
-    pusher = Pusher(bench.common, receiver, bench.state, seconds, accounts=accounts, recalls=recalls or _Memory(None))
+    pusher = Pusher(bench.common, receiver, bench.state, accounts, seconds, recalls=recalls or _Memory(None))
 
     async def feed() -> None:
         number = 0
@@ -332,7 +333,7 @@ def test_metadata_holds_up_no_sample(error: Exception) -> None:
                 requests = [Request(number, tick, 10, _body(["a"], tick)), Request(number + 1, tick, 0, _body([]))]
                 bench.counted(requests=requests)
                 await inbox.put(Batch(tick, tuple(Unsent(*one[:3]) for one in map(_fields, requests))))
-        await Pusher(bench.common, receiver, bench.state, 600).run(inbox, outlet)
+        await Pusher(bench.common, receiver, bench.state, Cumulative(), 600).run(inbox, outlet)
         assert len(receiver.taken["a"]) == 4
         assert receiver.attempts == 5
         assert bench.said.of("metadata_refused") == [{"error": str(error)}]

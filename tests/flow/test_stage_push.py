@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.stages.aggregate import Batch
 from cdn77_exporter.flow.stages.push import Pusher, Receipt
+from tests.support.accounts import Cumulative
 from tests.support.stage_bench import TICK, StageBench, has_ended, log_file
 from tests.support.virtual_time import simulate
 from tests.support.world import InlineState
@@ -58,7 +60,7 @@ async def _pushed(bench: StageBench, receiver: _Scripted, *batches: Batch, secon
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(feed())
-        tasks.create_task(Pusher(bench.common, receiver, bench.state, seconds).run(inbox, outlet))
+        tasks.create_task(Pusher(bench.common, receiver, bench.state, Cumulative(), seconds).run(inbox, outlet))
     return [receipt.through_tick async for receipt in outlet]
 
 
@@ -329,7 +331,7 @@ def test_a_stop_leaves_what_the_receiver_does_not_take() -> None:
         bench.counted(requests=[_request(1, TICK), _request(2, TICK)])
         receiver = _Scripted(Transient("503"), Transient("503"), Transient("503"))
         inbox, outlet = Channel[Batch](4, "in"), Channel[Receipt](4, "out")
-        pusher = Pusher(bench.common, receiver, bench.state, 3600, leaves=True)
+        pusher = Pusher(bench.common, receiver, bench.state, Cumulative(), 3600, leaves=True)
         running = asyncio.create_task(pusher.run(inbox, outlet))
         await asyncio.sleep(0)
         bench.stop.set()
@@ -378,12 +380,12 @@ def test_marking_as_done_is_tried_until_the_state_can_be_written() -> None:
         refusals = 3
 
         class Refusing(InlineState):
-            async def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
+            async def mark_done(self, numbers: Sequence[int], acknowledged: int | None, *more: Any) -> None:
                 nonlocal refusals
                 if refusals:
                     refusals -= 1
                     raise Transient("disk full")
-                await super().mark_done(numbers, acknowledged, sending)
+                await super().mark_done(numbers, acknowledged, *more)
 
         bench.state = Refusing(bench.database)
         assert await _pushed(bench, _Scripted(), _batch(TICK, _request(1, TICK))) == [0, TICK]
@@ -403,7 +405,9 @@ def test_an_error_that_is_no_answer_ends_the_stage_without_a_receipt() -> None:
         inbox: Channel[Batch] = Channel(1)
         outlet: Channel[Receipt] = Channel(2)
         with pytest.raises(ValueError, match="a fault"):
-            await Pusher(bench.common, _Scripted(ValueError("a fault")), bench.state, 60).run(inbox, outlet)
+            await Pusher(bench.common, _Scripted(ValueError("a fault")), bench.state, Cumulative(), 60).run(
+                inbox, outlet
+            )
         assert await outlet.get() == Receipt(0)
         assert len(outlet) == 0
         assert not await has_ended(outlet)

@@ -21,6 +21,7 @@ from cdn77_exporter.flow.stages.delete import Deleter
 from cdn77_exporter.flow.stages.fetch import Fetcher
 from cdn77_exporter.flow.stages.list import Lister
 from cdn77_exporter.flow.stages.push import Pusher, Receipt
+from tests.support.accounts import Cumulative
 from tests.support.counts import counts_of
 from tests.support.stage_bench import HOUR, NAMES, NOW_MS, TICK, WAY, StageBench, counted_fields, has_ended, log_file
 from tests.support.virtual_time import Inline, simulate
@@ -122,7 +123,7 @@ def _aggregator(port: _Port) -> Callable[[Any, Any], Any]:
 
 
 def _pusher(port: _Port) -> Callable[[Any, Any], Any]:
-    return Pusher(port.bench.common, port, port.bench.state, 3600).run
+    return Pusher(port.bench.common, port, port.bench.state, Cumulative(), 3600).run
 
 
 def _deleter(port: _Port) -> Callable[[Any, Any], Any]:

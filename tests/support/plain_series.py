@@ -31,7 +31,9 @@ class PlainSeries:
                 if at >= pad_from and at > self.last:
                     self._write(at, offset_ms, 0.0)
         if self.touched:
-            self.live, self.changed = True, tick
+            self.changed = tick
+            if counter or sparse or self.value:  # a window that is empty again was never worth a sample
+                self.live = True
         if counter:
             ended = tick - self.changed >= idle and not (watched and self.metric.startswith("cdn77_viewers"))
         elif sparse:

@@ -82,7 +82,7 @@ class StageBench:
         """Commit files and requests."""
         rows = [CountedFile(file.key, file.etag, due, file.size, file.modified_ms) for file in files]
         meta = {"settled": TICK, "emitted": TICK}
-        self.database.commit(Changes(meta, [], [], [], [], [], b"", [], 0, [], rows, list(requests)))
+        self.database.commit(Changes(meta, [], [], b"", b"", [], b"", [], 0, [], rows, list(requests)))
 
 
 async def has_ended(channel: Channel[Any]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import math
 import random
 import struct
@@ -29,6 +30,7 @@ from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State
+from cdn77_exporter.flow.accounts import ToldUntilAccepted
 from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.ports import Common
@@ -173,10 +175,22 @@ class Receiver:
                 found[name][tuple(sorted(pairs.items()))] = real
         return found
 
+    def grown(self, names: Iterable[str]) -> dict[str, dict[Labels, float]]:
+        """How much every series of some counters has grown, as increase() sees it: a fall is a beginning at zero."""
+        found: dict[str, dict[Labels, float]] = {name: {} for name in names}
+        for labels, samples in self.series.items():
+            pairs = dict(labels)
+            name = pairs.pop("__name__")
+            if name in found:
+                values = [value for value in samples.values() if not math.isnan(value)]
+                growth = [now - before if now >= before else now for before, now in itertools.pairwise(values)]
+                found[name][tuple(sorted(pairs.items()))] = sum(growth)
+        return found
+
     def requests_by_pop(self) -> dict[str, float]:
         """Requests counted, by POP."""
         found: dict[str, float] = {}
-        for labels, value in self.values(["cdn77_requests_total"])["cdn77_requests_total"].items():
+        for labels, value in self.grown(["cdn77_requests_total"])["cdn77_requests_total"].items():
             pop = dict(labels)["pop"]
             found[pop] = found.get(pop, 0) + value
         return found
@@ -415,6 +429,9 @@ class World:
         meta, names = database.meta(), LogNames(PREFIX)
         since_ms = timeline.floor * 1000 - round(self.lookback_hours * 3_600_000)
         events_seen = bool(meta.get("events_seen"))
+        aggregator = Aggregator(
+            common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
+        )
         self.pipeline = Pipeline(
             common=common,
             in_flight=in_flight,
@@ -436,10 +453,8 @@ class World:
             decoder=FileDecoder(
                 common, in_flight, InlineDecoder(self.most, stream_pattern=self.stream_pattern), state, events_seen
             ),
-            aggregator=Aggregator(
-                common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
-            ),
-            pusher=Pusher(common, self.write, state, give_up_seconds=3600),
+            aggregator=aggregator,
+            pusher=Pusher(common, self.write, state, ToldUntilAccepted(aggregator, state), give_up_seconds=3600),
             deleter=Deleter(common, self.bucket, state, keep_files=self.keep_files),
         )
         return self.pipeline, state
@@ -462,8 +477,8 @@ class World:
             self.left = self.moment("end")
 
     def check(self) -> None:
-        """At the end: every counter is the truth, every gauge too, nothing was refused and the bucket is empty."""
-        assert self.receiver.values(COUNTERS) == self.truth.counters()
+        """At the end: every counter has grown by the truth, every gauge is right, and the bucket is empty."""
+        assert self.receiver.grown(COUNTERS) == self.truth.counters()
         newest = max(max(samples) for samples in self.receiver.series.values())
         active = {name: {k: v for k, v in values.items() if v} for name, values in self.truth.active(newest).items()}
         assert self.receiver.values(WINDOW_GAUGES) == active
@@ -471,7 +486,7 @@ class World:
         self.check_every_sample()
 
     def check_every_sample(self) -> None:
-        """No counter ever falls, none is written off a tick, and none says more than had happened before its tick."""
+        """No counter falls but to zero, none is written off a tick, and none says more than had happened before it."""
         truth = self.truth
         stamps = sorted({at for samples in self.receiver.series.values() for at in samples})
         assert all(at % (TICK_SECONDS * 1000) == 0 for at in stamps)
@@ -487,7 +502,7 @@ class World:
             for at, value in samples.items():
                 if math.isnan(value):
                     continue
-                assert last <= value <= known[min(at, last_ms)][name].get(key, 0), (
+                assert (last <= value or value == 0) and value <= known[min(at, last_ms)][name].get(key, 0), (
                     f"{labels} is {value} at {at}, was {last}"
                 )
                 last = value

@@ -15,9 +15,11 @@ from cdn77_exporter.core.errors import LeaseLost, StateError, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.series import SeriesTable
+from cdn77_exporter.core.series_rows import latest, values_of
 from cdn77_exporter.edge.state import BucketState
 from cdn77_exporter.edge.state import bucket as bucket_module
 from tests.support.fake_bucket import FakeBucket
+from tests.unit.test_state import series_of
 
 PREFIX = "state/exporter"
 
@@ -41,8 +43,8 @@ def _changes(number: int) -> Changes:
         meta=meta,
         profiles=[],
         series_new=[(number, f"key-{number}")],
-        series=[(number, float(number), 15, 15, True)],
-        pending=[],
+        series=values_of([(number, float(number), 15, 15, True)]),
+        pending=b"",
         waits=[(number, 10, 2)],
         viewers=b"",
         held=[],
@@ -61,7 +63,7 @@ async def _content(bucket: FakeBucket) -> tuple[object, ...]:
         assert snapshot is not None
         files = [LogFile(f"file-{number}", "etag", 1, 1) for number in range(50)]
         new = (await state.sort_out(files)).new
-        return snapshot.meta, list(snapshot.series), snapshot.waits, await state.outbox(), new, await state.counts()
+        return snapshot.meta, series_of(snapshot), snapshot.waits, await state.outbox(), new, await state.counts()
     finally:
         state.close()
 
@@ -144,7 +146,7 @@ async def test_what_a_tick_counts_is_added() -> None:
     snapshot = state.database.load()
     assert snapshot is not None
     assert list(snapshot.held) == [(30, b"a"), (45, b"b"), (30, b"c"), (60, b"d"), (45, b"e")]
-    assert [(value, live) for _, _, value, _, _, live in snapshot.series] == [(7.0, False)]
+    assert [(value, live) for _, value, _, _, live in latest(snapshot.series).tolist()] == [(7.0, False)]
     state.close()
 
 

@@ -11,6 +11,7 @@ from cdn77_exporter.core.encode import remote_write_1
 from cdn77_exporter.core.encode.remote_write_1 import Encoded, RemoteWrite1
 from cdn77_exporter.core.measures import ACTIVE_VIEWERS, MEASURES, REQUESTS, TIME_TO_FIRST_BYTE, VIEWERS, Kind, Measure
 from cdn77_exporter.core.series import SeriesTable
+from cdn77_exporter.core.series_rows import pending_of, values_of
 from tests.support.examples import examples
 from tests.support.plain_series import PlainSeries
 from tests.support.samples import Received, SeriesName, named
@@ -74,7 +75,7 @@ class Both:
         self.plain = {place: PlainSeries(metric.name) for place, (metric, _) in enumerate(POOL)}
         self.received = Received()
         self.keys: dict[int, str] = {}
-        self.rows: dict[int, tuple[float, int, int, bool]] = {}
+        self.runs: list[bytes] = []
 
     def count(self, place: int, amount: int) -> None:
         """Count, or set a gauge."""
@@ -109,15 +110,13 @@ class Both:
         table = self.written.table
         for slot in table.take_gone():
             self.keys.pop(slot, None)
-            self.rows.pop(slot, None)
         new = table.take_new()
         self.keys |= dict(new)
-        for slot, value, changed, written, live in table.take_changes(new):
-            self.rows[slot] = (value, changed, written, live)
+        self.runs.append(table.take_changes(new))
         pending = table.pending()
         self.written = Written(self.step)
-        rows = ((slot, self.keys[slot], *self.rows[slot]) for slot in sorted(self.keys))
-        self.written.table.restore(rows, pending, self.tick if self.received.samples else 0)
+        last = self.tick if self.received.samples else 0
+        self.written.table.restore(sorted(self.keys.items()), self.runs, pending, last)
 
     def check(self) -> None:
         """What was received is what the oracle wrote."""
@@ -230,12 +229,14 @@ def test_a_return_soon_after_the_marker_writes_no_tick_twice() -> None:
 
 
 def test_a_counter_that_0_1_0_had_ended_begins_at_zero() -> None:
-    """The value that such a state kept is not counted again when the series returns, with a count or without."""
-    for pending in ([], [(0, 40.0)]):
+    """The value that such a state kept is not counted again when the series returns."""
+    cases: list[list[tuple[int, float]]] = [[], [(0, 40.0)]]
+    for pending in cases:
         written, received = Written(), Received()
         value = 41.0 if pending else 40.0
         key = key_of(VIEWERS, ("a",))
-        written.table.restore([(0, key, value, START, START + 600, False)], pending, START + 900)
+        run = values_of([(0, value, START, START + 600, False)])
+        written.table.restore([(0, key)], [run], pending_of(pending), START + 900)
         written.table.add(0, 1)
         emit_ticks(written, received, START + 915, 1)
         (found,) = received.by_key().values()

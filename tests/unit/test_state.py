@@ -25,6 +25,7 @@ from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Request
 from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.series_rows import latest, pending_of, values_of
 from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs
 from cdn77_exporter.edge.state import Database, State
 from tests.support.examples import examples
@@ -32,6 +33,12 @@ from tests.support.examples import examples
 
 def _rows(*rows: tuple[int, int, int]) -> bytes:
     return np.array(list(rows), STATE).tobytes()
+
+
+def series_of(snapshot: Snapshot) -> list[tuple[object, ...]]:
+    """Slot, key and the latest row of each series."""
+    rows = {slot: row for slot, *row in latest(snapshot.series).tolist()}
+    return [(slot, key, *rows[slot]) for slot, key in snapshot.series_keys]
 
 
 def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
@@ -43,6 +50,7 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
         "settled": 1000 + 15 * number,
         "emitted": 1000 + 15 * number,
         "next_request": number + 1,
+        "series": number + 1,
         "watermark_ms": 1_000_000 + number,
         "viewers_since_ms": 0,
     }
@@ -50,8 +58,8 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
         meta=meta,
         profiles=[(number, f"stream-{number}", "web", None, ("US", "Ohio") if number % 2 else None)],
         series_new=[(number, f"key-{number}")],
-        series=[(slot, number + slot / 8, number, number, True) for slot in range(number + 1)],
-        pending=[(number, number / 2)],
+        series=values_of((slot, number + slot / 8, number, number, True) for slot in range(number + 1)),
+        pending=pending_of([(number, number / 2)]),
         waits=[(number, 7 * number, number + 1)],
         viewers=_rows((2 * number + 1, number, 1000 * number), (1, number, 1000 * number + 1)),
         held=[(5000 + number, b"held" * size), (4999, b"%d" % number)],
@@ -73,7 +81,7 @@ def _content(database: Database) -> dict[str, object]:
     content: dict[str, object] = {"outbox": outbox, "new": new, "counts": database.counts()}
     if snapshot is not None:
         content |= {name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "shards")}
-        content["series"] = list(snapshot.series)
+        content["series"] = series_of(snapshot)
         content["held"] = list(snapshot.held)
         viewers = np.frombuffer(b"".join(merge_runs(snapshot.viewer_runs, 0)), STATE)
         content["viewers"] = sorted(viewers.tolist())
@@ -117,7 +125,7 @@ def test_a_commit_comes_back_as_it_was(tmp_path: Path) -> None:
     assert snapshot is not None
     assert snapshot.meta == changes.meta | {"events_seen": 1}
     assert snapshot.profiles == changes.profiles
-    assert list(snapshot.series) == [(0, "key-0", 0.0, 0, 0, True)]
+    assert series_of(snapshot) == [(0, "key-0", 0.0, 0, 0, True)]
     assert snapshot.pending == changes.pending
     assert snapshot.waits == changes.waits
     assert list(snapshot.viewer_runs) == [changes.viewers]
@@ -157,13 +165,16 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
         pending = [(slot, data.draw(values)) for slot in slots]
         waits = [(slot, slot + 1, 1) for slot in slots]
         meta = {"settled": data.draw(st.integers(0, 2**40)), "emitted": 1}
-        changes = Changes(meta, [], new, rows, pending, waits, b"", more_held, until, rows_of_shards, [], [])
+        more = [(slot, 0.0, 0, 0, False) for slot, _ in new] + rows
+        changes = Changes(
+            meta, [], new, values_of(more), pending_of(pending), waits, b"", more_held, until, rows_of_shards, [], []
+        )
         database.commit(msgspec.structs.replace(changes, series_gone=gone))
     snapshot = database.load()
     assert snapshot is not None
     assert snapshot.meta == meta
-    assert list(snapshot.series) == [(slot, *series[slot]) for slot in sorted(series)]
-    assert sorted(snapshot.pending) == sorted(pending)
+    assert series_of(snapshot) == [(slot, *series[slot]) for slot in sorted(series)]
+    assert snapshot.pending == pending_of(pending)
     assert sorted(snapshot.waits) == sorted(waits)
     assert list(snapshot.held) == held
     assert sorted(snapshot.shards) == sorted(shards.values())
@@ -580,7 +591,7 @@ def test_a_lost_series_is_refused_when_loaded(tmp_path: Path) -> None:
     snapshot = database.load()
     assert snapshot is not None
     with pytest.raises(StateError, match="series"):
-        list(snapshot.series)
+        list(snapshot.series_keys)
 
 
 def test_a_kill_during_the_making_of_the_state_leaves_nothing_in_the_way(

@@ -24,7 +24,7 @@ _FILES = st.builds(LogFile, _KEYS, st.sampled_from(["e1", "e2"]), st.integers(0,
 
 
 def _changes(files: list[CountedFile], requests: list[Request]) -> Changes:
-    return Changes({"settled": 1}, [], [], [], [], [], b"", [], 0, [], files, requests)
+    return Changes({"settled": 1}, [], [], b"", b"", [], b"", [], 0, [], files, requests)
 
 
 _CONTENTS = st.builds(Content, st.integers(0, 3), st.integers(0, 2**62))

@@ -82,9 +82,9 @@ class World:
         found: list[Request] = []
         more = True
         while more:
-            requests, more = self.timeline.advance(watermark_ms, now_ms)
+            requests, more = self.timeline.advance(watermark_ms, now_ms, most_ticks=1)
             found += requests
-        self._take(found)
+            self._take(requests)
         return found
 
     def _take(self, requests: list[Request]) -> None:
@@ -93,6 +93,9 @@ class World:
             self._last_request = request.number
         self.received.take((request.body, request.samples) for request in requests)
         self.database.commit(self.timeline.take_changes(requests, 0, []))
+        numbers = [request.number for request in requests]
+        self.timeline.done(numbers)
+        self.database.mark_done(numbers, None)
 
     def flush(self, now_ms: int) -> int | None:
         """Stop without a state; the last tick that is made good."""

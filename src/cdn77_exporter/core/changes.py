@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from cdn77_exporter.core.files import LogFile
+
+#: A series that is owed: slot, seen, last value and its tick, the tick that carried something else; see `core.owed`.
+Owing = tuple[int, float, float | None, int, int]
 
 
 class CountedFile(msgspec.Struct, frozen=True, array_like=True):
@@ -63,8 +66,8 @@ class Changes(msgspec.Struct, frozen=True):
     meta: dict[str, int]  # floor, settled, emitted, watermark, ...
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
     series_new: list[tuple[int, str]]
-    series: Collection[tuple[int, float, int, int, bool]]  # slot, value, changed, written, live
-    pending: Collection[tuple[int, float]]  # replaces the ones before
+    series: bytes  # a run of rows; see `core.series_rows`
+    pending: bytes  # rows that replace the ones before
     waits: list[tuple[int, int, int]]  # the same; slot, sum (ms) and number of times to first byte of no tick yet
     viewers: bytes  # a run of rows
     held: list[tuple[int, bytes]]  # ticks that are not settled, with what they count since the last commit
@@ -76,6 +79,8 @@ class Changes(msgspec.Struct, frozen=True):
     # Slots and profiles that were forgotten; some of these numbers may be in use again, and are new then.
     series_gone: list[int] = []
     profiles_gone: list[int] = []
+    told: list[tuple[int, bytes]] = []  # ticks, with what of counters their requests tell
+    owed: list[Owing] | None = None  # replaces the ones before; None when they are still right
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -83,10 +88,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     meta: dict[str, int]
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
-    series: Iterable[tuple[int, str, float, int, int, bool]]  # slot, key, value, changed, written, live
-    pending: list[tuple[int, float]]
+    series_keys: Iterable[tuple[int, str]]
+    series: Iterable[bytes]  # runs, oldest first
+    pending: bytes
     waits: list[tuple[int, int, int]]
     viewer_runs: Iterable[bytes]  # oldest first
     held: Iterable[tuple[int, bytes]]  # of a tick several, which add up
     shards: list[tuple[str, int, int]]
     metrics: list[tuple[int, str, str]] = []  # number, name and labels
+    outbox: list[tuple[int, int]] = []  # number and tick of the requests that are not done
+    owed: list[Owing] = []

@@ -17,7 +17,7 @@ from cdn77_exporter.core.measures import Cube
 from cdn77_exporter.core.viewers.rows import PARTS, merge_seen, split
 
 #: Rows that a tick keeps as they come; of more, those of one viewer, or of one group, are merged.
-ROWS_AS_THEY_COME = 50_000
+ROWS_AS_THEY_COME = 200_000
 _MOST_BEFORE_MERGING = 2.5  # times as many rows as there were when they were merged last
 
 Amounts = npt.NDArray[np.int64]
@@ -100,15 +100,12 @@ class OpenTick:
                 part[:] = merge_seen(part, tick_seconds) if part else []
             self._count = self._merged = sum(len(own) for part in self._viewers for own in part)
 
-    def take_viewers(self, tick_seconds: int) -> Iterator[Rows]:
+    def take_viewers(self) -> Iterator[Rows]:
         """Yield all rows of viewers, part by part, which are no longer here then."""
         self._new_viewers = []
         for part in filter(None, self._viewers):
-            if self._count > ROWS_AS_THEY_COME:
-                yield from merge_seen(part, tick_seconds)
-            else:
-                yield np.concatenate(part)
-                part.clear()
+            yield np.concatenate(part)
+            part.clear()
 
     def cells(self, cube: int) -> Iterable[Places]:
         """Return the cells that are counted, in parts."""

@@ -6,16 +6,16 @@ frame says which samples are written; how they are written down is the business 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import Catalogue, split_key, stream_of
 from cdn77_exporter.core.measures import Appeared, Kind, Mean, Measure
+from cdn77_exporter.core.series_rows import PENDING, VALUES, latest
 
 #: Seconds of zeros that are written before a series begins; a counter that was not written for longer begins anew.
 PADDING_SECONDS = 300
@@ -25,10 +25,7 @@ _SPARSE_IDLE_SECONDS = 600
 STALE_BITS = 0x7FF0000000000002
 
 _FIRST_SLOTS = 512
-_RESTORED_AT_ONCE = 10_000
-_ROWS_AT_ONCE = 1_000
 
-Row = TypeVar("Row", bound=tuple[object, ...])
 Slots = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 _Flags = npt.NDArray[np.bool_]
@@ -60,22 +57,16 @@ class Frame:
         return len(self.times_ms) * len(self.slots)
 
 
-class Columns(Collection[Row]):
-    """Rows, as often as they are asked for; as arrays, one for each column, until then."""
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Values that a tick carries instead of those of the series, which the next tick carries then.
 
-    def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
-        self._columns = columns
+    `slots`, `values` [series]; `begins`: those of the slots that begin again, with zeros before.
+    """
 
-    def __len__(self) -> int:
-        return len(self._columns[0])
-
-    def __contains__(self, row: object) -> bool:
-        return any(row == own for own in self)
-
-    def __iter__(self) -> Iterator[Row]:
-        for begin in range(0, len(self), _ROWS_AT_ONCE):
-            rows = zip(*(column[begin : begin + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
-            yield from cast("Iterator[Row]", rows)
+    slots: Slots
+    values: Values
+    begins: Slots
 
 
 class SeriesTable:
@@ -110,8 +101,12 @@ class SeriesTable:
         self._before: Values = np.zeros(size)  # the value then, of what was counted since
         self._dirty: _Flags = np.zeros(size, np.bool_)  # whether it changed since the last commit
         self._stream: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # the number of its stream
+        self.owed: _Flags = np.zeros(size, np.bool_)  # whether the receiver has not seen all of its value
         self._new: list[tuple[int, str]] = []
         self._gone: list[int] = []
+        self._emitted = 0  # the last tick
+        #: Counters that changed with the last tick, and their values before; NaN for those that began with it.
+        self.told: tuple[Slots, Values] = (np.zeros(0, np.int64), np.zeros(0))
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -149,6 +144,7 @@ class SeriesTable:
         self._keys[slot] = key
         self._behaviour[slot] = _behaviour(self.catalogue.measure(split_key(key)[0]))
         self.there[slot] = True
+        self.changed[slot] = self._emitted
         self.born[slot] += 1
         self._slots[key] = slot
         number = self._streams.setdefault(stream_of(key), len(self._streams))
@@ -161,7 +157,7 @@ class SeriesTable:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4)
-        columns = "value changed written live there born _behaviour _counted _before _dirty _stream"
+        columns = "value changed written live there born _behaviour _counted _before _dirty _stream owed"
         for name in columns.split():
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
@@ -192,18 +188,38 @@ class SeriesTable:
         self._counted[first] = True
         self._before[first] = self.value[first]
 
-    def emit(self, tick: int, *, offset_ms: int = 0, pad_from: int = 0) -> list[Frame]:
+    def is_live_counter(self, slot: int) -> bool:
+        """Return whether the slot's series is a counter that has not ended."""
+        return bool(self.live[slot] and self._behaviour[slot] <= _VIEWERS)
+
+    def emit(
+        self,
+        tick: int,
+        *,
+        offset_ms: int = 0,
+        pad_from: int = 0,
+        carried: Carried | None = None,
+        settled: int | None = None,
+    ) -> list[Frame]:
         """Write `tick`: its frames, in the order in which they must be sent.
 
-        `pad_from`: the first tick on which padding may be written. Later calls need later ticks, or a larger offset.
+        `pad_from`: the first tick on which padding may be written. `carried`: what is written instead of some values.
+        `settled`: the first tick that the receiver may not have; counters that changed there do not end. Later calls
+        need later ticks, or a larger offset.
         """
+        self._emitted = tick
         touched = np.flatnonzero(self._counted)
         self.changed[touched] = tick
-        frames = self._pad(self._begin(touched, tick), tick, offset_ms, pad_from)
-        chosen, stale = self._choose(touched, tick)
+        begun = self._begin(touched, tick)
+        self._tell(touched, begun)
+        begun = np.union1d(begun, carried.begins) if carried else begun
+        frames = self._pad(begun, tick, offset_ms, pad_from)
+        chosen, stale = self._choose(touched, tick, tick if settled is None else settled)
         slots = np.flatnonzero(chosen)
         values = self.value[slots]
         values.view(np.uint64)[stale[slots]] = STALE_BITS
+        if carried:
+            values[np.searchsorted(slots, carried.slots)] = carried.values
         if len(slots):
             frames.append(Frame((tick * 1000 + offset_ms,), slots, values))
         self.written[slots] = tick
@@ -213,7 +229,17 @@ class SeriesTable:
         self._dirty[touched] = True
         self._dirty[ended] = True
         self._counted[touched] = False
+        if carried:  # the next tick tells the rest
+            self._counted[carried.slots] = True
+            self._before[carried.slots] = carried.values
         return frames
+
+    def _tell(self, touched: Slots, begun: Slots) -> None:
+        """Keep which counters change with this tick and what they were before; NaN for those that begin."""
+        slots = np.union1d(touched[self._behaviour[touched] <= _VIEWERS], begun)
+        before = np.where(self._counted[slots], self._before[slots], self.value[slots])
+        before[np.isin(slots, begun)] = np.nan
+        self.told = (slots, before)
 
     def _begin(self, touched: Slots, tick: int) -> Slots:
         """Return the counters that begin with this tick: new ones, and those that were not written for too long.
@@ -223,7 +249,7 @@ class SeriesTable:
         size = self.end
         counters = self._behaviour[:size] <= _VIEWERS
         long_ago = (self.written[:size] > 0) & (self.written[:size] < tick - PADDING_SECONDS)
-        gap = np.flatnonzero(self.live[:size] & counters & long_ago)
+        gap = np.flatnonzero(self.live[:size] & counters & long_ago & ~self.owed[:size])
         if len(gap):
             before = np.where(self._counted[gap], self._before[gap], self.value[gap])
             self.value[gap] -= before
@@ -245,29 +271,31 @@ class SeriesTable:
             frames.append(Frame(times, own, np.zeros(len(own))))
         return frames
 
-    def _choose(self, touched: Slots, tick: int) -> tuple[_Flags, _Flags]:
+    def _choose(self, touched: Slots, tick: int, settled: int) -> tuple[_Flags, _Flags]:
         """Return which series have a sample on this tick, and which of them a stale marker."""
         size = self.end
-        self.live[touched] = True
+        empty = (self._behaviour[touched] == _WINDOW) & (self.value[touched] == 0)  # who came has left again
+        self.live[touched[~empty]] = True
         live, behaviour, value = self.live[:size], self._behaviour[:size], self.value[:size]
         age = tick - self.changed[:size]
-        idle = (behaviour <= _VIEWERS) & (age >= self._idle)
+        idle = (behaviour <= _VIEWERS) & (age >= self._idle) & (self.changed[:size] < settled)
         watched = np.zeros(len(self._of_stream), np.bool_)
         watched[self._stream[:size][live & (behaviour == _WINDOW) & (value > 0)]] = True
         idle &= (behaviour != _VIEWERS) | ~watched[self._stream[:size]]
         idle |= (behaviour == _SPARSE) & (age >= _SPARSE_IDLE_SECONDS)
         # A window that holds nobody has said so on the tick on which it became empty; then its gauge ends.
         idle |= (behaviour == _WINDOW) & (value == 0) & (age > 0)
-        stale = live & idle
+        stale = live & idle & ~self.owed[:size]
         chosen = stale | (live & ((behaviour != _SPARSE) | self._counted[:size]))
         return chosen, stale
 
     def forget(self, tick: int) -> tuple[Slots, set[str]]:
         """Forget series that ended `PADDING_SECONDS` before `tick`: their slots, and the streams without any other."""
         size = self.end
-        ended = ~self.live[:size] & ~self._counted[:size]
-        ended &= (self.written[:size] > 0) & (self.written[:size] <= tick - PADDING_SECONDS)
-        slots = np.flatnonzero(ended)
+        written = self.written[:size]
+        ended = (written > 0) & (written <= tick - PADDING_SECONDS)
+        ended |= (written == 0) & (self.changed[:size] <= tick - self._idle)  # made, and never written
+        slots = np.flatnonzero(ended & self.there[:size] & ~self.live[:size] & ~self._counted[:size])
         streams = set()
         for slot in slots.tolist():
             key = self._keys[slot]
@@ -323,8 +351,8 @@ class SeriesTable:
         new, self._new = self._new, []
         return [(slot, key) for slot, key in dict(new).items() if self._slots.get(key) == slot]
 
-    def take_changes(self, new: Iterable[tuple[int, str]]) -> Columns[tuple[int, float, int, int, bool]]:
-        """Return slot, value, changed, written and live of what changed since the last call, and of the `new` ones.
+    def take_changes(self, new: Iterable[tuple[int, str]]) -> bytes:
+        """Return a run of `VALUES` of what changed since the last call, and of the `new` ones.
 
         What was counted since the last emission is part of the value; `pending` tells it apart.
         """
@@ -332,13 +360,17 @@ class SeriesTable:
             self._dirty[slot] = True
         slots = np.flatnonzero(self._dirty | self._counted)
         self._dirty[slots] = False
-        arrays = (self.value, self.changed, self.written, self.live)
-        return Columns((slots, *(array[slots] for array in arrays)))
+        rows = np.zeros(len(slots), VALUES)
+        rows["slot"], rows["value"], rows["live"] = slots, self.value[slots], self.live[slots]
+        rows["changed"], rows["written"] = self.changed[slots], self.written[slots]
+        return rows.tobytes()
 
-    def pending(self) -> Columns[tuple[int, float]]:
-        """Return slots counted since the last emission, with the value that was emitted last."""
+    def pending(self) -> bytes:
+        """Return rows of `PENDING`: slots counted since the last emission, with the value that was emitted last."""
         slots = np.flatnonzero(self._counted)
-        return Columns((slots, self._before[slots]))
+        rows = np.zeros(len(slots), PENDING)
+        rows["slot"], rows["before"] = slots, self._before[slots]
+        return rows.tobytes()
 
     def windows(self) -> tuple[Slots, Values]:
         """Return slots and values of the window gauges that are live or not zero."""
@@ -348,33 +380,37 @@ class SeriesTable:
         return slots, self.value[slots]
 
     def restore(
-        self, rows: Iterable[tuple[int, str, float, int, int, bool]], pending: Iterable[tuple[int, float]], last: int
+        self,
+        keys: Iterable[tuple[int, str]],
+        values: Iterable[bytes],
+        pending: bytes,
+        last: int,
     ) -> None:
-        """Take up rows of slot, key, value, changed, written, live (the table must be empty).
+        """Take up slots with keys, runs of `VALUES`, oldest first, and rows of `PENDING` (the table must be empty).
 
         Series of metrics that there no longer are are forgotten. `last`: the tick that was written last.
         """
-        rows = iter(rows)
-        for part in iter(lambda: list(islice(rows, _RESTORED_AT_ONCE)), []):
-            slots, keys, *columns = zip(*part, strict=True)
-            for slot, key in zip(slots, keys, strict=True):
-                if self.catalogue.measure(split_key(key)[0]) is None:
-                    self._gone.append(slot)
-                else:
-                    self._put(slot, key)
-            known = np.array([slot for slot, key in zip(slots, keys, strict=True) if self._slots.get(key) == slot])
-            chosen = np.isin(slots, known)
-            for array, column in zip((self.value, self.changed, self.written, self.live), columns, strict=True):
-                array[known.astype(np.int64)] = np.array(column)[chosen]
+        for slot, key in keys:
+            if self.catalogue.measure(split_key(key)[0]) is None:
+                self._gone.append(slot)
+            else:
+                self._put(slot, key)
+        rows = latest(values)
+        rows = rows[rows["slot"] < self.end]
+        rows = rows[self.there[rows["slot"]]]
+        slots = rows["slot"]
+        self.value[slots], self.live[slots] = rows["value"], rows["live"]
+        self.changed[slots], self.written[slots] = rows["changed"], rows["written"]
         self._free = [slot for slot, key in enumerate(self._keys) if not key]
         if last:
             # A live counter or window gauge was written on every tick, also on those that changed nothing in its row.
             always = self.live[: self.end] & (self._behaviour[: self.end] != _SPARSE)
             self.written[: self.end][always] = last
-        for slot, before in pending:
-            if slot < self.end and self._keys[slot]:
-                self._counted[slot] = True
-                self._before[slot] = before
+        counted = np.frombuffer(pending, PENDING)
+        counted = counted[counted["slot"] < self.end]
+        counted = counted[self.there[counted["slot"]]]
+        self._counted[counted["slot"]] = True
+        self._before[counted["slot"]] = counted["before"]
         # 0.1.0 kept the value of a counter that has ended; what comes after the end is a new series.
         ended = np.flatnonzero(self.there[: self.end] & ~self.live[: self.end] & (self.written[: self.end] > 0))
         self.value[ended] -= np.where(self._counted[ended], self._before[ended], self.value[ended])

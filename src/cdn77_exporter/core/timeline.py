@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,11 +20,12 @@ from cdn77_exporter.core.catalogue import Catalogue
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.content import Content
-from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
+from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import MEASURES, Measure, Measures
 from cdn77_exporter.core.open_ticks import OpenTick, decode_held, sums_of
+from cdn77_exporter.core.owed import Owed, Told
 from cdn77_exporter.core.places import Locate
 from cdn77_exporter.core.series import Frame, SeriesTable
 from cdn77_exporter.core.settling import Settling
@@ -130,6 +132,9 @@ class Timeline:
             max_series=rules.max_series,
             max_label_values=rules.max_label_values,
         )
+        self.owed = Owed(self.series)
+        self.unsettled: dict[int, int] = {}  # requests that are not done, with their ticks
+        self._told: list[tuple[int, bytes]] = []
         self._settling = Settling(self.series, self.labelling, measures.cubes)
         self._open: dict[int, OpenTick] = {}
         self._dirty: set[int] = set()  # open ticks with something that no commit holds
@@ -259,7 +264,7 @@ class Timeline:
     def _settle(self, tick: int) -> None:
         opened = self._open.pop(tick, None) or OpenTick(self._measures.cubes)
         self._settling.count(opened)
-        self._settling.move(self.viewers.advance(tick, opened.take_viewers(self._tick)))
+        self._settling.move(self.viewers.advance(tick, opened.take_viewers()))
         self.settled = tick
         self._dirty.discard(tick)
 
@@ -271,7 +276,12 @@ class Timeline:
             tick,
             offset_ms=self._rules.timestamp_offset_ms + rewrite_ms,
             pad_from=max(self.floor, self._after(oldest)),
+            # What is owed is paid when nothing else is on its way that might tell it.
+            carried=None if self.unsettled else self.owed.pay(tick, self.emitted),
+            settled=min(self.unsettled.values(), default=None),
         )
+        slots, before = self.series.told
+        told = Told(self.emitted, slots.tobytes(), before.tobytes())
         bodies = self._encoder.encode(self.series, frames)
         self.labelling.forget(*self.series.forget(tick), self._open.values())
         self.labelling.tidy()
@@ -280,12 +290,34 @@ class Timeline:
         if bodies and self._rules.send_metadata and tick - self._described >= _METADATA_SECONDS:
             self._described = tick
             bodies.append((self._encoder.describe(self._measures.rows), 0))  # no sample waits for it
+        if bodies:
+            self._told.append((tick, msgspec.msgpack.encode(told)))
         return [self._request(tick, body, samples) for body, samples in bodies]
 
     def _request(self, tick: int, body: bytes, samples: int) -> Request:
         request = Request(self._next_request, tick, samples, body)
+        self.unsettled[request.number] = tick
         self._next_request += 1
         return request
+
+    # What became of requests
+
+    def done(self, numbers: Iterable[int]) -> None:
+        """Note that requests are not sent again."""
+        for number in numbers:
+            self.unsettled.pop(number, None)
+
+    def settle(self, body: bytes, *, stored: bool, told: bytes | None = None) -> None:
+        """Note what became of a request, or of a part of one, that has these samples.
+
+        `told`: what its tick tells of counters, for one that was not stored; None where the state has nothing of it.
+        """
+        samples = samples_of(body, self.series, self._tick)
+        samples.sort(key=lambda sample: sample.tick)
+        if stored:
+            self.owed.stored(samples)
+        elif told is not None:
+            self.owed.refused(samples, msgspec.msgpack.decode(told, type=Told))
 
     def flush_ms(self, now_ms: int) -> int:
         """Return when (Unix ms) all that is held can be written onto the next tick; 0 when nothing is held."""
@@ -350,6 +382,8 @@ class Timeline:
             profiles=profiles,
             profiles_gone=self._profiles.take_gone(),
             series_gone=self.series.take_gone(),
+            told=self._take_told(),
+            owed=self.owed.take_changes(),
             series_new=new,
             series=self.series.take_changes(new),
             pending=self.series.pending(),
@@ -361,6 +395,10 @@ class Timeline:
             files=files,
             requests=requests,
         )
+
+    def _take_told(self) -> list[tuple[int, bytes]]:
+        told, self._told = self._told, []
+        return told
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on where an earlier process ended (the timeline must be new)."""
@@ -379,9 +417,11 @@ class Timeline:
             (number, Profile(stream, device, country, place))
             for number, stream, device, country, place in snapshot.profiles
         )
-        self.series.restore(snapshot.series, snapshot.pending, self.emitted)
+        self.series.restore(snapshot.series_keys, snapshot.series, snapshot.pending, self.emitted)
         self.labelling.restore_values()
         self._settling.restore(snapshot.waits)
+        self.owed.restore(snapshot.owed)
+        self.unsettled = dict(snapshot.outbox)
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
         self.streams.restore(self.series.streams())
         before = meta["tick_seconds"]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from cdn77_exporter.core.errors import Refused
-
-if TYPE_CHECKING:
-    from cdn77_exporter.flow.stages.aggregate import Batch
 
 #: Refusals that name samples which the receiver has already.
 _KNOWN_STATUS = {400, 409}
@@ -38,24 +34,6 @@ def after_refusal(refusal: Refused, *, lost: bool) -> Delivery:
 def after_giving_up(*, lost: bool) -> Delivery:
     """Tell the end of a request that is not tried again; `lost`: the answer to an attempt was lost."""
     return Delivery.UNKNOWN if lost else Delivery.NOT_STORED
-
-
-class Cumulative:
-    """Accounts of counters that tell everything at each tick: a batch that is stored makes good those before it."""
-
-    def __init__(self) -> None:
-        self._refused = False  # something of the batch at hand
-        self._behind = False  # something is not stored that no later tick has made good yet
-
-    async def settled(self, number: int, tick: int, body: bytes, delivery: Delivery) -> None:
-        """Take note of what is not stored."""
-        self._refused = self._refused or delivery is Delivery.NOT_STORED
-
-    def acknowledged(self, batch: Batch) -> int | None:
-        """Return the batch's last tick once all of it is stored."""
-        refused, self._refused = self._refused, False
-        self._behind = refused or (self._behind and not batch.requests)
-        return None if self._behind else batch.through_tick
 
 
 class Forgetful:

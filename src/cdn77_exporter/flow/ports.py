@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cdn77_exporter.core.changes import Changes, CountedFile, Sorted, Unsent
+from cdn77_exporter.core.changes import Changes, CountedFile, Owing, Sorted, Unsent
 from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.files import LogFile, RawLog
 
@@ -160,10 +160,16 @@ class Outbox(Protocol):
     async def mark_sending(self, number: int) -> None:
         """Record the request of which an answer may be lost from now on, 0 for none; raises Transient."""
 
-    async def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
+    async def mark_done(
+        self,
+        numbers: Sequence[int],
+        acknowledged: int | None,
+        sending: int = 0,
+        owed: Sequence[Owing] | None = None,
+    ) -> None:
         """Remove requests, note the tick that is acknowledged with them, if it is, and the request that is sent next.
 
-        Raises Transient.
+        `owed`: the series that are owed then; None when they are the same as before. Raises Transient.
         """
 
 
@@ -175,6 +181,12 @@ class Accounts(Protocol):
 
         `body`: all that became of it alike, as a request. It may come again after a crash, and in other parts.
         """
+
+    def owing(self) -> Sequence[Owing] | None:
+        """Return all that is owed, if that has changed; it is committed with the end of the request."""
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """Take note that requests have left the outbox."""
 
     def acknowledged(self, batch: Batch) -> int | None:
         """Return the tick up to which the receiver has everything, now that a batch is settled; None for no news."""

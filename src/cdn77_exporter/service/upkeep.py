@@ -166,6 +166,7 @@ class Upkeep:
         watch("watermark_timestamp_seconds", lambda: pipeline.watermark.value_ms / 1000)
         watch("watermark_lag_seconds", lambda: _lag(pipeline.watermark.value_ms, clock.now_ms()))
         watch("series", lambda: len(timeline.series))
+        watch("owed_series", lambda: len(timeline.owed))
         watch("streams", lambda: len(timeline.streams))
         watch("viewers", lambda: len(timeline.viewers))
         watch("limited_requests", lambda: timeline.streams.refused)

@@ -14,6 +14,7 @@ from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.receiver.query import Memory
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
+from cdn77_exporter.flow.accounts import ToldUntilAccepted
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.lease import Lease, OwnersCommits, OwnersReceiver
@@ -76,6 +77,17 @@ async def build_pipeline(
     if settings.quarantine_prefix and not keep:
         prefix = settings.quarantine_prefix
         quarantine = Quarantine(bucket, state, clock, telemetry, telemetry.problems, prefix)
+    aggregator = Aggregator(
+        common,
+        in_flight,
+        timeline,
+        OwnersCommits(state, lease),
+        watermark,
+        arrivals,
+        thread,
+        keeps_state=keeps_state,
+        patience_seconds=max(0.0, settings.drain_seconds - _PUSH_SECONDS),
+    )
     return Pipeline(
         common=common,
         in_flight=in_flight,
@@ -96,21 +108,12 @@ async def build_pipeline(
         ),
         fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
         decoder=FileDecoder(common, in_flight, decoder, state, events_seen=bool(meta.get("events_seen"))),
-        aggregator=Aggregator(
-            common,
-            in_flight,
-            timeline,
-            OwnersCommits(state, lease),
-            watermark,
-            arrivals,
-            thread,
-            keeps_state=keeps_state,
-            patience_seconds=max(0.0, settings.drain_seconds - _PUSH_SECONDS),
-        ),
+        aggregator=aggregator,
         pusher=Pusher(
             common,
             OwnersReceiver(writer, lease, stop),
             state,
+            ToldUntilAccepted(aggregator, state),
             settings.push_retry_seconds,
             leaves=keeps_state,
             recalls=Memory(writer, settings.prometheus_url),

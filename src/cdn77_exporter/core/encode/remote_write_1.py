@@ -16,9 +16,11 @@ import cramjam
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.catalogue import Catalogue, split_key
-from cdn77_exporter.core.encode.remote_write_pb2 import Label, MetricMetadata, Sample, TimeSeries, WriteRequest
+from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
+from cdn77_exporter.core.encode import remote_write_pb2 as pb
+from cdn77_exporter.core.encode.remote_write_pb2 import Label, MetricMetadata, TimeSeries, WriteRequest
 from cdn77_exporter.core.measures import Kind, Measure
+from cdn77_exporter.core.owed import Sample
 from cdn77_exporter.core.series import Frame, SeriesTable
 
 #: The most samples of a request; larger ones are slower on real receivers.
@@ -28,7 +30,7 @@ _BLOCK = 500  # series
 # Where a Sample's parts begin, counted from the end of an entry, whose last field it is.
 _SAMPLE_BYTES, _VALUE_AT, _TIMESTAMP_AT, _TIMESTAMP_BYTES = 18, 15, 6, 6
 #: Its value and its timestamp are overwritten before it is sent; neither may be a default, which is left out.
-_ANY_SAMPLE = Sample(value=1.0, timestamp=1 << 40)
+_ANY_SAMPLE = pb.Sample(value=1.0, timestamp=1 << 40)
 #: Labels that are kept: most series share theirs with many others.
 _KNOWN_LABELS = 8192
 _TYPES = {Kind.COUNTER: MetricMetadata.COUNTER, Kind.GAUGE: MetricMetadata.GAUGE}
@@ -59,7 +61,7 @@ def labels_of(measure: Measure, values: Sequence[str]) -> list[Label]:
     return [_label(name, texts[place]) for name, place in _order(measure.labels) if texts[place]]
 
 
-def series_entry(labels: Sequence[Label], samples: Sequence[Sample]) -> bytes:
+def series_entry(labels: Sequence[Label], samples: Sequence[pb.Sample]) -> bytes:
     """Return one TimeSeries as it stands in a WriteRequest, with its tag and length."""
     request = WriteRequest()
     series = request.timeseries.add()
@@ -83,10 +85,31 @@ def compress(entries: bytes) -> bytes:
 
 def timestamp_bytes(timestamp_ms: int) -> bytes:
     """Return a Unix millisecond timestamp as its varint of six bytes; raises ValueError outside 1971 to 2109."""
-    encoded = bytes(TimeSeries(samples=[Sample(timestamp=timestamp_ms)]).SerializeToString())[3:]
+    encoded = bytes(TimeSeries(samples=[pb.Sample(timestamp=timestamp_ms)]).SerializeToString())[3:]
     if len(encoded) != _TIMESTAMP_BYTES or timestamp_ms < 0:
         raise ValueError(f"timestamp {timestamp_ms} ms is outside the years 1971 to 2109")
     return encoded
+
+
+def samples_of(body: bytes, series: SeriesTable, tick_seconds: int) -> list[Sample]:
+    """Return the samples of a request body whose series are still there, in its order; stale markers are left out."""
+    codes = {(measure.name, measure.labels): code for code, measure in enumerate(series.catalogue.measures) if measure}
+    names = {measure.name: measure.labels for measure in series.catalogue.measures if measure}
+    found = []
+    for entry in WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body))).timeseries:
+        texts = {label.name: label.value for label in entry.labels}
+        name = texts["__name__"]
+        labels = names.get(name)
+        if labels is None:
+            continue
+        slot = series.find(series_key(codes[name, labels], [texts.get(label, "") for label in labels]))
+        if slot is not None:
+            found += [
+                Sample(slot, sample.timestamp // 1000 // tick_seconds * tick_seconds, sample.value)
+                for sample in entry.samples
+                if sample.value == sample.value
+            ]
+    return found
 
 
 class _Block:
@@ -168,7 +191,7 @@ class RemoteWrite1:
             self._blocks[begin // _BLOCK].put(entries)
         self._born[new] = series.born[new]
 
-    def _entry(self, key: str, samples: Sequence[Sample]) -> bytes:
+    def _entry(self, key: str, samples: Sequence[pb.Sample]) -> bytes:
         code, values = split_key(key)
         measure = self._catalogue.measure(code)
         if measure is None:
@@ -189,11 +212,11 @@ class RemoteWrite1:
 
     def _encode_runs(self, series: SeriesTable, frame: Frame, packer: _Packer) -> None:
         """Encode several samples a series, all with one value."""
-        runs: dict[float, list[Sample]] = {}
+        runs: dict[float, list[pb.Sample]] = {}
         for slot, value in zip(frame.slots.tolist(), frame.values.tolist(), strict=True):
             samples = runs.get(value)
             if samples is None:
-                samples = [Sample(value=value, timestamp=at_ms) for at_ms in frame.times_ms]
+                samples = [pb.Sample(value=value, timestamp=at_ms) for at_ms in frame.times_ms]
                 if len(runs) < _BLOCK:
                     runs[value] = samples
             packer.add(self._entry(series.key(slot), samples), len(samples))

@@ -19,9 +19,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import cramjam
 import msgspec
 
-from cdn77_exporter.core.changes import Changes
+from cdn77_exporter.core.changes import Changes, Owing
 from cdn77_exporter.core.errors import Conflict, LeaseLost, Misconfigured, StateError, Transient
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.series_rows import pending_of, values_of
 from cdn77_exporter.edge.state.database import Database
 from cdn77_exporter.edge.state.store import State
 
@@ -32,7 +33,7 @@ _DIGITS = 12
 #: What is done between two commits and goes into the journal, with the form of its values there.
 _LOGGED: dict[str, Any] = {
     "mark_sending": tuple[int],
-    "mark_done": tuple[list[int], int | None, int],
+    "mark_done": tuple[list[int], int | None, int, list[Owing] | None],
     "mark_deleted": tuple[list[tuple[str, str]]],
     "set_aside": tuple[tuple[str, str, int, int], str, str],
     "release": tuple[str],
@@ -53,7 +54,7 @@ class _Entry(msgspec.Struct, array_like=True):
 
     writer: str
     steps: list[tuple[str, list[Any]]]
-    changes: Changes | None
+    changes: Any  # `Changes`, or None
 
 
 class BucketState(State):
@@ -218,13 +219,24 @@ async def _read(bucket: Objects, key: str) -> bytes:
 
 
 def _completed(name: str, values: list[Any]) -> list[Any]:
-    """Return the values of a step; 0.1.0 set files aside without any detail."""
-    return [*values, ""] if name == "set_aside" and len(values) == 2 else values
+    """Return the values of a step, with what 0.1.0 did not have."""
+    missing: dict[str, list[Any]] = {"set_aside": [""], "mark_done": [0, None]}
+    return values + missing.get(name, []) if len(values) == 2 else values
+
+
+def _changes(given: dict[str, Any] | None) -> Changes | None:
+    """Return a commit; those of 0.1.0 have lists where there are rows now."""
+    if given is None:
+        return None
+    if isinstance(given["series"], list):
+        given |= {"series": values_of(given["series"]), "pending": pending_of(given["pending"])}
+    return msgspec.convert(given, Changes)
 
 
 def _replay(database: Database, prefix: str, number: int, body: bytes) -> None:
     try:
         entry = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(body)), type=_Entry)
+        changes = _changes(entry.changes)
         steps = [
             (name, list(msgspec.convert(_completed(name, values), _LOGGED[name])))
             for name, values in entry.steps
@@ -236,8 +248,8 @@ def _replay(database: Database, prefix: str, number: int, body: bytes) -> None:
         if name == "set_aside":
             values[0] = LogFile(*values[0])
         getattr(database, name)(*values)
-    if entry.changes is not None:
-        database.commit(entry.changes)
+    if changes is not None:
+        database.commit(changes)
 
 
 def _damaged(prefix: str, what: str) -> StateError:

@@ -19,11 +19,12 @@ from typing import Any
 
 import msgspec
 
-from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Snapshot, Sorted, Unsent
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Owing, Snapshot, Sorted, Unsent
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.reasons import NO_STREAM_YET
+from cdn77_exporter.core.series_rows import latest
 from cdn77_exporter.core.viewers.rows import merge_runs
 from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.file import (
@@ -42,13 +43,15 @@ Identity = tuple[str, str]
 
 _UNWRITABLE = "free some space or make the state file writable; nothing is lost meanwhile"
 _FAN_IN = 8  # runs of viewers of one level that are merged into one of the next
+_SERIES_FAN_IN = 4  # the same for runs of series, each of which may hold all of them
 _LEVELS = 100  # more than there ever are; every part of the viewers has so many, and what has just come is 0
 _KEYS_AT_ONCE = 500
 _FORGOTTEN_AT_ONCE = 5_000  # rows that one call looks at
 _WITH_KEYS = f"WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
 _decode_profile = msgspec.msgpack.Decoder(tuple[str, str | None, str | None, tuple[str, str] | None]).decode
-_decode_pending = msgspec.msgpack.Decoder(list[tuple[int, float]]).decode
 _decode_waits = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
+_decode_owed = msgspec.msgpack.Decoder(list[Owing]).decode
+_NO_TICK = 2**62  # after all
 _EMPTY_LIST = msgspec.msgpack.encode([])
 
 
@@ -184,25 +187,24 @@ class Database:
             profiles=[
                 (number, *_decode_profile(labels)) for number, labels in self._rows(schema.PROFILES, "ORDER BY number")
             ],
-            series=self._series(meta.get("series")),
-            pending=_decode_pending(lists.get("pending", _EMPTY_LIST)),
+            series_keys=self._series(meta.get("series")),
+            series=(rows for _, _, rows in self._rows(schema.SERIES_RUNS, "ORDER BY level DESC, id")),
+            pending=bytes(lists.get("pending", b"")),
             waits=_decode_waits(lists.get("waits", _EMPTY_LIST)),
             viewer_runs=(rows for _, _, rows in self._rows(schema.VIEWER_RUNS, "ORDER BY level DESC, id")),
             held=((tick, tally) for _, tick, tally in self._rows(schema.HELD, "ORDER BY id")),
             shards=list(self._rows(schema.SHARDS)),
             metrics=list(self._rows(schema.METRICS, "ORDER BY code")),
+            outbox=[(number, tick) for number, tick, _ in self.outbox()],
+            owed=_decode_owed(lists.get("owed", _EMPTY_LIST)),
         )
 
-    def _series(self, expected: int | None) -> Iterator[tuple[int, str, float, int, int, bool]]:
-        """Yield slot, key, value, changed, written and live; `expected`: how many, where the state knows it."""
+    def _series(self, expected: int | None) -> Iterator[tuple[int, str]]:
+        """Yield slots and keys; `expected`: how many, where the state knows it."""
         found = 0
-        values = self._rows(schema.VALUES, "ORDER BY slot")
-        for slot, key in self._rows(schema.SERIES, "ORDER BY slot"):
-            same, value, changed, written, live = next(values, (None, 0.0, 0, 0, 0))
-            if slot != same:
-                raise damaged(self.path, f"it lacks the values of series {slot}")
+        for row in self._rows(schema.SERIES, "ORDER BY slot"):
             found += 1
-            yield slot, key, value, changed, written, bool(live)
+            yield row[0], row[1]
         if expected is not None and found != expected:
             raise damaged(self.path, f"it has {found} series of {expected}")
 
@@ -217,17 +219,19 @@ class Database:
         self._each(schema.METRICS.replace, changes.metrics)
         for table, gone in (("profiles", changes.profiles_gone), ("series", changes.series_gone)):
             self._delete(table, gone)
-        self._delete("series_values", changes.series_gone)
         self._each(
             schema.PROFILES.insert, ((number, msgspec.msgpack.encode(labels)) for number, *labels in changes.profiles)
         )
         self._each(schema.SERIES.insert, changes.series_new)
-        self._each(schema.VALUES.insert, ((slot, 0.0, 0, 0, False) for slot, _ in changes.series_new))
-        self._each(schema.VALUES.replace, changes.series)
-        for name, rows in (("pending", changes.pending), ("waits", changes.waits)):
-            self._execute(schema.LISTS.replace, (name, msgspec.msgpack.encode(rows, enc_hook=list)))
+        if changes.series:
+            self._add_run(schema.SERIES_RUNS, 0, changes.series)
+            self._merge_series(0)
+        self._execute(schema.LISTS.replace, ("pending", changes.pending))
+        self._execute(schema.LISTS.replace, ("waits", msgspec.msgpack.encode(changes.waits)))
+        self._write_owed(changes.owed)
+        self._each(schema.TOLD.replace, changes.told)
         if changes.viewers:
-            self._add_run(0, changes.viewers)
+            self._add_run(schema.VIEWER_RUNS, 0, changes.viewers)
             self._merge_runs(0, changes.meta.get("viewers_since_ms", 0))
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
         ids = count(self._next_id("held"))
@@ -239,6 +243,10 @@ class Database:
         self._each(schema.BODIES.insert, ((one.number, one.body) for one in requests))
         self._counted.update(requests=len(requests), bytes=sum(len(one.body) for one in requests))
 
+    def _write_owed(self, owed: Sequence[Owing] | None) -> None:
+        if owed is not None:
+            self._execute(schema.LISTS.replace, ("owed", msgspec.msgpack.encode(owed)))
+
     def _delete(self, table: str, numbers: Iterable[int]) -> None:
         """Delete rows of a table whose key is a number."""
         self._each(f"DELETE FROM {table} WHERE rowid = ?", ((number,) for number in numbers))  # noqa: S608 - constants
@@ -248,8 +256,18 @@ class Database:
         found: int = self._execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0]  # noqa: S608
         return found
 
-    def _add_run(self, level: int, rows: bytes) -> None:
-        self._execute(schema.VIEWER_RUNS.insert, (self._next_id("viewer_runs"), level, rows))
+    def _add_run(self, table: Table, level: int, rows: bytes) -> None:
+        self._execute(table.insert, (self._next_id(table.name), level, rows))
+
+    def _merge_series(self, level: int) -> None:
+        found = self._execute("SELECT count(*) FROM series_runs WHERE level = ?", (level,)).fetchone()
+        if found[0] < _SERIES_FAN_IN:
+            return
+        runs = self._rows(schema.SERIES_RUNS, "WHERE level = ? ORDER BY id", (level,))
+        merged = latest(rows for _, _, rows in runs)
+        self._execute("DELETE FROM series_runs WHERE level = ?", (level,))
+        self._add_run(schema.SERIES_RUNS, level + 1, merged.tobytes())
+        self._merge_series(level + 1)
 
     def _merge_runs(self, level: int, since_ms: int) -> None:
         found = self._execute("SELECT count(*) FROM viewer_runs WHERE level = ?", (level,)).fetchone()
@@ -261,7 +279,7 @@ class Database:
         for part, rows in enumerate(merged):
             if rows:
                 above = part * _LEVELS + level % _LEVELS + 1
-                self._add_run(above, rows)
+                self._add_run(schema.VIEWER_RUNS, above, rows)
                 self._merge_runs(above, since_ms)
 
     # The outbox
@@ -289,10 +307,23 @@ class Database:
     def _mark_sending(self, number: int) -> None:
         self._execute(schema.META.replace, ("sending", number))
 
-    def mark_done(self, numbers: Sequence[int], acknowledged: int | None, sending: int = 0) -> None:
+    def told(self, tick: int) -> bytes | None:
+        """Return what a tick that has requests in the outbox tells of counters; None of a tick of 0.1.0."""
+        for _, content in self._rows(schema.TOLD, "WHERE tick = ?", (tick,)):
+            return bytes(content)
+        return None
+
+    def mark_done(
+        self,
+        numbers: Sequence[int],
+        acknowledged: int | None,
+        sending: int = 0,
+        owed: Sequence[Owing] | None = None,
+    ) -> None:
         """Take requests out of the outbox, and note which is sent next.
 
-        `acknowledged`: the last tick that has been accepted whole, if it moved.
+        `acknowledged`: the last tick that has been accepted whole, if it moved. `owed`: the series that are owed then;
+        None when they are the same as before.
         """
 
         def step() -> None:
@@ -301,6 +332,8 @@ class Database:
                     self._counted.update(requests=-1, bytes=-size)
             for table in ("outbox", "bodies"):
                 self._each(f"DELETE FROM {table} WHERE number = ?", ((number,) for number in numbers))  # noqa: S608
+            self._execute("DELETE FROM told WHERE tick < (SELECT coalesce(min(tick), ?) FROM outbox)", (_NO_TICK,))
+            self._write_owed(owed)
             if acknowledged is not None:
                 self._execute(schema.META.replace, ("acknowledged", max(acknowledged, self.acknowledged())))
             self._mark_sending(sending)

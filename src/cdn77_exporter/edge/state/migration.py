@@ -8,6 +8,7 @@ from zlib import crc32
 
 import msgspec
 
+from cdn77_exporter.core.series_rows import pending_of, values_of
 from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.schema import Damaged, Table
 
@@ -40,7 +41,6 @@ _COPIED = (
     (schema.SECRET, "SELECT 0, key FROM old_secret"),
     (schema.PROFILES, "SELECT number, labels FROM old_profiles"),
     (schema.SERIES, "SELECT slot, key FROM old_series"),
-    (schema.VALUES, "SELECT slot, value, changed, written, live FROM old_series"),
     (schema.SHARDS, "SELECT name, newest_ms, seen_ms FROM old_shards"),
     (schema.OUTBOX, "SELECT number, tick, samples, length(body) - 4 FROM old_outbox"),
 )
@@ -91,8 +91,11 @@ def _migrate(connection: sqlite3.Connection) -> None:
         write(table, connection.execute(select, (status,)))
     for table, select in _SEALED:
         write(table, _unsealed(table, connection.execute(select)))
-    for name, select in (("pending", "SELECT slot, value FROM old_pending"), ("waits", "SELECT * FROM old_waits")):
-        write(schema.LISTS, [(name, msgspec.msgpack.encode(connection.execute(select).fetchall()))])
+    values = values_of(connection.execute("SELECT slot, value, changed, written, live FROM old_series ORDER BY slot"))
+    write(schema.SERIES_RUNS, [(1, 0, values)])
+    waits = msgspec.msgpack.encode(connection.execute("SELECT * FROM old_waits").fetchall())
+    pending = pending_of(connection.execute("SELECT slot, value FROM old_pending"))
+    write(schema.LISTS, [("pending", pending), ("waits", waits)])
     write(schema.METRICS, ((code, name, labels) for code, (name, labels) in enumerate(_METRICS)))
     for name in _OLD:
         connection.execute(f"DROP TABLE old_{name}")

@@ -101,13 +101,9 @@ SECRET = Table("secret", {"id": "INTEGER", "key": "BLOB"}, ("id",))
 METRICS = Table("metrics", {"code": "INTEGER", "name": "TEXT", "labels": "TEXT"}, ("code",))
 PROFILES = Table("profiles", {"number": "INTEGER", "labels": "BLOB"}, ("number",))
 SERIES = Table("series", {"slot": "INTEGER", "key": "TEXT"}, ("slot",))
-#: Apart from the keys, since these change and those do not.
-VALUES = Table(
-    "series_values",
-    {"slot": "INTEGER", "value": "REAL", "changed": "INTEGER", "written": "INTEGER", "live": "INTEGER"},
-    ("slot",),
-)
-#: Lists that every commit replaces, encoded: `pending` and `waits`.
+#: Runs of the values of series that changed; see `core.series_rows`. Of two runs the later one holds.
+SERIES_RUNS = Table("series_runs", {"id": "INTEGER", "level": "INTEGER", "rows": "BLOB"}, ("id",))
+#: Lists that are replaced as a whole, encoded: `pending` and `waits` by every commit, `owed` when it changes.
 LISTS = Table("lists", {"name": "TEXT", "content": "BLOB"}, ("name",))
 VIEWER_RUNS = Table("viewer_runs", {"id": "INTEGER", "level": "INTEGER", "rows": "BLOB"}, ("id",))
 #: What ticks hold that are not settled.
@@ -126,10 +122,27 @@ ASIDE = Table(
 )
 LEDGER = (COUNTED, DONE, ASIDE)
 OUTBOX = Table("outbox", {"number": "INTEGER", "tick": "INTEGER", "samples": "INTEGER", "size": "INTEGER"}, ("number",))
+#: What each tick tells of counters, for as long as a request of it is in the outbox; see `core.owed`.
+TOLD = Table("told", {"tick": "INTEGER", "content": "BLOB"}, ("tick",))
 #: Apart from the outbox, which is read without them.
 BODIES = Table("bodies", {"number": "INTEGER", "body": "BLOB"}, ("number",))
 
-TABLES = (META, SECRET, METRICS, PROFILES, SERIES, VALUES, LISTS, VIEWER_RUNS, HELD, SHARDS, *LEDGER, OUTBOX, BODIES)
+TABLES = (
+    META,
+    SECRET,
+    METRICS,
+    PROFILES,
+    SERIES,
+    SERIES_RUNS,
+    LISTS,
+    VIEWER_RUNS,
+    HELD,
+    SHARDS,
+    *LEDGER,
+    OUTBOX,
+    TOLD,
+    BODIES,
+)
 _INDEXES = ("CREATE INDEX counted_due ON counted (due, key)",)
 
 

@@ -46,6 +46,7 @@ class State:
     body = _call(Database.body)
     sending = _call(Database.sending)
     mark_sending = _call(Database.mark_sending)
+    told = _call(Database.told)
     mark_done = _call(Database.mark_done)
     acknowledged = _call(Database.acknowledged)
     meta = _call(Database.meta)

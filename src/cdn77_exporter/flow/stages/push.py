@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from cdn77_exporter.core.changes import Unsent
 from cdn77_exporter.flow.channel import Channel
-from cdn77_exporter.flow.delivery import Cumulative, Delivery, Forgetful
+from cdn77_exporter.flow.delivery import Delivery, Forgetful
 from cdn77_exporter.flow.ports import Accounts, Common, Outbox, Recalls, Receives
 from cdn77_exporter.flow.retry import until_written
 from cdn77_exporter.flow.sending import LeftForLaterError, Sender
@@ -39,9 +39,9 @@ class Pusher:
     common: Common
     receiver: Receives
     ledger: Outbox
+    accounts: Accounts
     give_up_seconds: float
     leaves: bool = False
-    accounts: Accounts = field(default_factory=Cumulative)
     recalls: Recalls = field(default_factory=Forgetful)
     stats: PushStats = field(default_factory=PushStats, init=False)
     _sender: Sender = field(init=False)
@@ -114,7 +114,9 @@ class Pusher:
     async def _done(self, request: Unsent | None, acknowledged: int | None, following: int = 0) -> None:
         """Take a request out of the outbox; the one that follows it is noted as being sent by the same write."""
         numbers = [request.number] if request else []
-        await until_written(self.common, lambda: self.ledger.mark_done(numbers, acknowledged, following))
+        owing = self.accounts.owing()
+        await until_written(self.common, lambda: self.ledger.mark_done(numbers, acknowledged, following, owing))
+        self.accounts.done(numbers)
         self._marked = following
 
     async def _mark(self, number: int) -> None:

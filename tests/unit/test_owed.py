@@ -1,0 +1,220 @@
+"""Told until accepted: whatever becomes of requests, a receiver sees all that happened once it takes samples again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.timeline import Rules, Timeline
+from cdn77_exporter.edge.state import Database
+from tests.support.examples import examples
+from tests.support.plain_timeline import Happened, decoded_of
+from tests.support.samples import SeriesName, increase, is_stale, parsed
+
+START = 1_700_000_100
+STREAMS = ["a" * 32, "b" * 32]
+
+
+class Receiver:
+    """What is stored, by series, in the order in which it came."""
+
+    def __init__(self) -> None:
+        self.samples: dict[SeriesName, list[tuple[int, float]]] = {}
+
+    def take(self, body: bytes) -> None:
+        for series in parsed(body).timeseries:
+            name = tuple((label.name, label.value) for label in series.labels)
+            own = self.samples.setdefault(name, [])
+            for sample in series.samples:
+                assert not own or own[-1][0] < sample.timestamp, "a sample is not later than the one before it"
+                own.append((sample.timestamp, sample.value))
+
+    def seen(self, metric: str) -> float:
+        """What increase() adds up, in windows of five minutes: what is further apart no window sees."""
+        return sum(
+            increase(near, 0, 2**60)
+            for name, samples in self.samples.items()
+            if ("__name__", metric) in name
+            for near in runs(samples)
+        )
+
+
+def runs(samples: list[tuple[int, float]]) -> Iterator[list[tuple[int, float]]]:
+    """Samples of which each is at most five minutes after the one before it."""
+    run: list[tuple[int, float]] = []
+    for at, value in samples:
+        if run and at - run[-1][0] > 300_000:
+            yield run
+            run = []
+        if not is_stale(value):
+            run.append((at, value))
+    yield run
+
+
+class World:
+    """A timeline with a state, whose requests come to the ends that a test decides."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules(session_window_seconds=900)
+        self.database = Database(":memory:")
+        self.receiver = Receiver()
+        self.timeline = self._new()
+        self.second = 0
+        self.number = 0
+        self.happened: list[Happened] = []
+
+    def _new(self) -> Timeline:
+        return Timeline(self.rules, start_ms=START * 1000 + 500, key=self.database.secret_key())
+
+    def restart(self) -> None:
+        """The next process takes up the state; requests that are not done are in the outbox."""
+        self.timeline = self._new()
+        snapshot = self.database.load()
+        if snapshot is not None:
+            self.timeline.restore(snapshot)
+
+    def count(self, stream: str, requests: int) -> None:
+        """Events of now."""
+        events = [
+            Happened((START + self.second) * 1000, stream=stream, ip=f"192.0.2.{number % 200}")
+            for number in range(requests)
+        ]
+        self.happened += events
+        stats, counts = decoded_of(events, self.rules.tick_seconds)
+        self.number += 1
+        self.timeline.absorb_together([(LogFile(f"logs/{self.number}", "e", 1, 1), stats)], counts)
+        self.database.commit(self.timeline.take_changes([], 0, []))
+
+    def pass_time(self, seconds: int) -> None:
+        """Write the ticks up to then; the requests are in the outbox."""
+        self.second += seconds
+        more = True
+        while more:
+            now_ms = (START + self.second) * 1000
+            requests, more = self.timeline.advance(now_ms, now_ms)
+            self.database.commit(self.timeline.take_changes(requests, now_ms, []))
+
+    def push(self, outcome: str, most: int = 10_000) -> None:
+        """Bring requests of the outbox to an end; then what is owed is in the state, too."""
+        for number, tick, _ in self.database.outbox()[:most]:
+            body = self.database.body(number)
+            if outcome != "refused":
+                self.receiver.take(body)
+            told = self.database.told(tick) if outcome == "refused" else None
+            self.timeline.settle(body, stored=outcome != "refused", told=told)
+            self.timeline.done([number])
+            self.database.mark_done([number], None, owed=self.timeline.owed.take_changes())
+
+    def check(self) -> None:
+        """After some ticks that are stored, everything was seen, and nothing is owed."""
+        for _ in range(4):
+            self.pass_time(15)
+            self.push("stored")
+        assert len(self.timeline.owed) == 0
+        assert self.receiver.seen("cdn77_requests_total") == len(self.happened)
+        assert self.receiver.seen("cdn77_transfer_bytes_total") == sum(one.size for one in self.happened)
+        viewers = {(one.stream, one.ip) for one in self.happened}
+        if self.second < 900:
+            assert self.receiver.seen("cdn77_viewers_total") == len(viewers)
+
+
+def test_a_stream_that_lives_only_while_the_receiver_refuses_is_told_later() -> None:
+    """All of 200 requests of which no sample was ever stored are seen once the receiver takes samples again."""
+    world = World()
+    for number in range(400):
+        if 10 < number < 30:
+            world.count(STREAMS[1], 10)
+        world.count(STREAMS[0], 1)
+        world.pass_time(15)
+        world.push("stored" if number < 5 else "refused")
+    assert world.receiver.seen("cdn77_requests_total") < 10
+    world.check()
+
+
+def test_zeros_that_were_refused_are_made_good() -> None:
+    """A new series whose zeros and first values were refused is seen whole, though its next value was stored."""
+    world = World()
+    world.count(STREAMS[0], 1001)
+    world.pass_time(45)
+    world.push("refused")
+    world.pass_time(15)
+    world.push("stored")
+    assert world.receiver.seen("cdn77_requests_total") == 0
+    world.check()
+
+
+def test_a_short_refusal_costs_no_reset() -> None:
+    """A series that is refused for less than five minutes goes on from its last stored value."""
+    world = World()
+    for number in range(10):
+        world.count(STREAMS[0], 7)
+        world.pass_time(15)
+        world.push("refused" if number in (5, 6) else "stored")
+    world.check()
+    for name, samples in world.receiver.samples.items():
+        if ("__name__", "cdn77_requests_total") in name:
+            values = [value for _, value in samples]
+            assert values == sorted(values)
+
+
+def test_what_is_owed_holds_the_series() -> None:
+    """A series that is owed does not end, however long it is idle."""
+    world = World(Rules(session_window_seconds=60, series_idle_seconds=600))
+    world.count(STREAMS[0], 50)
+    for _ in range(200):
+        world.pass_time(15)
+        world.push("refused")
+    world.check()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("count"), st.integers(0, 1), st.integers(1, 5)),
+        st.tuples(st.just("time"), st.sampled_from([15, 15, 30, 300, 330]), st.just(0)),
+        st.tuples(st.sampled_from(["stored", "refused", "refused"]), st.sampled_from([1, 2, 10_000]), st.just(0)),
+        st.tuples(st.just("restart"), st.just(0), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+@examples(150)
+def test_any_sequence_of_ends_is_told_in_the_end(steps: list[tuple[str, int, int]]) -> None:
+    """Stored, refused, restarted, late or not: in the end every increase() over everything is what happened."""
+    world = World()
+    for verb, first, second in steps:
+        if verb == "count":
+            world.count(STREAMS[first], second)
+        elif verb == "time":
+            world.pass_time(first)
+        elif verb == "restart":
+            world.restart()
+        else:
+            world.push(verb, first)
+    world.push("stored")
+    world.check()
+
+
+@pytest.mark.slow
+def test_a_long_life_of_mishaps_is_exact() -> None:
+    """Hours with outages of up to a day, with traffic that comes and goes, add up."""
+    source = random.Random(3)
+    world = World()
+    for _ in range(30):
+        for _ in range(source.randrange(1, 40)):
+            if source.random() < 0.5:
+                world.count(source.choice(STREAMS), source.randrange(1, 9))
+            world.pass_time(15)
+            world.push(source.choice(["stored", "stored", "stored", "refused"]))
+        if source.random() < 0.3:
+            world.restart()
+        for _ in range(source.randrange(0, 300)):
+            world.pass_time(15)
+        world.push(source.choice(["refused", "stored"]))
+    world.check()
