@@ -86,7 +86,7 @@ def test_a_geoip_database_is_opened_when_it_comes(
 ) -> None:
     """A broken file is a problem and told once; a good one in its place is used at once, and old answers go."""
     forgotten: list[Timeline] = []
-    monkeypatch.setattr(Timeline, "forget_places", lambda self: forgotten.append(self))  # noqa: PLW0108 - a method
+    monkeypatch.setattr(Timeline, "use_places", lambda self, locate: forgotten.append(self))
 
     async def main() -> None:
         path = tmp_path / "city.mmdb"

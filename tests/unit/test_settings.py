@@ -87,7 +87,7 @@ def test_all_faults_are_reported_together_each_with_its_variable() -> None:
         "BACKFILL_WINDOW": "2 weeks",
         "KEEP_FILES": "perhaps",
         "STREAM_PATTERN": "([a-f",
-        "GEOIP_DB_PATH": "/nowhere/city.mmdb",
+        "GEOIP_DB_PATH": "/nowhere/\x1b.mmdb",
         "HTTP_ADDR": "9177",
         "LOG_LEVEL": "loud",
         "DOWNLOAD_CONCURRENCY": "0",
@@ -417,3 +417,10 @@ def test_the_process_environment_is_left_alone() -> None:
     given_ = dict(LEAST)
     settings.load(given_)
     assert (dict(os.environ), given_) == (before, LEAST)
+
+
+def test_a_geoip_database_that_is_not_there_is_a_doubt() -> None:
+    """The service runs without it until it comes."""
+    found = load(GEOIP_DB_PATH="/nowhere/city.mmdb")
+    assert [variable for variable, _ in found.doubts] == ["GEOIP_DB_PATH"]
+    assert str(found.geoip_db_path) == "/nowhere/city.mmdb"

@@ -643,3 +643,25 @@ def test_a_bound_of_values_recovers() -> None:
     world.absorb([happened(1210, pop="prague")])
     world.advance((START + 1260) * 1000, (START + 1290) * 1000)
     assert world.last("cdn77_requests_total", pop="prague") == 1
+
+
+# Places
+
+
+def test_regions_begin_when_a_database_comes() -> None:
+    """Before, no viewer counts by region; then who appears does, from zero on, and who is there moves to its place."""
+    world = World()
+    world.absorb([happened(20), happened(21, ip="192.0.2.2")])
+    world.advance((START + 60) * 1000, (START + 90) * 1000)
+    assert world.last("cdn77_viewers_total") == 2
+    assert world.last("cdn77_viewers_by_region_total") is None
+    assert world.last("cdn77_active_viewers_by_region", region="Unknown") == 2
+    world.timeline.use_places(lambda ip: ("CZ", "Prague"))
+    world.absorb([happened(70), happened(71, ip="192.0.2.3")])
+    world.advance((START + 105) * 1000, (START + 130) * 1000)
+    assert world.last("cdn77_viewers_by_region_total") == 1
+    name = named("cdn77_viewers_by_region_total", {"stream_name": STREAMS[0], "country": "CZ", "region": "Prague"})
+    assert world.received.samples[name][0][1] == 0
+    assert world.last("cdn77_viewers_total") == 3
+    assert world.last("cdn77_active_viewers_by_region", region="Prague") == 2
+    assert world.last("cdn77_active_viewers_by_region", region="Unknown") == 1

@@ -138,12 +138,10 @@ class Labelling:
         self._other = self.vocabulary.code(OTHER)
         self._places = Places(locate, self.vocabulary)
         self._cells = [_Cells(cube) for cube in measures.cubes]
-        of_viewers = [row for row in measures.of_viewers if self._places.known or not row.needs_places]
-        self._appear = [row for row in of_viewers if isinstance(row.value, Appeared)]
-        self._present = [row for row in of_viewers if not isinstance(row.value, Appeared)]
+        self._measures = measures
+        self._choose_measures()
         self._viewer_rows = RowTable(5)  # stream, device, country; country and region of the place
         self._numbers: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # profile of each of these rows
-        self._slots = [_ProfileSlots(len(self._appear)), _ProfileSlots(len(self._present))]
         self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
         self._tidy_at = _FIRST_TEXTS
@@ -157,9 +155,19 @@ class Labelling:
         """Return the numbers of texts [texts]."""
         return self.vocabulary.codes(texts)
 
-    def forget_places(self) -> None:
-        """Ask for the place of every address again."""
-        self._places.forget()
+    def _choose_measures(self) -> None:
+        """Take the measures of viewers that can be told now, and have the series of all profiles found anew."""
+        chosen = [row for row in self._measures.of_viewers if self._places.known or not row.needs_places]
+        self._appear = [row for row in chosen if isinstance(row.value, Appeared)]
+        self._present = [row for row in chosen if not isinstance(row.value, Appeared)]
+        self._slots = [_ProfileSlots(len(self._appear)), _ProfileSlots(len(self._present))]
+
+    def use_places(self, locate: Locate) -> None:
+        """Ask this database for the place of every address from now on; it may be the first one."""
+        first = not self._places.known
+        self._places.use(locate)
+        if first:
+            self._choose_measures()
 
     # Cells
 

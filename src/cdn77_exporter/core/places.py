@@ -31,6 +31,11 @@ class Places:
         self._vocabulary = vocabulary
         self.forget()
 
+    def use(self, locate: Locate) -> None:
+        """Ask this database from now on, for every address again."""
+        self._locate = locate
+        self.forget()
+
     @property
     def known(self) -> bool:
         """Whether there is a database."""

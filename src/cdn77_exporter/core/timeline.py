@@ -92,9 +92,9 @@ class Absorbed:
 class Timeline:
     """The counting state of the whole service; pure, not thread-safe.
 
-    `locate`: country and region of an address, None without a GeoIP database. `start_ms`: the process's start.
-    `key`: the secret that viewers are hashed with, the same for the life of the state. `encoder`: None for remote
-    write 1.0.
+    `locate`: country and region of an address, None without a GeoIP database, which may come later. `start_ms`: the
+    process's start. `key`: the secret that viewers are hashed with, the same for the life of the state. `encoder`:
+    None for remote write 1.0.
     """
 
     def __init__(
@@ -166,9 +166,9 @@ class Timeline:
         """Series that were asked for over the bound."""
         return self.labelling.overflowed
 
-    def forget_places(self) -> None:
-        """Look up viewers that come from now on again: the GeoIP database was replaced."""
-        self.labelling.forget_places()
+    def use_places(self, locate: Locate) -> None:
+        """Look viewers that come from now on up in this GeoIP database: it is the first, or another than before."""
+        self.labelling.use_places(locate)
 
     # Taking in
 

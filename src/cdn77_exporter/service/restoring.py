@@ -26,7 +26,7 @@ async def restore(
     pushed = min(pushed, clock.now_ms() // 1000)  # what is ahead of the time was written with a wrong clock
 
     def read() -> tuple[Timeline, bool, int, bool]:
-        locate = geoip.locate if settings.geoip_db_path else None
+        locate = geoip.locate if geoip.available else None
         timeline = Timeline(rules, start_ms=clock.now_ms(), key=state.database.secret_key(), locate=locate)
         snapshot = state.database.load()
         if snapshot is not None:

@@ -73,7 +73,7 @@ class Upkeep:
     async def _refresh_geoip(self) -> None:
         new = await asyncio.to_thread(self.geoip.refresh)
         if new:
-            await self.pipeline.aggregator.between_steps(self.timeline.forget_places)
+            await self.pipeline.aggregator.between_steps(lambda: self.timeline.use_places(self.geoip.locate))
         self._say_geoip(new=new)
 
     def _say_geoip(self, *, new: bool) -> None:
@@ -84,9 +84,7 @@ class Upkeep:
         elif self.geoip.fault and self.geoip.fault != self._fault:
             self.telemetry("geoip_failed", path=path, error=self.geoip.fault)
             if not self.geoip.available:
-                words = (
-                    f"the GeoIP database {path} cannot be read ({self.geoip.fault}); regions are unknown until it can"
-                )
+                words = f"the GeoIP database {path} cannot be read ({self.geoip.fault}); viewers are not counted by region until it can"
                 self.telemetry.problems.found("geoip", words)
         self._fault = self.geoip.fault
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -90,5 +91,8 @@ def doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "is http, so that the login crosses the network in clear; use https"
     if values["lookback_hours"] * 3600 < values["backfill_window"]:
         yield "BACKFILL_WINDOW", "is longer than LOOKBACK_HOURS, so that older files are not even listed"
+    places = values["geoip_db_path"]
+    if places is not None and not os.access(places, os.R_OK):
+        yield "GEOIP_DB_PATH", f"names no file that can be read ({places}); viewers by region begin when there is one"
     if values["quarantine_prefix"] and values["keep_files"]:
         yield "QUARANTINE_PREFIX", "moves nothing while KEEP_FILES is on: files that cannot be read stay where they are"

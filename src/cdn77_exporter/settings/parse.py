@@ -236,6 +236,13 @@ def folder(text: str) -> str:
     return path
 
 
+def file_path(text: str) -> Path:
+    """Return the path of a file that need not be there yet."""
+    if not text.isprintable():
+        raise ValueError("is not a path; a file")
+    return Path(text)
+
+
 def readable_file(text: str) -> Path:
     """Return the path of a file that can be read."""
     path = Path(text)

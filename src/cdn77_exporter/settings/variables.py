@@ -223,7 +223,10 @@ class Streams:
         "/etc/cdn77-exporter/streams.txt",
     )
     geoip_db_path: Path | None = env(
-        parse.readable_file, None, "A MaxMind City database, for regions.", "/data/GeoLite2-City.mmdb"
+        parse.file_path,
+        None,
+        "A MaxMind City database, for regions. It may come, or be replaced, while the service runs.",
+        "/data/GeoLite2-City.mmdb",
     )
 
 
