@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yarl import URL
@@ -226,7 +227,7 @@ async def test_a_bucket_behind_a_forward_proxy(moto: str, monkeypatch: pytest.Mo
     """The bucket is asked through the proxy that it is given, and through none otherwise."""
     async with _forward_proxy("user:p@ss") as (port, seen):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-        login = {"access_key": "a", "secret_key": "b"}
+        login: dict[str, Any] = {"access_key": "a", "secret_key": "b"}
         proxy = URL(f"http://user:p%40ss@127.0.0.1:{port}")
         async with S3Bucket(endpoint=moto, bucket="behind-a-proxy", proxy=proxy, **login) as bucket:
             with pytest.raises(Misconfigured, match="bucket"):

@@ -227,7 +227,7 @@ def test_an_outbox_that_has_become_too_old_is_refused_in_seconds() -> None:
         accounts = _Noting()
         async with inbox:
             pass
-        await Pusher(bench.common, receiver, bench.state, 3600, accounts=accounts).run(inbox, Channel(300))
+        await Pusher(bench.common, receiver, bench.state, accounts, 3600).run(inbox, Channel(300))
         assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(names, 240)
         assert bench.database.acknowledged() == 0
         assert asyncio.get_running_loop().time() < 30

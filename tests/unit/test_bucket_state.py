@@ -110,7 +110,8 @@ async def test_the_request_that_is_being_sent_is_written_before_it_is_sent() -> 
 
     bucket.put = losing  # type: ignore[method-assign]
     second = _changes(2)
-    for call in (lambda: state.mark_sending(1), lambda: state.commit(second)):
+    calls: list[Callable[[], Awaitable[None]]] = [lambda: state.mark_sending(1), lambda: state.commit(second)]
+    for call in calls:
         fails = True
         with pytest.raises(Transient):
             await call()
