@@ -210,7 +210,7 @@ async def test_bad_data_is_refused_for_good(receiver: FakeReceiver, status: int)
         (403, "PROMETHEUS_HEADERS"),
         (404, "--web.enable-remote-write-receiver"),
         (405, "PROMETHEUS_URL"),
-        (407, "PROMETHEUS_URL"),
+        (407, "HTTPS_PROXY"),
         (415, "PROMETHEUS_URL"),
     ],
 )
