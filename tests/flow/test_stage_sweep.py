@@ -50,6 +50,8 @@ def test_files_of_any_hour_of_seven_days_are_found_once() -> None:
     known, listed = sweep.put("20260104/01", 2), sweep.put("20260104/01", 3)
     sweep.put("20260104/01", 4, body=b"")
     sweep.put("20260104/01", name="_SUCCESS")
+    sweep.put("set-aside/logs/20260110/14", 5)
+    sweep.put("20261399/14", 6)
     sweep.bench.counted(sweep.bucket.file(known))
     sweep.bench.in_flight.list([sweep.bucket.file(listed)])
     assert sweep.found() == expected

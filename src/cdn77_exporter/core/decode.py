@@ -161,7 +161,7 @@ class Decoder:
 
     def _read(self, pieces: Iterable[bytes]) -> None:
         """Count the lines of each piece where they are; what is left over begins the next piece's first line."""
-        carry, skipped = b"", 0
+        carry, skipped, shown = b"", 0, ""
         most = self._limits.line_bytes
         for piece in pieces:
             begin = 0
@@ -170,7 +170,7 @@ class Decoder:
                 if skipped and not begin:
                     skipped += len(piece)
                     if skipped > _ENDLESS * most:
-                        raise Unreadable("line_too_long")
+                        raise Unreadable("line_too_long", shown)
                     continue
                 if skipped:
                     self._skip()
@@ -182,9 +182,9 @@ class Decoder:
                 self._piece(piece, begin, end)
             carry = piece[end:] if begin or not carry else carry + piece
             if len(carry) > most:
-                carry, skipped = b"", len(carry)
+                carry, skipped, shown = b"", len(carry), self._format.excerpt(carry)
         if skipped:
-            raise Unreadable("line_too_long")
+            raise Unreadable("line_too_long", shown)
         if carry:
             self._whole(carry + b"\n")
 
@@ -375,7 +375,7 @@ class Decoder:
         if reason not in HEALTHY_REJECTS:
             self._bad += 1
             if self._bad > self._limits.bad_lines:
-                raise Unreadable("too_many_bad_lines")
+                raise Unreadable("too_many_bad_lines", self._format.excerpt(line, reason))
 
     def _wants_example(self, reason: str) -> bool:
         return self._examples and self._stats.rejects.get(reason, 0) < _EXAMPLES

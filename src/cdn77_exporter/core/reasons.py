@@ -30,7 +30,7 @@ NO_STREAM_YET = "no_stream_yet"
 #: Those that a second attempt would find again.
 FINAL_REASONS = frozenset({"not_a_log", "no_stream_yet", "too_old", "changed"})
 #: Those that say that files have another format than the settings.
-FORMAT_REASONS = frozenset({"not_a_log", NO_STREAM_YET})
+FORMAT_REASONS = frozenset({"not_a_log", NO_STREAM_YET, "line_too_long", "too_many_bad_lines"})
 #: Those of files that stay where they are: they cannot be copied, or wait for something else.
 STAYING_REASONS = frozenset({NO_STREAM_YET, "refused", "archived", "gone", "unavailable"})
 

@@ -413,7 +413,12 @@ class Database:
             self._note_events()
 
     def deletable(self, through: int, most: int, skip: int = 0) -> list[CountedFile]:
-        """Return counted files that are due by the tick `through`, oldest first, without the first `skip`."""
+        """Return counted files that are due by the tick `through`, oldest first, without the first `skip`.
+
+        Nothing as long as no event was ever counted: settings that fit no line must not empty a bucket.
+        """
+        if not self._counts[COUNTED.name] or not self.meta().get("events_seen"):
+            return []
         rest = "WHERE due <= ? ORDER BY due, key LIMIT ? OFFSET ?"
         return [CountedFile(*row) for row in self._rows(COUNTED, rest, (through, most, skip))]
 

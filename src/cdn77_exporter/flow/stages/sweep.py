@@ -79,8 +79,10 @@ class Sweeper:
             if self.common.stop.is_set():
                 return
             logs, _, _ = self.names.take(page)
-            listed += len(logs)
-            await self._sort_out(logs, now_ms, left)
+            # Elsewhere below the prefix there may be copies, such as those of the quarantine.
+            in_hours = [file for file in logs if hour_of(self.names.prefix, file.key) is not None]
+            listed += len(in_hours)
+            await self._sort_out(in_hours, now_ms, left)
             last = await self._forget(last, max(file.key for file in page), logs, now_ms)
         await self._forget(last, _BEHIND_ALL, [], now_ms)
         self.left = left
@@ -91,8 +93,7 @@ class Sweeper:
         for key in sorted_out.released:
             self.common.report("file_released", key=key)
         for file in sorted_out.new:
-            written_ms = min(file.modified_ms, hour_of(self.names.prefix, file.key) or file.modified_ms)
-            age_ms = now_ms - written_ms
+            age_ms = now_ms - min(file.modified_ms, hour_of(self.names.prefix, file.key) or file.modified_ms)
             ours = file.modified_ms >= self.since_ms
             if age_ms > MAX_AGE_MS or not ours:
                 left.add(file, age_ms, overlooked=ours)
