@@ -63,14 +63,14 @@ class Lister:
     keep_files: bool = False
     quarantine: Quarantine | None = None
     stats: ListStats = field(default_factory=ListStats, init=False)
-    _complete_ms: int = field(default=0, init=False)  # everything up to then was listed and passed on
+    _complete_ms: int = field(default=0, init=False)  # all that came before was listed and passed on; 0 for unknown
     _on_time: int = field(default=_BETWEEN_LEADS, init=False)  # polls since the last that came early
     _between: int = field(default=_BETWEEN_LEADS, init=False)  # polls before the next may
 
     async def run(self, outlet: Channel[LogFile]) -> None:
         """Poll, and put what is new into the outlet, oldest first."""
         clock, stop = self.common.clock, self.common.stop
-        self._complete_ms = self.watermark.value_ms or clock.now_ms()  # of an earlier process
+        self._complete_ms = self.watermark.value_ms  # of an earlier process
         await until_written(self.common, self.ledger.release_waiting)
         async with outlet:
             while not stop.is_set():
@@ -135,7 +135,7 @@ class Lister:
 
     def _prefixes(self, now_ms: int) -> list[str]:
         lookback_ms = max(_LEAST_LOOKBACK_MS, int(self.lookback_hours * _HOUR_MS))
-        since_ms = max(min(now_ms, self._complete_ms) - lookback_ms, now_ms - MAX_AGE_MS - lookback_ms)
+        since_ms = max(min(now_ms, self._complete_ms or now_ms) - lookback_ms, now_ms - MAX_AGE_MS - lookback_ms)
         return hour_prefixes(self.names.prefix, now_ms, (now_ms - since_ms) / _HOUR_MS)
 
     async def _find_new(self) -> _Found:
