@@ -17,8 +17,9 @@ from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusa
 from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
 
-#: Attempts of a whole request before it is asked whether only a part of it fails.
+#: Attempts of a whole request, or seconds, before it is asked whether only a part of it fails.
 _PATIENCE = 3
+_PATIENCE_SECONDS = 5.0
 #: Single series that are tried when a request is refused, to see whether others would pass.
 _SAMPLES = 3
 #: Attempts that taking one request apart may cost, and failures in a row after which the receiver is at fault.
@@ -172,11 +173,14 @@ class Sender:
         """Try a request again and again; now and then, whether one of its series would pass."""
         tries = 0
         away = False
+        clock = self.common.clock
+        began = clock.monotonic()
 
         async def attempt() -> None:
             nonlocal tries, away
             tries += 1
-            if tries > _PATIENCE and not away:
+            waited = tries > _PATIENCE or clock.monotonic() - began >= _PATIENCE_SECONDS
+            if waited and not away:
                 rest = await self._sample(work, part, 1)
                 if rest is not None:
                     raise _OthersPassError(rest)
@@ -187,7 +191,7 @@ class Sender:
                 raise
 
         stop = self.common.stop if self.leaves else None
-        await retry(attempt, self.common.clock, Backoff(), self._failed, stop)
+        await retry(attempt, clock, Backoff(), self._failed, stop)
 
     def _failed(self, failure: Failed) -> None:
         """Say why an attempt failed; raise when it was the last."""
