@@ -85,6 +85,23 @@ def test_a_pattern_that_does_not_fit_empties_no_bucket(tmp_path: Path) -> None:
     again.check()
 
 
+def test_a_pattern_that_is_changed_and_no_longer_fits_empties_no_bucket(tmp_path: Path) -> None:
+    """Until there was an event by the new rules, files without one are kept; with the right ones they count."""
+    uploads = traffic(5, late=False)
+    ends_ms = BEGAN_MS + 2 * MINUTE_MS
+    world = World(tmp_path, uploads)
+    simulate(world.run(until_ms=ends_ms))
+    gone = set(world.deleted)
+    wrong = World(tmp_path, uploads, ends_ms + 1000, world.receiver, world.deleted, stream_pattern="/no/such/(path)")
+    simulate(wrong.run())
+    assert world.deleted == gone != {one.file.key for one in uploads}
+    assert "STREAM_PATTERN" in wrong.trouble.now["format"]
+    assert wrong.left is not None
+    again = World(tmp_path, uploads, wrong.left.now_ms + 1000, world.receiver, world.deleted)
+    simulate(again.run())
+    assert again.deleted == {one.file.key for one in uploads}
+
+
 def test_files_without_a_stream_go_once_there_was_an_event(tmp_path: Path) -> None:
     """Lines of other paths are no rejects: their files are done, those that came before the first event too."""
     uploads = traffic(5, late=False)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from zlib import crc32
 
 import cramjam
 
@@ -426,9 +427,9 @@ class World:
             watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
         common = Common(self.clock, self.said, self.trouble, stop)
         in_flight, arrivals = InFlight(self.width, self.said), Arrivals()
-        meta, names = database.meta(), LogNames(PREFIX)
+        names = LogNames(PREFIX)
         since_ms = timeline.floor * 1000 - round(self.lookback_hours * 3_600_000)
-        events_seen = bool(meta.get("events_seen"))
+        events_seen = database.events_seen(crc32(self.stream_pattern.encode()))
         aggregator = Aggregator(
             common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
         )

@@ -245,6 +245,20 @@ def test_the_ledger_knows_what_was_counted_under_a_key() -> None:
     assert database.aside() == []
 
 
+def test_events_are_seen_by_the_rules_of_their_time() -> None:
+    """An event counts for the rules by which it had a stream; a state that knows no rules keeps what it saw."""
+    database = Database(":memory:")
+    assert not database.events_seen(1)
+    database.commit(_changes(5))
+    assert database.events_seen(1)
+    for _ in range(2):
+        assert not database.events_seen(2)
+    assert database.deletable(9999, 10) == []
+    database.commit(_changes(6))
+    assert database.events_seen(2)
+    assert len(database.deletable(9999, 10)) == 2
+
+
 def test_a_deleted_file_that_is_back_is_deleted_again_and_not_counted_again() -> None:
     """A listing with a file that had been deleted makes it deletable once more; where files are kept it does not."""
     database = Database(":memory:")

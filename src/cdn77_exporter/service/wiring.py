@@ -70,6 +70,7 @@ async def build_pipeline(
     arrivals = Arrivals(settings.tick_seconds, settings.shard_idle_seconds)
     keep, keeps_state = settings.keep_files, not isinstance(settings.state_path, Off)
     meta = await state.meta()
+    events_seen = await state.events_seen(settings.stream_rules)
     began_ms = timeline.floor * 1000 - int(settings.lookback_hours * 3_600_000)
     since_ms = meta.get("ledger_since_ms", began_ms)
     sweeper = Sweeper(common, in_flight, bucket, state, settings.log_names, since_ms, keep_files=keep)
@@ -107,7 +108,7 @@ async def build_pipeline(
             quarantine=quarantine,
         ),
         fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
-        decoder=FileDecoder(common, in_flight, decoder, state, events_seen=bool(meta.get("events_seen"))),
+        decoder=FileDecoder(common, in_flight, decoder, state, events_seen=events_seen),
         aggregator=aggregator,
         pusher=Pusher(
             common,

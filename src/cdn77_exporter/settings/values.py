@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
+from zlib import crc32
 
 from cdn77_exporter.core.files import LogNames
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
@@ -28,6 +29,11 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
     def public(self) -> dict[str, object]:
         """Return what anybody who reads the logs may see: variable -> value, secrets masked."""
         return {variable.name: _shown(getattr(self, variable.field)) for variable in VARIABLES}
+
+    @property
+    def stream_rules(self) -> int:
+        """A hash of what decides whether a line has a stream that counts."""
+        return crc32(repr((self.stream_pattern, str(self.stream_allowlist))).encode())
 
     @property
     def log_names(self) -> LogNames:

@@ -352,6 +352,20 @@ class Database:
         """Return the numbers of the state, by name."""
         return dict(self._rows(schema.META))
 
+    def events_seen(self, rules: int) -> bool:
+        """Tell whether an event was counted by these rules for streams, given by a hash; others are noted."""
+        meta = self.meta()
+        same = meta.get("stream_rules", rules) == rules
+        seen = meta.get("events_seen", 0) if same else 0
+        if not same or "stream_rules" not in meta:
+
+            def step() -> None:
+                self._each(schema.META.replace, [("stream_rules", rules), ("events_seen", seen)])
+
+            with suppress(Transient):  # then the next start notes it
+                self._atomically(step)
+        return bool(seen)
+
     def sort_out(self, files: Sequence[LogFile], *, again: bool = False) -> Sorted:
         """Tell which of some listed files, no two of one key, are to be counted.
 

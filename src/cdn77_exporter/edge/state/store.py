@@ -51,6 +51,7 @@ class State:
     acknowledged = _call(Database.acknowledged)
     meta = _call(Database.meta)
     sort_out = _call(Database.sort_out)
+    events_seen = _call(Database.events_seen)
     deletable = _call(Database.deletable)
     mark_deleted = _call(Database.mark_deleted)
     set_aside = _call(Database.set_aside)
