@@ -95,7 +95,10 @@ async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Ro
     del known, counted
     said, state = Said(), State(database)
     common = Common(Clock(), said, Trouble(), asyncio.Event())
-    watermark, in_flight = Watermark(idle_seconds=120, lag_seconds=180), InFlight(8, said)
+    watermark, in_flight = (
+        Watermark(idle_seconds=120, lag_seconds=180),
+        InFlight(8, said, steady=common.clock.monotonic, patience=120),
+    )
     async with S3Bucket(endpoint=f"http://127.0.0.1:{port}", bucket="b", access_key="a", secret_key="s") as bucket:  # noqa: S106
         names = LogNames("logs")
         sweeper = Sweeper(common, in_flight, bucket, state, names, 0)

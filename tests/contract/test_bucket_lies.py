@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import resource
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -37,6 +38,28 @@ async def elsewhere() -> AsyncIterator[FaultProxy]:
     """Another host, which no request may reach."""
     async with FaultProxy("http://127.0.0.1:9") as ready:
         yield ready
+
+
+# The time
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "RequestTimeTooSkewed"), (403, "AccessDenied"), (404, "NoSuchKey"), (503, "SlowDown")]
+)
+async def test_the_time_in_an_error_answer_is_not_heard(
+    bucket: S3Bucket, proxy: FaultProxy, status: int, code: str
+) -> None:
+    """It may be somebody else's, or of the very clock that is wrong; that of a success is heard."""
+    bucket.take_server_ms()
+    headers = {"Date": "Fri, 27 Nov 2099 12:00:00 GMT"}
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    proxy.inject(*[Answers(status=status, body=body, headers=headers, on="GET") for _ in range(3)])
+    with suppress(Misconfigured, Transient):
+        assert await bucket.get("logs/x") is None
+    proxy.faults.clear()
+    assert bucket.take_server_ms() is None
+    await keys(bucket)
+    assert bucket.take_server_ms() is not None
 
 
 # Redirects

@@ -36,7 +36,7 @@ def _move(book: InFlight, file: LogFile, *ways: At) -> None:
 def test_whatever_happens_the_book_is_right(steps: list[tuple[int, At | None]], most: int) -> None:
     """After any moves, those refused among them, permits, shards and counts follow from where the files are."""
     said = Said()
-    book, plain = InFlight(most, said), dict[int, At]()
+    book, plain = InFlight(most, said, steady=lambda: 0.0, patience=120), dict[int, At]()
     files = [log_file(number, shard=number % 2) for number in range(6)]
     for number, to in steps:
         file, at = files[number], plain.get(number)
@@ -88,7 +88,7 @@ def test_every_life_comes_to_an_end() -> None:
 
 def test_a_key_is_in_flight_once() -> None:
     """Another content of a key in flight waits for a later poll, and of a key listed twice the last one stays."""
-    book = InFlight(4, Said())
+    book = InFlight(4, Said(), steady=lambda: 0.0, patience=120)
     book.list([log_file(0, etag="old")])
     assert book.unknown([log_file(0, etag="old"), log_file(0, etag="new")]) == []
     with pytest.raises(ForbiddenMove):
@@ -98,7 +98,7 @@ def test_a_key_is_in_flight_once() -> None:
 
 def test_attempts_are_counted_per_file_until_it_is_decoded() -> None:
     """Each failure in a row adds one to a file's own count; whether others succeed is asked from the first one on."""
-    book = InFlight(4, Said())
+    book = InFlight(4, Said(), steady=lambda: 0.0, patience=120)
     one, two = log_file(1), log_file(2)
     assert [book.attempt(file).count for file in (one, two, one)] == [1, 1, 2]
     assert not book.attempt(two).others_succeed
@@ -111,9 +111,54 @@ def test_attempts_are_counted_per_file_until_it_is_decoded() -> None:
 
 def test_a_flood_of_failing_files_is_remembered_within_a_bound() -> None:
     """At most ten thousand counts are kept; the newest are among them, and one that is there takes no other's room."""
-    book = InFlight(1, lambda *_, **__: None)
+    book = InFlight(1, lambda *_, **__: None, steady=lambda: 0.0, patience=120)
     files = [log_file(number) for number in range(10_050)]
     for file in files:
         book.attempt(file)
     assert book.attempt(files[-1]).count == 2
     assert [book.attempt(files[number]).count for number in (51, 49)] == [2, 1]
+
+
+def test_a_file_that_cannot_be_fetched_is_expected_for_so_long_only() -> None:
+    """Counted from its first attempt, over polls; its shard is, once one of its files is fetched."""
+    now = 0.0
+    book = InFlight(4, Said(), steady=lambda: now, patience=120)
+    stuck, other = log_file(1, shard=1), log_file(2, shard=1)
+    book.list([stuck])
+    assert book.expected == {"1"}
+    book.move(stuck, At.FETCHING)
+    now = 90.0
+    book.move(stuck, At.LEFT, error="no")
+    assert book.expected == set()
+    book.list([stuck, other])
+    assert (book.is_tried_again(stuck), book.is_tried_again(other)) == (True, False)
+    assert book.expected == {"1"}
+    now = 121.0
+    assert book.expected == set(), "neither the file nor any other of its shard was fetched since the first attempt"
+    book.move(other, At.FETCHING)
+    assert book.expected == set()
+    book.move(other, At.FETCHED)
+    assert book.expected == {"1"}
+    now = 10_000.0
+    assert book.expected == {"1"}, "what was fetched waits for us"
+    book.move(other, At.DECODING)
+    book.move(other, At.DECODED)
+    book.move(other, At.COUNTED, **counted_fields())
+    assert book.expected == set()
+    for at in (At.FETCHING, At.FETCHED, At.DECODING, At.DECODED):
+        book.move(stuck, at)
+    assert not book.is_tried_again(stuck)
+    assert book.expected == {"1"}
+
+
+def test_attempts_that_are_far_apart_have_nothing_to_do_with_each_other() -> None:
+    """A shard whose only file failed an hour ago is expected again when it has a new one."""
+    now = 0.0
+    book = InFlight(4, Said(), steady=lambda: now, patience=120)
+    book.list([log_file(1)])
+    book.move(log_file(1), At.FETCHING)
+    book.move(log_file(1), At.LEFT, error="no")
+    now = 3600.0
+    book.list([log_file(2)])
+    book.move(log_file(2), At.FETCHING)
+    assert book.expected == {"0"}

@@ -223,7 +223,10 @@ def test_a_file_set_aside_in_its_place_is_tried_again_when_it_is_written_again()
 async def _service(bench: _Bench, *, replace_after: float, body: bytes, moves: bool = True) -> list[DecodedFiles]:
     """List, fetch and decode for some minutes; the file is written anew on the way. What was decoded."""
     common = Common(bench.clock, bench.said, bench.trouble, asyncio.Event())
-    in_flight, watermark = InFlight(4, bench.said), Watermark(idle_seconds=120, lag_seconds=180)
+    in_flight, watermark = (
+        InFlight(4, bench.said, steady=bench.clock.monotonic, patience=120),
+        Watermark(idle_seconds=120, lag_seconds=180),
+    )
     quarantine = bench.quarantine() if moves else None
     lister = Lister(
         common,

@@ -49,6 +49,7 @@ def _aggregator(bench: StageBench, timeline: Timeline, ledger: Any = None) -> Ag
         bench.arrivals,
         Inline(),
         keeps_state=True,
+        shards=bench.shards,
     )
 
 

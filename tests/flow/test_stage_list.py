@@ -239,7 +239,8 @@ def test_polls_come_to_find_files_soon_after_they_appeared(
 
     async def main() -> None:
         bench = StageBench()
-        bench.clock.skew_ms = skew_ms
+        bench.clock.bucket_ahead_ms = -skew_ms
+        bench.clock.answer()
         listing = _Paced(bench.arrivals, offsets, NOW_MS - skew_ms)
         await _listed(bench, listing, 1800, interval=interval)
         gaps = [later - sooner for sooner, later in pairwise(listing.times)]
@@ -367,8 +368,8 @@ def test_what_came_while_nothing_could_be_passed_on_is_listed_then(restart: bool
             begun = bench.watermark.value_ms or NOW_MS
             await asyncio.sleep(8 * 3600)
             run.cancel()
-            bench.in_flight = InFlight(4, bench.said)
-            bench.watermark.restore([], begun)
+            bench.in_flight = InFlight(4, bench.said, steady=bench.clock.monotonic, patience=120)
+            bench.watermark.restore([], begun, 0.0)
             outlet = Channel(1)
             run = asyncio.create_task(lister(bench, bucket, lookback_hours=0.5).run(outlet))
         expected = await growing

@@ -118,7 +118,15 @@ def _aggregator(port: _Port) -> Callable[[Any, Any], Any]:
     timeline = Timeline(Rules(), start_ms=NOW_MS, key=b"k" * 32)
     ledger = port.ledger()
     return Aggregator(
-        bench.common, bench.in_flight, timeline, ledger, bench.watermark, bench.arrivals, Inline(), keeps_state=True
+        bench.common,
+        bench.in_flight,
+        timeline,
+        ledger,
+        bench.watermark,
+        bench.arrivals,
+        Inline(),
+        keeps_state=True,
+        shards=bench.shards,
     ).run
 
 
@@ -145,7 +153,7 @@ def _decoded(bench: StageBench, number: int) -> DecodedFiles:
     at_ms = second * 1000
     stats = FileStats(lines=1, events=1, newest_ms=at_ms, oldest_ms=at_ms, requests={second: 1})
     counts = counts_of({second: {("stream", "1", "HIT", "pop", "200"): [1, 1, 0, 0]}}, {})
-    bench.watermark.listed(second * 1000)
+    bench.watermark.listed(second - NOW_MS / 1000)
     return DecodedFiles([DecodedFile(bench.bring(log_file(number), At.DECODED), stats, 0.0)], counts)
 
 

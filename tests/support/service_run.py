@@ -71,17 +71,16 @@ def simulate(main: Coroutine[Any, Any, T]) -> T:
 
 
 class Clock(VirtualClock):
-    """A clock that notes what it is compared with, and finds itself right or `wrong`."""
+    """A clock that notes what the bucket tells it."""
 
     def __init__(self, began_ms: int = BEGAN_MS) -> None:
-        super().__init__(began_ms)
-        self.compared: list[int] = []
-        self.wrong = False
+        super().__init__(began_ms, doubts=True)
+        self.heard: list[int] = []
 
-    def compare(self, server_ms: int) -> bool:
-        """See `edge.clock.Clock.compare`."""
-        self.compared.append(server_ms)
-        return not self.wrong
+    def hear_bucket(self, now_ms: int) -> None:
+        """See `edge.clock.Clock.hear_bucket`."""
+        self.heard.append(now_ms)
+        super().hear_bucket(now_ms)
 
 
 class Receiver:
@@ -117,11 +116,11 @@ class Run:
         **environ: str,
     ) -> None:
         self.clock = Clock(began_ms)
-        self.bucket = bucket or FakeBucket(now_ms=self.clock.now_ms)
+        self.bucket = bucket or FakeBucket(now_ms=self.clock.true_ms)
         self.receiver = Receiver()
         self.settings = settings.load(ENVIRON | environ)
         self._lines = io.BytesIO()
-        self.telemetry = Telemetry(self.settings.masker(), stream=self._lines, now=lambda: self.clock.now_ms() / 1000)
+        self.telemetry = Telemetry(self.settings.masker(), stream=self._lines, now=lambda: self.clock.true_ms() / 1000)
         self.service = Service(self.settings, self.telemetry, self.clock)  # type: ignore[arg-type]
         self.ended: list[int] = []
         self.service.shutdown.end = self.ended.append
@@ -137,7 +136,7 @@ class Run:
         """Upload a log file with events of some streams, in turn; its key."""
         key = f"{FOLDER}rtl.w+0+{number}.ndjson.gz"
         paths = [f"/{stream_name(index % streams)}/x.ts" for index in range(events)]
-        ms = self.clock.now_ms() - 30_000
+        ms = self.clock.true_ms() - 30_000
         await self.bucket.put(key, log_file([event(ms, clientRequestPath=path) for path in paths]))
         return key
 
@@ -170,6 +169,7 @@ class Run:
         async with AsyncExitStack() as stack:
             state = await open_state(self.settings.state_path, self.bucket)  # type: ignore[arg-type]
             stack.callback(state.close)
+            self.clock.answer()
             geoip = GeoIp(self.settings.geoip_db_path)
             shared: dict[str, Any] = {"bucket": self.bucket, "state": state, "geoip": geoip, "clock": self.clock}
             stop = self.service.shutdown.stop

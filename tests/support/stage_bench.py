@@ -16,6 +16,7 @@ from cdn77_exporter.edge.state import Database
 from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.ports import Common, Lists
+from cdn77_exporter.flow.shard_reports import ShardReports
 from cdn77_exporter.flow.stages.sweep import Sweeper
 from tests.support.virtual_time import VirtualClock
 from tests.support.world import InlineState, Said, Trouble
@@ -54,7 +55,8 @@ class StageBench:
     def __post_init__(self) -> None:
         self.state = InlineState(self.database)
         self.common = Common(self.clock, self.said, self.trouble, self.stop)
-        self.in_flight = InFlight(self.most, self.said)
+        self.in_flight = InFlight(self.most, self.said, steady=self.clock.monotonic, patience=120)
+        self.shards = ShardReports(self.common, self.in_flight, self.watermark, wait_seconds=300)
 
     def sweeper(self, bucket: Lists, *, keep_files: bool = False) -> Sweeper:
         """A sweeper of the logs, which knows all files that it finds to be this state's."""

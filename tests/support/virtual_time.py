@@ -8,6 +8,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
+from cdn77_exporter.core.clocks import ClockSource
+from cdn77_exporter.edge.clock import Clock
+
 T = TypeVar("T")
 
 #: Turns of the loop without any time passing after which it is taken for one that spins.
@@ -81,25 +84,50 @@ class Inline(Executor):
         return done
 
 
-class VirtualClock:
-    """The clock port over the running loop's time; `began_ms`: what the wall clock says when the loop begins."""
+class VirtualClock(Clock):
+    """The service's clock over the running loop's time. `began_ms`: the true time when the loop begins.
 
-    def __init__(self, began_ms: int = 0) -> None:
+    `machine_ahead_ms` and `bucket_ahead_ms` are how far the two clocks are ahead of true time. Without `doubts` true
+    time is believed from the beginning.
+    """
+
+    def __init__(self, began_ms: int = 0, *, doubts: bool = False, source: ClockSource = ClockSource.AUTO) -> None:
         self._began_ms = began_ms
-        self.skew_ms = 0
+        self.machine_ahead_ms = 0.0
+        self.bucket_ahead_ms = 0.0
+        self.doubts = doubts
+        super().__init__(source, wall=self._wall_seconds, steady=_loop_seconds)
 
-    def now_ms(self) -> int:
-        """Unix time in milliseconds."""
-        return self._began_ms + round(asyncio.get_running_loop().time() * 1000)
+    def _wall_seconds(self) -> float:
+        return (self.true_ms() + self.machine_ahead_ms) / 1000
 
-    def bucket_ms(self) -> int:
-        """Unix time in milliseconds by the bucket's clock, which is `skew_ms` behind."""
-        return self.now_ms() - self.skew_ms
+    def true_ms(self) -> int:
+        """Unix time in milliseconds, whatever the clocks say."""
+        return self._began_ms + round(_loop_seconds() * 1000)
 
-    def monotonic(self) -> float:
-        """Seconds of the loop."""
+    def answer(self) -> None:
+        """Be told the time by an answer of the bucket."""
+        self.hear_bucket(round(self.true_ms() + self.bucket_ahead_ms))
+
+    def believed_ms(self) -> int | None:
+        """See `Clock`."""
+        return super().believed_ms() if self.doubts else self.true_ms()
+
+    def began_ms(self) -> int | None:
+        """See `Clock`."""
+        return super().began_ms() if self.doubts else self._began_ms
+
+    def possible_ms(self) -> list[int]:
+        """See `Clock`."""
+        return super().possible_ms() if self.doubts else [self.true_ms()]
+
+    def latest_ms(self, modified_ms: int) -> int:
+        """See `Clock`."""
+        return super().latest_ms(modified_ms) if self.doubts else min(modified_ms, self.true_ms())
+
+
+def _loop_seconds() -> float:
+    try:
         return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait; no time passes outside."""
-        await asyncio.sleep(seconds)
+    except RuntimeError:
+        return 0.0

@@ -13,7 +13,7 @@ import math
 import random
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from zlib import crc32
 import cramjam
 
 from cdn77_exporter.core.arrivals import Arrivals
+from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
@@ -35,6 +36,7 @@ from cdn77_exporter.flow.accounts import ToldUntilAccepted
 from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.ports import Common
+from cdn77_exporter.flow.shard_reports import ShardReports
 from cdn77_exporter.flow.stages.aggregate import Aggregator
 from cdn77_exporter.flow.stages.decode import FileDecoder
 from cdn77_exporter.flow.stages.delete import Deleter
@@ -224,7 +226,7 @@ class BucketPort:
         self.fetches = 0
 
     def _there(self) -> list[Upload]:
-        now_ms = self._world.clock.now_ms()
+        now_ms = self._world.clock.true_ms()
         gone = self._world.deleted
         written = sorted(self._world.uploads, key=lambda one: one.file.modified_ms)
         there = {one.file.key: one for one in written if one.file.modified_ms <= now_ms}  # the last of each key
@@ -232,7 +234,10 @@ class BucketPort:
 
     async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
         await self._world.point("list")
-        found = [one.file for one in self._there() if one.file.key.startswith(prefix)]
+        self._world.clock.answer()
+        ahead_ms = round(self._world.clock.bucket_ahead_ms)
+        there = (one.file for one in self._there() if one.file.key.startswith(prefix))
+        found = [replace(file, modified_ms=file.modified_ms + ahead_ms) for file in there]
         for begin in range(0, len(found), 5):
             yield found[begin : begin + 5]
             await self._world.point("list, after a page")
@@ -348,9 +353,12 @@ class World:
     window_seconds: int = 7200
     lookback_hours: float = 2
     stream_pattern: str = DEFAULT_STREAM_PATTERN
+    lateness_seconds: float = 0
+    doubts: bool = False  # whether the clock believes only what witnesses agree on
+    clock_source: ClockSource = ClockSource.AUTO
 
     def __post_init__(self) -> None:
-        self.clock = VirtualClock(self.began_ms)
+        self.clock = VirtualClock(self.began_ms, doubts=self.doubts, source=self.clock_source)
         self.said = Said()
         self.trouble = Trouble()
         self.bucket = BucketPort(self)
@@ -386,7 +394,7 @@ class World:
             path.read_bytes() if path.exists() else None
             for path in (self.path, self.path.with_name(self.path.name + "-journal"))
         )
-        return Moment(name, self.clock.now_ms(), (state[0], state[1]), frozenset(self.deleted), self.receiver.copy())
+        return Moment(name, self.clock.true_ms(), (state[0], state[1]), frozenset(self.deleted), self.receiver.copy())
 
     def latency(self) -> float:
         """How long a download takes."""
@@ -418,20 +426,29 @@ class World:
         path = str(self.path) if self.keeps_state else ":memory:"
         database = Database(path, on_statement=lambda statement: self.on_point(f"statement: {statement[:40]}"))
         state = InlineState(database)
-        watermark = Watermark(idle_seconds=60, lag_seconds=60)
+        watermark = Watermark(idle_seconds=60, lag_seconds=60, lateness_seconds=self.lateness_seconds)
         rules = Rules(session_window_seconds=self.window_seconds)
-        timeline = Timeline(rules, start_ms=self.clock.now_ms(), key=database.secret_key())
+        timeline = Timeline(rules, start_ms=self.clock.began_ms(), key=database.secret_key())
         snapshot = database.load()
         if snapshot is not None:
             timeline.restore(snapshot)
-            watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
+            watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"], self.clock.monotonic())
         common = Common(self.clock, self.said, self.trouble, stop)
-        in_flight, arrivals = InFlight(self.width, self.said), Arrivals()
+        in_flight = InFlight(self.width, self.said, steady=self.clock.monotonic, patience=60)
+        arrivals, shards = Arrivals(), ShardReports(common, in_flight, watermark, wait_seconds=300)
         names = LogNames(PREFIX)
         since_ms = timeline.floor * 1000 - round(self.lookback_hours * 3_600_000)
         events_seen = database.events_seen(crc32(self.stream_pattern.encode()))
         aggregator = Aggregator(
-            common, in_flight, timeline, state, watermark, arrivals, Inline(), keeps_state=self.keeps_state
+            common,
+            in_flight,
+            timeline,
+            state,
+            watermark,
+            arrivals,
+            Inline(),
+            keeps_state=self.keeps_state,
+            shards=shards,
         )
         self.pipeline = Pipeline(
             common=common,

@@ -49,7 +49,7 @@ def _changes(number: int) -> Changes:
         viewers=b"",
         held=[],
         held_until=0,
-        shards=[("1", number, number)],
+        shards=[("1", number)],
         files=[CountedFile(f"file-{number}", "etag", 15 * number, 1, 1)],
         requests=[Request(number, 15 * number, 1, b"body-%d" % number)],
     )

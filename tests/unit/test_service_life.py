@@ -92,7 +92,7 @@ def test_the_clock_is_compared_before_the_first_tick_is_chosen(
         restore = restoring.restore
 
         async def look(*values: Any, **named: Any) -> Any:
-            assert len(run.clock.compared) == 1
+            assert len(run.clock.heard) == 1
             return await restore(*values, **named)
 
         monkeypatch.setattr(wiring, "restore", look)

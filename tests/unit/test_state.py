@@ -64,7 +64,7 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
         viewers=_rows((2 * number + 1, number, 1000 * number), (1, number, 1000 * number + 1)),
         held=[(5000 + number, b"held" * size), (4999, b"%d" % number)],
         held_until=number,
-        shards=[(str(number % 3), number, number + 1)],
+        shards=[(str(number % 3), number)],
         files=[CountedFile(f"file-{number}", "etag", 1000 + 15 * number, number, number)],
         requests=[Request(number, 1000 + 15 * number, number, bytes([number % 256]) * size)],
     )
@@ -142,7 +142,7 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
     database = Database(":memory:")
     series: dict[int, tuple[str, float, int, int, bool]] = {}
     held: list[tuple[int, bytes]] = []
-    shards: dict[str, tuple[str, int, int]] = {}
+    shards: dict[str, tuple[str, int]] = {}
     pending: list[tuple[int, float]] = []
     waits: list[tuple[int, int, int]] = []
     meta: dict[str, int] = {}
@@ -160,7 +160,7 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
         until = data.draw(st.integers(0, 8))
         more_held = data.draw(st.lists(st.tuples(st.integers(until + 1, 20), st.binary(max_size=4)), max_size=4))
         held = [(tick, tally) for tick, tally in held if tick > until] + more_held
-        rows_of_shards = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 9))))
+        rows_of_shards = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
         shards |= {row[0]: row for row in rows_of_shards}
         pending = [(slot, data.draw(values)) for slot in slots]
         waits = [(slot, slot + 1, 1) for slot in slots]

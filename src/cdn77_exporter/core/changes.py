@@ -72,7 +72,7 @@ class Changes(msgspec.Struct, frozen=True):
     viewers: bytes  # a run of rows
     held: list[tuple[int, bytes]]  # ticks that are not settled, with what they count since the last commit
     held_until: int  # held ticks up to this one are settled
-    shards: list[tuple[str, int, int]]
+    shards: list[tuple[str | int, ...]]  # name, newest event (Unix ms); journals of 0.1.0 have one more
     files: list[CountedFile]
     requests: list[Request]
     metrics: list[tuple[int, str, str]] = []  # number, name and labels, of those that no state has yet
@@ -94,7 +94,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     waits: list[tuple[int, int, int]]
     viewer_runs: Iterable[bytes]  # oldest first
     held: Iterable[tuple[int, bytes]]  # of a tick several, which add up
-    shards: list[tuple[str, int, int]]
+    shards: list[tuple[str, int]]
     metrics: list[tuple[int, str, str]] = []  # number, name and labels
     outbox: list[tuple[int, int]] = []  # number and tick of the requests that are not done
     owed: list[Owing] = []

@@ -93,15 +93,15 @@ class Timeline:
     """The counting state of the whole service; pure, not thread-safe.
 
     `locate`: country and region of an address, None without a GeoIP database, which may come later. `start_ms`: the
-    process's start. `key`: the secret that viewers are hashed with, the same for the life of the state. `encoder`:
-    None for remote write 1.0.
+    process's start, None when it is not known yet (see `begin`). `key`: the secret that viewers are hashed with, the
+    same for the life of the state. `encoder`: None for remote write 1.0.
     """
 
     def __init__(
         self,
         rules: Rules,
         *,
-        start_ms: int,
+        start_ms: int | None,
         key: bytes,
         locate: Locate | None = None,
         measures: Measures = MEASURES,
@@ -138,8 +138,11 @@ class Timeline:
         self._settling = Settling(self.series, self.labelling, measures.cubes)
         self._open: dict[int, OpenTick] = {}
         self._dirty: set[int] = set()  # open ticks with something that no commit holds
-        self.floor = self._after(start_ms / 1000 - rules.backfill_seconds)
-        self._first_emission = self.floor + self._tick  # the floor itself carries the zeros
+        self.begun = False  # whether it is known from when on ticks may be written; before, nothing is settled
+        self.floor = 0
+        self._first_emission = 0
+        if start_ms is not None:
+            self.begin(start_ms)
         self.settled = 0
         self.emitted = 0
         self._rewrites = 0
@@ -147,6 +150,12 @@ class Timeline:
         self._next_request = 1
         self._files: list[CountedFile] = []
         self._split: list[tuple[int, int]] = []  # spans of which it is not known when in them what is held happened
+
+    def begin(self, start_ms: int) -> None:
+        """Set the floor by the process's start (Unix ms)."""
+        self.begun = True
+        self.floor = max(self.floor, self._after(start_ms / 1000 - self._rules.backfill_seconds))
+        self._first_emission = self.floor + self._tick  # the floor itself carries the zeros
 
     def _after(self, seconds: float) -> int:
         """The first tick after an instant (Unix seconds)."""
@@ -350,9 +359,7 @@ class Timeline:
 
     # State
 
-    def take_changes(
-        self, requests: list[Request], watermark_ms: int, shards: Iterable[tuple[str, int, int]]
-    ) -> Changes:
+    def take_changes(self, requests: list[Request], watermark_ms: int, shards: Iterable[tuple[str, int]]) -> Changes:
         """Return everything since the last call, for one atomic commit together with the requests of this step."""
         cubes, rows_of = self._measures.cubes, self.labelling.rows_of_cells()
         held = [
@@ -363,6 +370,7 @@ class Timeline:
         meta = {
             "tick_seconds": self._tick,
             "floor": self.floor,
+            "begun": int(self.begun),
             "first_emission": self._first_emission,
             "settled": self.settled,
             "emitted": self.emitted,
@@ -408,8 +416,10 @@ class Timeline:
         self._next_request = meta["next_request"]
         # What was never written is known from the state, so a new series may have its zeros on ticks that the earlier
         # process wrote for others: the floor of padding is that of the first process, the floor of emission is not.
-        self.floor = self._at_or_after(meta["floor"])
-        self._first_emission = max(self.floor + self._tick, self._at_or_after(meta["first_emission"]))
+        if meta.get("begun", 1):
+            self.begun = True
+            self.floor = self._at_or_after(meta["floor"])
+            self._first_emission = max(self.floor + self._tick, self._at_or_after(meta["first_emission"]))
         if self.emitted:
             self._first_emission = max(self._at_or_after(meta["first_emission"]), self._after(self.emitted))
         self._catalogue.restore(snapshot.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cdn77_exporter.telemetry.messages import MessageName
 
 _MAX_REMEMBERED = 10_000
+_TRYING_SECONDS = 600.0  # attempts in vain that are further apart have nothing to do with each other
 
 Identity = tuple[str, str]
 
@@ -90,16 +91,26 @@ class ForbiddenMove(Exception):
 class InFlight:
     """Knows every file from its listing to the end of its life, and what follows from where it is.
 
-    At most `most` files are in memory. A move that has a message is reported with the file's key.
+    At most `most` files are in memory. A move that has a message is reported with the file's key. `steady`: the seconds
+    of a clock that never jumps. `patience`: the seconds for which a file is expected that cannot be fetched.
     """
 
-    def __init__(self, most: int, report: Report) -> None:
+    def __init__(self, most: int, report: Report, *, steady: Callable[[], float], patience: float) -> None:
         self.permits = Permits(most)
+        self.patience = patience
         self._report = report
+        self._steady = steady
         self._at: dict[Identity, At] = {}
         self._keys: set[str] = set()  # of the same; no two files of one key are in flight
         self._files: dict[At, dict[Identity, LogFile]] = {at: {} for at in MOVES}
         self._outstanding: Counter[str] = Counter()
+        self._in_turn: Counter[str] = Counter()  # of those: to be fetched, for the first time
+        self._fetched: Counter[str] = Counter()  # of those: fetched
+        self._again: dict[Identity, LogFile] = {}  # of those: to be fetched, after an attempt of an earlier poll
+        self._begun: dict[Identity, float] = {}  # when a file was begun first that has not been decoded since
+        # Since when files of a shard are begun and none of them was fetched, and when one was begun last.
+        self._trying: dict[str, tuple[float, float]] = {}
+        self._arrived: dict[Identity, float] = {}
         self.decoded = 0  # files, since the beginning
         self._failing: set[Identity] = set()  # since the last that was decoded
         self._attempts: dict[Identity, tuple[int, int]] = {}  # how often in a row, and `decoded` at the first
@@ -117,18 +128,45 @@ class InFlight:
 
     @property
     def outstanding(self) -> Mapping[str, int]:
-        """The number of files by shard that are expected to bring its progress; shards without any are not in it."""
+        """The number of files by shard that are still to bring its progress; shards without any are not in it."""
         return self._outstanding
+
+    @property
+    def expected(self) -> set[str]:
+        """The shards that will deliver a listed file soon.
+
+        A file that cannot be fetched is not expected any more when `patience` has passed since it was begun first, nor
+        is a shard of which no file can be fetched.
+        """
+        oldest = self._steady() - self.patience
+        in_turn = {shard for shard in self._in_turn if self._trying.get(shard, (oldest,))[0] >= oldest}
+        again = {file.shard for key, file in self._again.items() if self._begun.get(key, 0.0) >= oldest}
+        return in_turn | again | self._fetched.keys()
+
+    def is_tried_again(self, file: LogFile) -> bool:
+        """Return whether a file that is to be fetched was begun before, and left."""
+        return file.identity in self._again
 
     def unknown(self, files: Iterable[LogFile]) -> list[LogFile]:
         """Return those of `files` whose keys are not in flight; of a key listed twice the last one."""
         return [file for file in {file.key: file for file in files}.values() if file.key not in self._keys]
 
-    def list(self, files: Iterable[LogFile]) -> None:
-        """Enter files that a poll has found; raises ForbiddenMove for one that is in flight."""
+    def arrived(self, file: LogFile) -> float | None:
+        """Return shortly after which time (steady) the file came into the bucket; None when it may have lain there."""
+        return self._arrived.get(file.identity)
+
+    def list(self, files: Iterable[LogFile], *, just_came: bool = False) -> None:
+        """Enter files that a poll has found; raises ForbiddenMove for one that is in flight.
+
+        `just_came`: they were not there shortly before.
+        """
         for file in files:
             if file.key in self._keys:
                 raise ForbiddenMove(f"{file.key} is in flight and was listed as a new file")
+            if file.identity in self._begun:
+                self._again[file.identity] = file
+            elif just_came:
+                self._arrived[file.identity] = self._steady()
             self._enter(file, At.LISTED)
 
     def move(self, file: LogFile, to: At, **fields: object) -> None:
@@ -144,8 +182,13 @@ class InFlight:
         elif frees_permit(at, to):
             self.permits.free()
         self._leave(file, at)
-        if to in MOVES:
+        self._note_attempt(file, to)
+        if to in OUTSTANDING:
             self._enter(file, to)
+        else:
+            self._arrived.pop(file.identity, None)
+            if to in MOVES:
+                self._enter(file, to)
         if to is At.DECODED:
             self.decoded += 1
             self._failing.clear()
@@ -159,17 +202,43 @@ class InFlight:
         self._at[identity] = at
         self._keys.add(file.key)
         self._files[at][identity] = file
-        if at in OUTSTANDING:
-            self._outstanding[file.shard] += 1
+        self._count_at(file, at, 1)
 
     def _leave(self, file: LogFile, at: At) -> None:
         identity = file.identity
         del self._at[identity], self._files[at][identity]
         self._keys.remove(file.key)
-        if at in OUTSTANDING:
-            self._outstanding[file.shard] -= 1
-            if not self._outstanding[file.shard]:
-                del self._outstanding[file.shard]
+        self._count_at(file, at, -1)
+
+    def _count_at(self, file: LogFile, at: At, by: int) -> None:
+        counters = [self._outstanding] if at in OUTSTANDING else []
+        if at in OUTSTANDING - {At.LISTED, At.FETCHING}:
+            counters.append(self._fetched)
+        elif at in OUTSTANDING and file.identity not in self._again:
+            counters.append(self._in_turn)
+        for counter in counters:
+            counter[file.shard] += by
+            if not counter[file.shard]:
+                del counter[file.shard]
+
+    # Files that cannot be fetched
+
+    def _note_attempt(self, file: LogFile, to: At) -> None:
+        """Remember since when a file, and its shard, are tried in vain."""
+        if to is At.FETCHING:
+            now = self._steady()
+            self._begun.setdefault(file.identity, now)
+            since, last = self._trying.pop(file.shard, (now, now))
+            self._trying[file.shard] = (since if now - last < _TRYING_SECONDS else now, now)
+            for remembered in (self._begun, self._trying):
+                if len(remembered) > _MAX_REMEMBERED:
+                    del remembered[next(iter(remembered))]  # type: ignore[arg-type]
+            return
+        self._again.pop(file.identity, None)
+        if to not in (At.LISTED, At.LEFT):
+            self._trying.pop(file.shard, None)
+        if to not in (At.FETCHED, At.DECODING, At.UNREADABLE, At.LEFT):
+            self._begun.pop(file.identity, None)
 
     # Files that cannot be counted
 

@@ -51,10 +51,10 @@ class OrderedMap(Generic[In, Out]):
     """Do `work` on several items at once; each key's results leave in the order in which its items came.
 
     An item begins when there is a permit for it: `begin` takes it, whoever is done with the item frees it. One key
-    never takes the last permit, so that a slow item holds up nothing but its own key. Keys that have less than their
-    share of the permits go first, of those the ones with the lowest `rank`, then what came first; and of results that
-    are ready the one whose item came first leaves first. A result of None leaves nothing. At most `lookahead` items
-    wait. Once `stop` is set, `drop` is called for what waits instead.
+    takes at most as many as `most` says: never the last one, so that a slow item holds up nothing but its own key. Keys
+    that have less than their share of the permits go first, of those the ones with the lowest `rank`, then what came
+    first; and of results that are ready the one whose item came first leaves first. A result of None leaves nothing. At
+    most `lookahead` items wait. Once `stop` is set, `drop` is called for what waits instead.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class OrderedMap(Generic[In, Out]):
         stop: asyncio.Event,
         lookahead: int,
         rank: Callable[[Hashable], float] = lambda _: 0.0,
+        most: Callable[[Hashable], int] | None = None,
     ) -> None:
         self._work = work
         self._key = key
@@ -77,6 +78,7 @@ class OrderedMap(Generic[In, Out]):
         self._stop = stop
         self._lookahead = lookahead
         self._rank = rank
+        self._most = most or (lambda _: max(1, permits.most - 1))
         self._waiting: dict[Hashable, deque[tuple[int, In]]] = {}  # each with its number: how many came before it
         self._active: dict[Hashable, deque[tuple[int, asyncio.Task[Out | None]]]] = {}
         self._came = 0
@@ -103,9 +105,8 @@ class OrderedMap(Generic[In, Out]):
         self._waiting.clear()
 
     def _begin_some(self, tasks: asyncio.TaskGroup) -> None:
-        most = max(1, self._permits.most - 1)
         while True:
-            ready = [key for key in self._waiting if len(self._active.get(key, ())) < most]
+            ready = [key for key in self._waiting if len(self._active.get(key, ())) < self._most(key)]
             self._lacks_permit = bool(ready) and not self._permits.available
             if not ready or self._lacks_permit:
                 return

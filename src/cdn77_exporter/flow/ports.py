@@ -34,13 +34,31 @@ class Problems(Protocol):
 
 
 class Clock(Protocol):
-    """Time, and waiting for it."""
+    """Time, and waiting for it. Times are Unix milliseconds."""
 
     def now_ms(self) -> int:
-        """Return the Unix time in milliseconds."""
+        """Return the time, also in doubt: for what can be moved back."""
+
+    def believed_ms(self) -> int | None:
+        """Return the time that is believed, None in doubt."""
+
+    def began_ms(self) -> int | None:
+        """Return the believed time of the start of the process, None in doubt."""
 
     def bucket_ms(self) -> int:
-        """Return the Unix time in milliseconds by the clock of the bucket's server."""
+        """Return the time by the clock of the bucket's server."""
+
+    def possible_ms(self) -> list[int]:
+        """Return the times that it may be: the believed one; in doubt several, the earliest one first."""
+
+    def latest_ms(self, modified_ms: int) -> int:
+        """Return the latest time of an event in a file that was uploaded at `modified_ms` by the bucket's clock."""
+
+    def oldest_ms(self) -> int:
+        """Return the time before which events are too old."""
+
+    def hear_events(self, newest_ms: int, arrived: float) -> None:
+        """Take the newest event of a file that came shortly before `arrived` (monotonic) for a witness of the time."""
 
     def monotonic(self) -> float:
         """Return the seconds of a clock that never jumps."""

@@ -37,7 +37,7 @@ def run(settings: Settings) -> int:
     adopt_logging(telemetry)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Service(settings, telemetry, Clock()).run())
+            return runner.run(Service(settings, telemetry, Clock(settings.clock_source)).run())
     except ConfigError:
         raise  # the command line says what is wrong
     except StateError as error:
@@ -101,7 +101,7 @@ class Service:
         """Run the pipeline to its end; return False when it was cut short."""
         server_ms = bucket.take_server_ms()
         if server_ms is not None:
-            self.clock.compare(server_ms)  # before the floor is set, which a wrong clock would misplace
+            self.clock.hear_bucket(server_ms)  # before the floor is set, which a wrong clock would misplace
         geoip = GeoIp(self.settings.geoip_db_path)
         pipeline = await build_pipeline(
             stack,

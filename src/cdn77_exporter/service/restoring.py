@@ -23,16 +23,16 @@ async def restore(
     `pushed`: the last tick (Unix seconds) that the bucket knows to be pushed, 0 for none.
     """
     rules = settings.timeline_rules
-    pushed = min(pushed, clock.now_ms() // 1000)  # what is ahead of the time was written with a wrong clock
+    pushed = min(pushed, clock.possible_ms()[-1] // 1000)  # what is ahead of the time was written with a wrong clock
 
     def read() -> tuple[Timeline, bool, int, bool]:
         locate = geoip.locate if geoip.available else None
-        timeline = Timeline(rules, start_ms=clock.now_ms(), key=state.database.secret_key(), locate=locate)
+        timeline = Timeline(rules, start_ms=clock.began_ms(), key=state.database.secret_key(), locate=locate)
         snapshot = state.database.load()
         if snapshot is not None:
             with without_collection():
                 timeline.restore(snapshot)
-            watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"])
+            watermark.restore(snapshot.shards, snapshot.meta["watermark_ms"], clock.monotonic())
         last = timeline.emitted
         return timeline, snapshot is None, last, timeline.begin_after(pushed)
 
@@ -59,7 +59,7 @@ async def restore(
         version=__version__,
         python=platform.python_version(),
         timestamp_offset_ms=rules.timestamp_offset_ms,
-        first_tick=timeline.floor,
+        first_tick=timeline.floor or None,
         settings=settings.public(),
     )
     return timeline

@@ -6,15 +6,18 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cdn77_exporter.core.clocks import NEAR_MS, Clocks
 from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.reasons import FORMAT_REASONS
 from cdn77_exporter.core.timeline import Timeline
+from cdn77_exporter.core.watermark import ShardState
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import State
 from cdn77_exporter.flow.in_flight import At
 from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.shard_reports import shard_states
 from cdn77_exporter.flow.stages.unfinished import format_words
 from cdn77_exporter.runtime import collect_rarely
 from cdn77_exporter.settings import Settings
@@ -23,6 +26,7 @@ from cdn77_exporter.telemetry.logger import Telemetry
 
 UPKEEP_SECONDS = 5.0
 _LAG_SAMPLE_SECONDS = 0.05
+_MOST_SHARDS = 1000  # with series of their own
 
 
 @dataclass(slots=True)
@@ -89,16 +93,19 @@ class Upkeep:
         self._fault = self.geoip.fault
 
     def _compare_clock(self) -> None:
+        """Compare the clocks, and say which one is wrong."""
         server_ms = self.bucket.take_server_ms()
-        if server_ms is None:
-            return
-        if self.clock.compare(server_ms):
+        if server_ms is not None:
+            self.clock.hear_bucket(server_ms)
+        believed, clocks = self.clock.believed_ms() is not None, self.clock.clocks
+        words = wrong_clocks(clocks, believed=believed)
+        if not words:
             self.telemetry.problems.solved("clock")
-        else:
-            seconds = self.clock.skew_ms / 1000
-            self.telemetry("clock_skewed", skew_seconds=round(seconds, 1))
-            words = f"this machine's clock is {seconds:.0f} s off the bucket's; synchronise it (NTP)"
-            self.telemetry.problems.found("clock", words)
+            return
+        self.telemetry.problems.found("clock", words)
+        if server_ms is not None:
+            skew = round(clocks.skew_ms / 1000, 1)
+            self.telemetry("clock_skewed", skew_seconds=skew, believed=believed, error=words)
 
     def _tell_ignored(self) -> None:
         for reason, (entries, key) in self.bucket.take_ignored().items():
@@ -168,7 +175,12 @@ class Upkeep:
         watch("streams", lambda: len(timeline.streams))
         watch("viewers", lambda: len(timeline.viewers))
         watch("limited_requests", lambda: timeline.streams.refused)
-        watch("clock_skew_seconds", lambda: clock.skew_ms / 1000)
+        watch("clock_skew_seconds", lambda: clock.clocks.skew_ms / 1000)
+        watch("clock_believed", lambda: float(clock.believed_ms() is not None))
+        for state in ShardState:
+            watch("shards", lambda state=state: self._shards_in(state), state=state)  # type: ignore[misc]
+        self.telemetry.watch_each("shard_state", self._each_state)
+        self.telemetry.watch_each("shard_newest_event_timestamp_seconds", self._each_newest)
         loop = asyncio.get_running_loop()
         watch("event_loop_tasks", lambda: len(asyncio.all_tasks(loop)))
         watch("commit_seconds", lambda: pipeline.aggregator.stats.commit_seconds)
@@ -178,10 +190,44 @@ class Upkeep:
         watch("ledger_files", lambda: counts("counted", "done", "aside"))
         watch("files_set_aside", lambda: counts("aside"))
 
+    def _states(self) -> dict[str, ShardState]:
+        return shard_states(self.pipeline.watermark, self.pipeline.in_flight)
+
+    def _shards_in(self, state: ShardState) -> int:
+        return sum(found is state for found in self._states().values())
+
+    def _each_state(self) -> dict[tuple[str, ...], float]:
+        """Return 1 for each shard and its state; of many shards those that are not current come first."""
+        states = sorted(self._states().items(), key=lambda one: (one[1] is ShardState.CURRENT, one[0]))
+        return {(name, state.value): 1.0 for name, state in states[:_MOST_SHARDS]}
+
+    def _each_newest(self) -> dict[tuple[str, ...], float]:
+        newest_ms = self.pipeline.watermark.newest_ms
+        return {(name,): newest_ms(name) / 1000 for name, _ in self._each_state() if newest_ms(name)}
+
     def _ledger_count(self, *names: str) -> float | None:
         """Return a sum of the ledger's last counts, None before the first."""
         counts = self.overview.counts
         return sum(counts[name] for name in names) if counts else None
+
+
+def wrong_clocks(clocks: Clocks, *, believed: bool) -> str:
+    """Return what is wrong with the clocks and what to do, or nothing."""
+    skew = clocks.skew_ms / 1000
+    apart = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the bucket's"
+    remedy = "synchronise this machine's clock (NTP)"
+    if not believed:
+        if not clocks.skew_ms:
+            return ""  # the bucket has not answered yet
+        return (
+            f"{apart}, and nothing has told yet which is right: files are counted, but no sample is written until two "
+            f"of the clocks and the newest events agree; {remedy}, or say CLOCK_SOURCE=machine or CLOCK_SOURCE=bucket"
+        )
+    if abs(clocks.machine_off_ms) > NEAR_MS:
+        return f"{apart}, which is right; {remedy}"
+    if abs(clocks.skew_ms) > NEAR_MS:
+        return f"{apart}, which is wrong; tell those who run the bucket"
+    return ""
 
 
 def _lag(value_ms: int, now_ms: int) -> float | None:

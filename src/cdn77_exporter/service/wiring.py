@@ -21,6 +21,7 @@ from cdn77_exporter.flow.lease import Lease, OwnersCommits, OwnersReceiver
 from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.ports import Common
 from cdn77_exporter.flow.quarantine import Quarantine
+from cdn77_exporter.flow.shard_reports import ShardReports
 from cdn77_exporter.flow.stages.aggregate import Aggregator
 from cdn77_exporter.flow.stages.decode import FileDecoder
 from cdn77_exporter.flow.stages.delete import Deleter
@@ -50,7 +51,12 @@ async def build_pipeline(
 ) -> Pipeline:
     """Restore the timeline and return the stages around it; `stack` closes what they use."""
     writer = await stack.enter_async_context(open_receiver(settings))
-    watermark = Watermark(idle_seconds=settings.shard_idle_seconds, lag_seconds=settings.idle_lag_seconds)
+    watermark = Watermark(
+        idle_seconds=settings.shard_idle_seconds,
+        lag_seconds=settings.idle_lag_seconds,
+        wait_seconds=settings.shard_wait_seconds,
+        lateness_seconds=settings.allowed_lateness_seconds,
+    )
     timeline = await restore(
         settings,
         state,
@@ -66,13 +72,16 @@ async def build_pipeline(
     stack.callback(decoder.close)
     stack.callback(thread.shutdown, wait=False, cancel_futures=True)
     common = Common(clock, telemetry, telemetry.problems, stop)
-    in_flight = InFlight(settings.download_concurrency, telemetry)
+    in_flight = InFlight(
+        settings.download_concurrency, telemetry, steady=clock.monotonic, patience=settings.shard_idle_seconds
+    )
+    shards = ShardReports(common, in_flight, watermark, settings.shard_wait_seconds)
     arrivals = Arrivals(settings.tick_seconds, settings.shard_idle_seconds)
     keep, keeps_state = settings.keep_files, not isinstance(settings.state_path, Off)
     meta = await state.meta()
     events_seen = await state.events_seen(settings.stream_rules)
-    began_ms = timeline.floor * 1000 - int(settings.lookback_hours * 3_600_000)
-    since_ms = meta.get("ledger_since_ms", began_ms)
+    began_ms = timeline.floor * 1000 if timeline.begun else clock.possible_ms()[-1]
+    since_ms = meta.get("ledger_since_ms", began_ms - int(settings.lookback_hours * 3_600_000))
     sweeper = Sweeper(common, in_flight, bucket, state, settings.log_names, since_ms, keep_files=keep)
     quarantine = None
     if settings.quarantine_prefix and not keep:
@@ -87,6 +96,7 @@ async def build_pipeline(
         arrivals,
         thread,
         keeps_state=keeps_state,
+        shards=shards,
         patience_seconds=max(0.0, settings.drain_seconds - _PUSH_SECONDS),
     )
     return Pipeline(

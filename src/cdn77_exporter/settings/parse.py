@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.telemetry.messages import Level
 
@@ -344,6 +345,14 @@ def level(text: str) -> Level:
         return Level(text.lower())
     except ValueError:
         raise ValueError("is not a level; `debug`, `info`, `warning` or `error`") from None
+
+
+def clock_source(text: str) -> ClockSource:
+    """Return whose time is believed."""
+    try:
+        return ClockSource(text.lower())
+    except ValueError:
+        raise ValueError("names no clock; `auto`, `machine` or `bucket`") from None
 
 
 def scheduler(text: str) -> str:

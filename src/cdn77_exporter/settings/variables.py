@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 
+from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.settings import parse
 from cdn77_exporter.settings.parse import Allowlist, StatePlace
@@ -197,10 +198,30 @@ class Time:
         "2h",
     )
     shard_idle_seconds: float = env(
-        parse.duration(1, parse.DAY), "120", "How long a shard that has gone silent holds time back."
+        parse.duration(1, parse.DAY),
+        "120",
+        "How long a shard holds time back that has gone silent, or whose files cannot be fetched.",
+    )
+    shard_wait_seconds: float = env(
+        parse.duration(1, parse.DAY),
+        "300",
+        "A shard that is further than this behind the most advanced one, with nothing left to count, is not waited "
+        "for until it has caught up; its events count late.",
+    )
+    allowed_lateness_seconds: float = env(
+        parse.duration(0, parse.DAY),
+        "0",
+        "How far the events of a shard's next file may reach back behind its newest event, for writers whose files "
+        "overlap; everything comes so much later.",
     )
     idle_lag_seconds: float = env(
         parse.duration(1, parse.DAY), "180", "How far behind the clock time goes on when nothing arrives at all."
+    )
+    clock_source: ClockSource = env(
+        parse.clock_source,
+        "auto",
+        "Whose time is believed: `auto` for what two of this machine's clock, the bucket's and the newest events agree "
+        "on; `machine` or `bucket` when they never agree and you know which is right.",
     )
     drain_seconds: float = env(parse.duration(0, 3600), "25", "Grace period for in-flight work after SIGTERM.")
 

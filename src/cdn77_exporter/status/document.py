@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from cdn77_exporter.core.watermark import ShardState
 from cdn77_exporter.telemetry.problems import Problem
 
 Seconds = Annotated[float, Meta(description="Seconds.")]
@@ -33,7 +34,10 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     newest: Annotated[float | None, Meta(description="Its newest event, Unix seconds; null for none yet.")]
-    live: Annotated[bool, Meta(description="Whether the watermark waits for it.")]
+    state: Annotated[
+        ShardState,
+        Meta(description="current: the watermark waits for it; lagging: it is not waited for; silent: it has ended."),
+    ]
     waiting: Annotated[Count, Meta(description="Its files that are listed and not counted yet.")]
     highest: Annotated[int | None, Meta(description="The highest sequence number that was counted since the start.")]
     missing: Annotated[Count, Meta(description="Sequence numbers that were passed over.")]
@@ -46,7 +50,7 @@ class Completeness(msgspec.Struct, frozen=True, kw_only=True):
     watermark: Annotated[float | None, Meta(description="Everything before it is counted; Unix seconds.")]
     lag_seconds: Annotated[float | None, Meta(description="The clock less the watermark.")]
     written: Annotated[float | None, Meta(description="The last tick that was committed for the receiver.")]
-    shards: Annotated[list[Shard], Meta(description="Live ones and those with gaps first; at most 100.")]
+    shards: Annotated[list[Shard], Meta(description="Lagging ones first, then current ones; at most 100.")]
     shards_known: Annotated[Count, Meta(description="The number of all shards.")]
 
 

@@ -17,9 +17,10 @@ from cdn77_exporter.core.numbering import Numbers
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.visible import visible
-from cdn77_exporter.core.watermark import Shard, Watermark
-from cdn77_exporter.flow.in_flight import At
+from cdn77_exporter.core.watermark import Shard, ShardState, Watermark
+from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.pipeline import Pipeline
+from cdn77_exporter.flow.shard_reports import shard_states
 from cdn77_exporter.flow.stages.fetch import LOOKAHEAD
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.audience import AudienceReader, Ranking
@@ -42,6 +43,7 @@ from cdn77_exporter.telemetry.logger import Telemetry
 STEP_SECONDS = 15
 _POINTS = 240
 _SHARDS = 100
+_STATES = (ShardState.LAGGING, ShardState.CURRENT, ShardState.SILENT)  # the order in which they are shown
 _WARNINGS = 20
 #: Files set aside that are shown.
 ASIDE_SHOWN = 50
@@ -163,7 +165,7 @@ class Overview:
             watermark=watermark.value_ms / 1000 or None,
             lag_seconds=self._lag(),
             written=float(self._timeline.emitted) or None,
-            shards=_shards(watermark, pipeline.aggregator.numbering.shards, pipeline.in_flight.outstanding),
+            shards=_shards(watermark, pipeline.aggregator.numbering.shards, pipeline.in_flight),
             shards_known=len(watermark.shards),
         )
 
@@ -258,20 +260,21 @@ def _stages(pipeline: Pipeline | None, timeline: Timeline | None, counts: Mappin
     ]
 
 
-def _shards(watermark: Watermark, numbers: Mapping[str, Numbers], outstanding: Mapping[str, int]) -> list[ShownShard]:
-    live = watermark.live(outstanding)
+def _shards(watermark: Watermark, numbers: Mapping[str, Numbers], in_flight: InFlight) -> list[ShownShard]:
+    outstanding = in_flight.outstanding
     known = dict.fromkeys(outstanding, Shard()) | watermark.shards
     none = Numbers("", -1, -1)
+    states = shard_states(watermark, in_flight)
 
-    def rank(item: tuple[str, Shard]) -> tuple[bool, bool, int]:
-        return item[0] not in live, not numbers.get(item[0], none).gaps, item[1].newest_ms
+    def rank(item: tuple[str, Shard]) -> tuple[int, bool, int]:
+        return _STATES.index(states[item[0]]), not numbers.get(item[0], none).gaps, item[1].newest_ms
 
     first = sorted(sorted(known.items(), key=rank)[:_SHARDS], key=lambda item: _natural(item[0]))
     return [
         ShownShard(
             name=name,
             newest=shard.newest_ms / 1000 or None,
-            live=name in live,
+            state=states[name],
             waiting=outstanding.get(name, 0),
             highest=numbers[name].highest if name in numbers else None,
             missing=numbers.get(name, none).missing,

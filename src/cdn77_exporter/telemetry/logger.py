@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, BinaryIO
 
 import orjson
@@ -74,6 +74,10 @@ class Telemetry:
     def watch(self, name: str, ask: Callable[[], float | None], /, **labels: str) -> None:
         """Read a probe from `ask` at each scrape; None for no value."""
         self._metrics.watch(name, ask, labels)
+
+    def watch_each(self, name: str, ask: Callable[[], Mapping[tuple[str, ...], float]], /) -> None:
+        """Read all series of a probe from `ask` at each scrape: their values by the values of their labels."""
+        self._metrics.watch_each(name, ask)
 
     def total(self, name: str, /, **labels: str) -> float:
         """Return a counter's value since the start: the sum over its series with these labels."""

@@ -51,6 +51,9 @@ MessageName = Literal[
     "file_quarantined",
     "quarantine_failed",
     "file_released",
+    "shard_lagging",
+    "shard_silent",
+    "shard_recovered",
     "batch_pushed",
     "batch_incomplete",
     "push_retried",
@@ -254,9 +257,16 @@ _SERVICE = (
     Message(
         "clock_skewed",
         Level.WARNING,
-        (_number("skew_seconds", "this machine's clock minus the bucket's"),),
-        "This machine's clock differs from the bucket's by more than a minute. The bucket's is used.",
-        "Set the clock (NTP).",
+        (
+            _number("skew_seconds", "this machine's clock minus the bucket's"),
+            _flag("believed", "whether it is known which is right; if not, no sample is written"),
+            _ERROR,
+        ),
+        "This machine's clock and the bucket's are more than a minute apart. The one that the newest events agree with "
+        "is believed, once they have for 30 seconds. While nothing decides, files are counted, but no sample is "
+        "written.",
+        "Synchronise this machine's clock (NTP). If the bucket's is wrong, tell those who run it; if nothing decides, "
+        "say `CLOCK_SOURCE=machine` or `CLOCK_SOURCE=bucket`.",
     ),
     Message(
         "listing_entries_ignored",
@@ -619,6 +629,40 @@ _FILE = (
     ),
 )
 
+_SHARD = _name("shard", "the shard: the number in the names of its files")
+_NEWEST = _number("newest", "its newest event that is counted, Unix seconds; left out if there is none")
+
+_SHARDS = (
+    Message(
+        "shard_lagging",
+        Level.WARNING,
+        (
+            _SHARD,
+            _NEWEST,
+            _number("behind_seconds", "how far its newest event is behind the watermark"),
+            _number("files", "its files that are listed and not counted yet"),
+        ),
+        "A shard is more than `SHARD_WAIT_SECONDS` behind the others, or none of its files can be fetched. It is not "
+        "waited for: what it delivers counts late, but counts.",
+        "Ask the CDN why this shard's files come late; if files cannot be fetched, see `file_fetch_failed`.",
+    ),
+    Message(
+        "shard_silent",
+        Level.WARNING,
+        (_SHARD, _NEWEST, _number("silent_seconds", "since when it has delivered nothing")),
+        "A shard has delivered nothing for `SHARD_WAIT_SECONDS` while others have. After an hour it is taken for one "
+        "that has ended.",
+        "Ask the CDN whether this shard still writes; if it does, its requests are missing.",
+    ),
+    Message(
+        "shard_recovered",
+        Level.INFO,
+        (_SHARD, _NEWEST),
+        "A shard that lagged or was silent delivers again and is waited for.",
+        _NONE,
+    ),
+)
+
 _BATCH = (
     _number("first_tick", "Unix seconds"),
     _number("last_tick", "Unix seconds"),
@@ -788,7 +832,7 @@ _OTHER = (
 SECTIONS: tuple[tuple[str, tuple[Message, ...]], ...] = (
     ("The service", _SERVICE),
     ("State", _STATE),
-    ("Files", (*_LISTING, *_SWEEP, *_FILE)),
+    ("Files", (*_LISTING, *_SWEEP, *_FILE, *_SHARDS)),
     ("Pushing", _PUSH),
     ("Other", _OTHER),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +24,8 @@ from cdn77_exporter import __version__
 from cdn77_exporter.telemetry.kinds import Kind, SelfMetric
 from cdn77_exporter.telemetry.messages import Message
 from cdn77_exporter.telemetry.metrics import LOG_LINES_LOST, LOG_MESSAGES, PREFIX, SELF_METRICS
+
+T = TypeVar("T")
 
 
 class Registry:
@@ -63,6 +65,10 @@ class Registry:
     def watch(self, name: str, ask: Callable[[], float | None], labels: Mapping[str, str]) -> None:
         """Read a probe from `ask` at each scrape; None for no value. Raises LookupError for one not in the table."""
         self._probes.watch(name, ask, labels)
+
+    def watch_each(self, name: str, ask: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        """Read all series of a probe from `ask` at each scrape. Raises LookupError for one not in the table."""
+        self._probes.watch_each(name, ask)
 
     def total(self, name: str, labels: Mapping[str, str]) -> float:
         """Return a counter's value since the start: the sum over its series with these labels."""
@@ -121,12 +127,18 @@ class _Probes(Collector):
     def __init__(self, table: Iterable[SelfMetric]) -> None:
         self._table = {metric.name: metric for metric in table if metric.kind is Kind.PROBE}
         self._asked: dict[str, dict[tuple[str, ...], Callable[[], float | None]]] = {name: {} for name in self._table}
+        self._each: dict[str, Callable[[], Mapping[tuple[str, ...], float]]] = {}
 
     def watch(self, name: str, ask: Callable[[], float | None], labels: Mapping[str, str]) -> None:
         metric = self._table.get(name)
         if metric is None or {label for label, _ in metric.labels} != labels.keys():
             raise LookupError(f"no probe {name} with labels {sorted(labels)} in SELF_METRICS")
         self._asked[name][tuple(labels[label] for label, _ in metric.labels)] = ask
+
+    def watch_each(self, name: str, ask: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        if name not in self._table:
+            raise LookupError(f"no probe {name} in SELF_METRICS")
+        self._each[name] = ask
 
     def collect(self) -> Iterator[Metric]:
         for name, asked in self._asked.items():
@@ -136,12 +148,13 @@ class _Probes(Collector):
                 value = _answer(ask)
                 if value is not None:
                     family.add_metric(values, value)
+            for values, value in (_answer(self._each[name]) or {} if name in self._each else {}).items():
+                family.add_metric(values, value)
             yield family
 
 
-def _answer(ask: Callable[[], float | None]) -> float | None:
+def _answer(ask: Callable[[], T | None]) -> T | None:
     try:
-        value = ask()
+        return ask()
     except Exception:  # a part that is being closed has no answer; the others still have theirs
         return None
-    return None if value is None else float(value)

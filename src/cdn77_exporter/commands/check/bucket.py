@@ -7,11 +7,11 @@ import time
 
 from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.output import number, size, span
+from cdn77_exporter.core.clocks import NEAR_MS
 from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
 from cdn77_exporter.core.reasons import UNREADABLE_REASONS
-from cdn77_exporter.edge.clock import TOLERANCE_MS
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.flow.lease import lease_prefix
 from cdn77_exporter.settings import Settings
@@ -92,8 +92,12 @@ def _compare_clock(bucket: S3Bucket, findings: Findings) -> None:
         return
     skew = time.time() - server_ms / 1000
     text = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the bucket's"
-    if abs(skew) * 1000 > TOLERANCE_MS:
-        findings.fail(CLOCK, text, "set this machine's clock (NTP); until then the bucket's is used")
+    if abs(skew) * 1000 > NEAR_MS:
+        findings.fail(
+            CLOCK,
+            text,
+            "set this machine's clock (NTP), or tell those who run the bucket",
+        )
     elif abs(skew) > 5:
         findings.warn(CLOCK, text, "set this machine's clock (NTP)")
     else:

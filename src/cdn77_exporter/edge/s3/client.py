@@ -140,6 +140,9 @@ class S3Bucket:
     # Calls
 
     def _note_date(self, response_dict: dict[str, Any], **_: object) -> None:
+        """Note the server's time by a successful answer; an error or a redirect may be somebody else's."""
+        if not 200 <= response_dict["status_code"] < 300:
+            return
         try:
             date = parsedate_to_datetime(response_dict["headers"]["date"])
         except (KeyError, ValueError, TypeError, IndexError):

@@ -236,7 +236,7 @@ class Database:
         self._execute("DELETE FROM held WHERE tick <= ?", (changes.held_until,))
         ids = count(self._next_id("held"))
         self._each(schema.HELD.insert, ((next(ids), tick, tally) for tick, tally in changes.held))
-        self._each(schema.SHARDS.replace, changes.shards)
+        self._each(schema.SHARDS.replace, (row[:2] for row in changes.shards))
         self._add_files(changes.files)
         requests = changes.requests
         self._each(schema.OUTBOX.insert, ((one.number, one.tick, one.samples, len(one.body)) for one in requests))

@@ -41,7 +41,7 @@ _COPIED = (
     (schema.SECRET, "SELECT 0, key FROM old_secret"),
     (schema.PROFILES, "SELECT number, labels FROM old_profiles"),
     (schema.SERIES, "SELECT slot, key FROM old_series"),
-    (schema.SHARDS, "SELECT name, newest_ms, seen_ms FROM old_shards"),
+    (schema.SHARDS, "SELECT name, newest_ms FROM old_shards"),
     (schema.OUTBOX, "SELECT number, tick, samples, length(body) - 4 FROM old_outbox"),
 )
 #: A key may have had files of several ETags; the last one stays.

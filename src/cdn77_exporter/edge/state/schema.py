@@ -108,7 +108,7 @@ LISTS = Table("lists", {"name": "TEXT", "content": "BLOB"}, ("name",))
 VIEWER_RUNS = Table("viewer_runs", {"id": "INTEGER", "level": "INTEGER", "rows": "BLOB"}, ("id",))
 #: What ticks hold that are not settled.
 HELD = Table("held", {"id": "INTEGER", "tick": "INTEGER", "tally": "BLOB"}, ("id",))
-SHARDS = Table("shards", {"name": "TEXT", "newest_ms": "INTEGER", "seen_ms": "INTEGER"}, ("name",))
+SHARDS = Table("shards", {"name": "TEXT", "newest_ms": "INTEGER"}, ("name",))
 _FILE = {"key": "TEXT", "etag": "TEXT"}
 _CONTENT = {"length": "INTEGER", "hash": "INTEGER"}  # see `Content`
 #: The ledger: a key that has counted is in one of the first two, whatever its ETag is by now.

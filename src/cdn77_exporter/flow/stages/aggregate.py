@@ -17,6 +17,7 @@ from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.ports import Commits, Common
 from cdn77_exporter.flow.retry import until_written
+from cdn77_exporter.flow.shard_reports import ShardReports
 from cdn77_exporter.flow.stages.decode import DecodedFiles
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Aggregator:
     arrivals: Arrivals
     thread: Executor
     keeps_state: bool
+    shards: ShardReports
     patience_seconds: float = 0.0
     stats: AggregateStats = field(default_factory=AggregateStats, init=False)
     numbering: Numbering = field(default_factory=Numbering, init=False)
@@ -95,7 +97,7 @@ class Aggregator:
         results = await self._work(self.timeline.absorb_together, files, decoded.counts)
         for one, absorbed in zip(decoded.files, results, strict=True):
             file, stats = one.file, one.stats
-            self.watermark.delivered(file.shard, stats.newest_ms, self.common.clock.now_ms())
+            self.watermark.delivered(file.shard, stats.newest_ms, self.common.clock.monotonic())
             self.arrivals.counted(file.shard, file.modified_ms, stats.newest_ms)
             skipped = self.numbering.counted(file.shard, file.writer, file.sequence) if file.sequence >= 0 else 0
             self.in_flight.move(
@@ -116,11 +118,22 @@ class Aggregator:
     async def _advance(self, outlet: Channel[Batch], *, commit: bool) -> None:
         more = True
         while more:
-            watermark_ms = self.watermark.advance(self.in_flight.outstanding)
-            requests, more = await self._work(self.timeline.advance, watermark_ms, self.common.clock.now_ms())
+            requests, more = await self._settle()
             due = self.in_flight.count(At.COUNTED) and (commit or self._waited_enough())
             if self.timeline.emitted > self._last_tick or due or (commit and not more):
                 await self._commit(requests, outlet)
+
+    async def _settle(self) -> tuple[list[Request], bool]:
+        """Settle what is complete, as `Timeline.advance` does; nothing as long as it is not known what time it is."""
+        clock = self.common.clock
+        now_ms = clock.believed_ms()
+        if now_ms is None:
+            return [], False
+        if not self.timeline.begun:
+            await self._work(self.timeline.begin, clock.began_ms())
+        watermark_ms = self.watermark.advance(self.in_flight.expected, now_ms, clock.monotonic())
+        self.shards.tell()
+        return await self._work(self.timeline.advance, watermark_ms, now_ms)
 
     def _waited_enough(self) -> bool:
         waited = self.common.clock.monotonic() - self._committed_at
@@ -129,14 +142,17 @@ class Aggregator:
     async def _flush(self, outlet: Channel[Batch]) -> None:
         """Write what is held onto the next tick, as there is no state; wait for it, since its time may have to come.
 
-        What may not be written stays uncounted in the bucket.
+        What may not be written stays uncounted in the bucket, and so does all of it when the time is not known.
         """
         clock = self.common.clock
-        due_ms = await self._work(self.timeline.flush_ms, clock.now_ms())
-        wait = (due_ms - clock.now_ms()) / 1000
+        now_ms = clock.believed_ms()
+        if now_ms is None or not self.timeline.begun:
+            return
+        due_ms = await self._work(self.timeline.flush_ms, now_ms)
+        wait = (due_ms - now_ms) / 1000
         if 0 < wait <= self.patience_seconds:
             await clock.sleep(wait)
-        flushed = await self._work(self.timeline.flush, self.common.clock.now_ms())
+        flushed = await self._work(self.timeline.flush, clock.believed_ms() or now_ms)
         if flushed is not None:
             requests, covered = flushed
             await self._commit(requests, outlet, covered)

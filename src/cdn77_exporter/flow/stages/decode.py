@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
 from cdn77_exporter.core.errors import Transient, Unreadable
-from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, RawLog
+from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.core.judging import refuse, without_event
 from cdn77_exporter.core.reasons import FORMAT_REASONS, NO_STREAM_YET
 from cdn77_exporter.flow.batched import BatchedMap
@@ -17,6 +17,8 @@ from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.ports import Common, Decodes, SetsAside
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
 from cdn77_exporter.flow.stages.unfinished import Unfinished
+
+_UNBOUND_MS = 2000  # an event so far before the latest time that one may have had that time was read as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,17 @@ class FileDecoder:
                 await self._unfinished.end(log.file, refuse(NO_STREAM_YET, stats))
             else:
                 self.stats.unfit = 0 if stats.events else self.stats.unfit
+                self._hear(log.file, stats)
                 self.in_flight.move(log.file, At.DECODED)
                 files.append(DecodedFile(log.file, stats, log.fetch_seconds))
                 self.stats.examples.update({example.reason: (log.file.key, example) for example in stats.examples})
         return DecodedFiles(files, decoded.counts) if files else None
+
+    def _hear(self, file: LogFile, stats: FileStats) -> None:
+        """Let the newest event of a file that has just come tell the time; one at the bound may have been later."""
+        arrived = self.in_flight.arrived(file)
+        if arrived is not None and 0 < stats.newest_ms < self.common.clock.latest_ms(file.modified_ms) - _UNBOUND_MS:
+            self.common.clock.hear_events(stats.newest_ms, arrived)
 
     async def _decoded(self, logs: Sequence[RawLog]) -> Decoded:
         """Decode however long it takes; when a stop comes while nothing decodes, the files are left to a later process.
@@ -92,8 +101,8 @@ class FileDecoder:
         No event is later than the upload of its file, or than now when a clock is ahead.
         """
         clock, problems, stop = self.common.clock, self.common.problems, self.common.stop
-        now_ms = clock.now_ms()
-        latest_ms = [min(log.file.modified_ms, now_ms) for log in logs]
+        latest_ms = [clock.latest_ms(log.file.modified_ms) for log in logs]
+        oldest_ms = clock.oldest_ms()
 
         def failed(failure: Failed) -> None:
             self.common.report("decoders_unavailable", error=str(failure.error), files=len(logs))
@@ -102,7 +111,7 @@ class FileDecoder:
                 raise failure.error
 
         async def decode() -> Decoded:
-            return await self.decoder.decode(logs, latest_ms, now_ms - MAX_AGE_MS)
+            return await self.decoder.decode(logs, latest_ms, oldest_ms)
 
         try:
             decoded = await retry(decode, clock, Backoff(most=15.0), failed, stop)

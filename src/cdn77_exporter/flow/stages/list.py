@@ -21,6 +21,7 @@ _BETWEEN_LEADS, _BETWEEN_LEADS_MOST = 5, 40
 _LEAST_LOOKBACK_MS = 15 * 60 * 1000
 _HOUR_MS = 3_600_000
 LAST = "\U0010ffff"  # behind every key of a folder
+_JUST_SECONDS = 300.0  # what was not there at a poll so long ago has come since, with events that are minutes old
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Lister:
     stats: ListStats = field(default_factory=ListStats, init=False)
     _complete_ms: int = field(default=0, init=False)  # all that came before was listed and passed on; 0 for unknown
     _on_time: int = field(default=_BETWEEN_LEADS, init=False)  # polls since the last that came early
+    _listed: float = field(default=float("-inf"), init=False)  # when the last poll that succeeded ended
     _between: int = field(default=_BETWEEN_LEADS, init=False)  # polls before the next may
 
     async def run(self, outlet: Channel[LogFile]) -> None:
@@ -118,9 +120,10 @@ class Lister:
         problems.solved("bucket")
         problems.solved("start")
         self.stats.listed, self.stats.last_poll_ms = found.listed, clock.now_ms()
-        new = list(found.new.values())
-        self.in_flight.list(new)
-        self.watermark.listed(self.stats.last_poll_ms)
+        new = oldest_first(list(found.new.values()))
+        self.in_flight.list(new, just_came=began - self._listed <= _JUST_SECONDS)
+        self._listed = clock.monotonic()
+        self.watermark.listed(self._listed)
         report(
             "poll_finished",
             listed=found.listed,
@@ -131,17 +134,22 @@ class Lister:
         )
         if self.quarantine is not None:
             await self.quarantine.sweep()
-        return oldest_first(new)
+        return new
 
-    def _prefixes(self, now_ms: int) -> list[str]:
+    def _prefixes(self) -> list[str]:
+        """List the hour folders, in doubt those of all times that it may be."""
+        found: dict[str, None] = {}
         lookback_ms = max(_LEAST_LOOKBACK_MS, int(self.lookback_hours * _HOUR_MS))
-        since_ms = max(min(now_ms, self._complete_ms or now_ms) - lookback_ms, now_ms - MAX_AGE_MS - lookback_ms)
-        return hour_prefixes(self.names.prefix, now_ms, (now_ms - since_ms) / _HOUR_MS)
+        for now_ms in self.common.clock.possible_ms():
+            since_ms = max(min(now_ms, self._complete_ms or now_ms) - lookback_ms, now_ms - MAX_AGE_MS - lookback_ms)
+            found.update(dict.fromkeys(hour_prefixes(self.names.prefix, now_ms, (now_ms - since_ms) / _HOUR_MS)))
+        return list(found)
 
     async def _find_new(self) -> _Found:
         found = _Found()
-        now_ms = self.common.clock.now_ms()
-        for prefix in self._prefixes(now_ms):
+        clock = self.common.clock
+        now_ms = min(clock.possible_ms()[0], clock.bucket_ms())  # uploads are by its clock
+        for prefix in self._prefixes():
             keys: set[str] = set()
             async for page in self.bucket.list_files(prefix):
                 logs, others, empty = self.names.take(page)

@@ -72,7 +72,8 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """List everything once, and tell of what cannot be counted."""
-        began, now_ms = self.common.clock.monotonic(), self.common.clock.now_ms()
+        clock = self.common.clock
+        began, now_ms = clock.monotonic(), min(clock.possible_ms()[0], clock.bucket_ms())  # uploads are by its clock
         left, listed, last = Left(), 0, ""
         prefix = f"{self.names.prefix}/" if self.names.prefix else ""
         async for page in self.bucket.list_files(prefix):

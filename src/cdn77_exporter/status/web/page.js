@@ -159,7 +159,7 @@ function sequencePicture(shard) {
 
 function shardRow(shard, now) {
   const gaps = shard.gaps.map(([from, to]) => (from === to ? `${from}` : `${from}–${to}`)).join(", ");
-  const state = shard.live ? (shard.waiting ? "files waiting" : "up to date") : "silent";
+  const state = shard.state === "current" ? (shard.waiting ? "files waiting" : "up to date") : shard.state;
   return element("tr", {},
     element("th", { scope: "row" }, shard.name),
     element("td", { class: "state" }, state),
