@@ -4,13 +4,15 @@
 # The compiler is for the compiled scan, which makes decoding faster.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+# The digest that the tag had when it was looked at, `sha256:...`; with it no other image can take its place. It differs
+# from registry to registry, so it is given to the build: docker buildx imagetools inspect python:3.11.14-slim-bookworm
+ARG PYTHON_DIGEST=""
 
 # hadolint ignore=DL3006 # the version is in the argument above
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS build
 # More of the project's extras, with a comma between them: `cluster` for Dask, `demo` for the demo's S3 server.
 ARG EXTRAS=""
-ENV PIP_CONSTRAINT=/build/constraints.txt \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 # hadolint ignore=DL3008 # the base image's Debian release decides
@@ -18,15 +20,25 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY constraints.txt hatch_build.py pyproject.toml README.md LICENSE ./
-COPY src ./src
-RUN python -m pip wheel --no-deps --wheel-dir /wheels . \
+COPY locks ./locks
+# What comes from an index comes by its hash, the build's own tools too.
+RUN python -m venv /tools \
+    && /tools/bin/python -m pip install --require-hashes --no-deps --only-binary :all: --requirement locks/build.txt \
     && python -m venv /opt/cdn77-exporter \
-    && /opt/cdn77-exporter/bin/python -m pip install --only-binary :all: --find-links /wheels "cdn77-exporter${EXTRAS:+[${EXTRAS}]}" \
+    && IFS=, \
+    && for lock in production ${EXTRAS}; do \
+        /opt/cdn77-exporter/bin/python -m pip install --require-hashes --no-deps --only-binary :all: --requirement "locks/${lock}.txt" || exit 1; \
+    done
+COPY hatch_build.py pyproject.toml README.md LICENSE ./
+COPY src ./src
+# The wheel is installed by its path: its name means nothing to an index.
+RUN /tools/bin/python -m pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+    && /opt/cdn77-exporter/bin/python -m pip install --no-deps --no-index /wheels/*.whl \
+    && /opt/cdn77-exporter/bin/python -m pip check \
     && /opt/cdn77-exporter/bin/python -m pip uninstall --yes pip setuptools
 
 # hadolint ignore=DL3006 # the version is in the argument above
-FROM ${PYTHON_IMAGE}
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}}
 LABEL org.opencontainers.image.title="cdn77-exporter" \
       org.opencontainers.image.description="Turns CDN77 real-time logs in an S3 bucket into exact Prometheus metrics by remote write" \
       org.opencontainers.image.licenses="Apache-2.0" \

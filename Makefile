@@ -15,7 +15,7 @@ FAST_JOBS ?= 2
 SERVERS := prometheus ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-fast sanitize lint format bench bench-smoke soak docs generate build sbom clean
+.PHONY: help setup servers demo test test-fast sanitize lint format bench bench-smoke soak docs generate locks build sbom clean
 
 help: ## list the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -78,6 +78,9 @@ generate: $(INSTALLED) ## write what is generated from the code: protobuf, pages
 	$(BIN)/python tools/generate_docs.py
 	$(BIN)/python deploy/grafana/build.py
 
+locks: $(INSTALLED) ## write the hashes of what is shipped, of constraints.txt, to locks/
+	$(BIN)/python tools/lock.py
+
 build: $(INSTALLED) ## a wheel and an sdist, in dist/
 	@rm -rf dist
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 315619200) $(BIN)/python -m build
@@ -86,7 +89,8 @@ build: $(INSTALLED) ## a wheel and an sdist, in dist/
 sbom: $(INSTALLED) ## what a production installation consists of, as CycloneDX JSON, in dist/
 	@rm -rf build/sbom && mkdir -p dist
 	$(BIN)/python -m venv --without-pip build/sbom
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip --quiet --python build/sbom/bin/python install .
+	$(BIN)/python -m pip --quiet --python build/sbom/bin/python install --require-hashes --no-deps -r locks/production.txt
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip --quiet --python build/sbom/bin/python install --no-deps .
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
 	    --output-file dist/sbom.cdx.json build/sbom/bin/python
 

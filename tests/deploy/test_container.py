@@ -37,9 +37,11 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_base_image_is_pinned_and_the_same_for_both_stages() -> None:
     """Both stages stand on one slim image that is named by its full version."""
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-\w+", dict(instructions()[:1])["ARG"])
-    froms = [rest for word, rest in instructions() if word == "FROM"]
-    assert froms == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+    given = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG")
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", given["PYTHON_IMAGE"])
+    assert re.fullmatch(r'(sha256:[0-9a-f]{64}|"")', given["PYTHON_DIGEST"])
+    image = "${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}}"
+    assert [rest for word, rest in instructions() if word == "FROM"] == [f"{image} AS build", image]
 
 
 def test_image_runs_as_nobody_in_particular() -> None:
@@ -72,6 +74,19 @@ def test_nothing_but_the_environment_comes_from_the_build() -> None:
     assert "pip uninstall --yes pip" in build
 
 
+def test_no_package_of_another_can_get_in() -> None:
+    """Each installation is by hash, or of the wheel by its path and without an index; nothing is named."""
+    build = " ".join(rest for word, rest in instructions() if word == "RUN")
+    installs = re.findall(r"pip (?:install|wheel) [^&;|]*", build)
+    assert len(installs) == 4
+    for one in installs:
+        assert "--no-deps" in one
+        assert ("--require-hashes" in one) != ("--no-index" in one)
+        assert "cdn77-exporter" not in one.partition(" ")[2]
+    assert "pip install --no-deps --no-index /wheels/*.whl" in build
+    assert "pip check" in build
+
+
 def test_image_tells_its_version() -> None:
     """The label has the package's version."""
     assert f'org.opencontainers.image.version="{__version__}"' in last_stage()["LABEL"]
@@ -82,4 +97,4 @@ def test_build_context_holds_no_secrets() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line and line[0] != "#"]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    assert allowed == {"src", "constraints.txt", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"}
+    assert allowed == {"src", "locks", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"}

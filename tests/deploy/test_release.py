@@ -21,6 +21,7 @@ from cdn77_exporter import __version__
 from tests.deploy.tools import DEPLOY, ROOT, run
 from tests.support.files import traffic_file
 from tests.support.ways import can_compile
+from tools import lock as tools_lock
 
 _PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9A-Za-z.]*")
 
@@ -160,6 +161,24 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
             assert need.specifier.contains(pins[name], prereleases=True), need
             checked += 1
     assert checked > 30
+
+
+@pytest.mark.parametrize("lock", tools_lock.LOCKS)
+def test_locks_hold_what_is_shipped_by_hash(lock: str) -> None:
+    """Every package that an installation needs, in the version of the constraints, with hashes and nothing else."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines())
+    text = (ROOT / "locks" / f"{lock}.txt").read_text("utf-8")
+    lines = [line for line in text.replace("\\\n", "").splitlines() if not line.startswith("#")]
+    found = {}
+    for line in lines:
+        pin, *hashes = line.split()
+        assert _PIN.fullmatch(pin)
+        assert hashes
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes)
+        name, _, version = pin.partition("==")
+        found[name] = version
+    assert len(found) == len(lines)
+    assert found == {name: pins[name] for name in tools_lock.needed(tools_lock.LOCKS[lock])}
 
 
 def test_version_is_the_same_everywhere() -> None:

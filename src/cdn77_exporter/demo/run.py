@@ -32,7 +32,7 @@ _DRAIN_SECONDS = 90.0
 _QUICK = {"POLL_INTERVAL": "2", "TICK_SECONDS": "5", "SHARD_IDLE_SECONDS": "8", "IDLE_LAG_SECONDS": "8"}
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 _MOTO_REMEDY = (
-    "The demo needs an S3 server to talk to: install it with `pip install 'cdn77-exporter[demo]'`, or run `make demo`."
+    "The demo needs an S3 server to talk to: run `make demo` in the sources, or install what `locks/demo.txt` names."
 )
 
 

@@ -88,8 +88,8 @@ class Upkeep:
         elif self.geoip.fault and self.geoip.fault != self._fault:
             self.telemetry("geoip_failed", path=path, error=self.geoip.fault)
             if not self.geoip.available:
-                words = f"the GeoIP database {path} cannot be read ({self.geoip.fault}); viewers are not counted by region until it can"
-                self.telemetry.problems.found("geoip", words)
+                why = f"the GeoIP database {path} cannot be read ({self.geoip.fault})"
+                self.telemetry.problems.found("geoip", f"{why}; no viewers count by region until it can")
         self._fault = self.geoip.fault
 
     def _compare_clock(self) -> None:

@@ -799,7 +799,7 @@ _OTHER = (
         "geoip_failed",
         Level.WARNING,
         (_name("path", "the database file"), _ERROR),
-        "The GeoIP database cannot be read. The previous one stays in use; without one, viewers are not counted by region.",
+        "The GeoIP database cannot be read. The previous one stays in use; without one, no viewers count by region.",
         "Put a MaxMind City database (`.mmdb`) there; it is opened without a restart.",
         counts=counter("geoip_failures_total", "Failed attempts to open the GeoIP database."),
     ),
