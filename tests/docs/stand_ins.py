@@ -254,7 +254,7 @@ def dask(words: Sequence[str]) -> int:
 
 
 def pip(words: Sequence[str]) -> int:
-    """`pip install -c constraints.txt .` and that of a lock: what it names is there; tests/deploy runs what it gives."""
+    """`pip install` of the project or of a lock: what it names is there; tests/deploy runs what it gives."""
     if words[1:-1] == ["--require-hashes", "--no-deps", "-r"]:
         need(Path(words[-1]).exists(), f"{words[-1]}: not there")
         return 0
