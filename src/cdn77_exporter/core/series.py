@@ -388,13 +388,13 @@ class SeriesTable:
     ) -> None:
         """Take up slots with keys, runs of `VALUES`, oldest first, and rows of `PENDING` (the table must be empty).
 
-        Series of metrics that there no longer are are forgotten. `last`: the tick that was written last.
+        Series of metrics that there no longer are have ended. `last`: the tick that was written last.
         """
+        unknown = []
         for slot, key in keys:
+            self._put(slot, key)
             if self.catalogue.measure(split_key(key)[0]) is None:
-                self._gone.append(slot)
-            else:
-                self._put(slot, key)
+                unknown.append(slot)
         rows = latest(values)
         rows = rows[rows["slot"] < self.end]
         rows = rows[self.there[rows["slot"]]]
@@ -411,6 +411,7 @@ class SeriesTable:
         counted = counted[self.there[counted["slot"]]]
         self._counted[counted["slot"]] = True
         self._before[counted["slot"]] = counted["before"]
+        self.live[unknown] = False
         # 0.1.0 kept the value of a counter that has ended; what comes after the end is a new series.
         ended = np.flatnonzero(self.there[: self.end] & ~self.live[: self.end] & (self.written[: self.end] > 0))
         self.value[ended] -= np.where(self._counted[ended], self._before[ended], self.value[ended])

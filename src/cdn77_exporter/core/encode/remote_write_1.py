@@ -127,7 +127,7 @@ class _Block:
         ends = np.cumsum(self._lengths)
         begins = ends - self._lengths
         parts = [bytes(self._bytes[begin:end]) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-        parts += [b""] * (max(entries) + 1 - len(parts))  # for slots that no series has
+        parts += [b""] * (max(entries, default=-1) + 1 - len(parts))  # for slots that no series has
         for place, entry in entries.items():
             parts[place] = entry
         self._bytes = bytearray(b"".join(parts))
@@ -187,7 +187,8 @@ class RemoteWrite1:
                 continue
             while len(self._blocks) <= begin // _BLOCK:
                 self._blocks.append(_Block())
-            entries = {slot - begin: self._entry(series.key(slot), [_ANY_SAMPLE]) for slot in own}
+            known = [slot for slot in own if self._catalogue.measure(split_key(series.key(slot))[0])]
+            entries = {slot - begin: self._entry(series.key(slot), [_ANY_SAMPLE]) for slot in known}
             self._blocks[begin // _BLOCK].put(entries)
         self._born[new] = series.born[new]
 
