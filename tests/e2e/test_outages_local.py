@@ -96,7 +96,7 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
     with campaign(tmp_path, bucket, prometheus, seed=8, PYTHONPATH=f"{off}:{_SOURCES}") as found:
         exporter = found.scene.exporter
         wait_for_problem(exporter, "clock", "NTP")
-        exporter.wait_for("batch_pushed", count=2)
+        exporter.wait_for("batch_pushed", 90, count=2)  # once the events have agreed with the bucket for a while
         shift.write_text("-3600")
         exporter.wait_until(
             lambda: any(line["skew_seconds"] < 0 for line in exporter.messages("clock_skewed")), 20, "the other skew"
