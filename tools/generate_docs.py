@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,11 @@ from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MADE = "<!-- Made by tools/generate_docs.py from the code; change it there. -->"
+_SOURCE = Path(__file__).resolve().parent.parent / "src" / "cdn77_exporter"
+_LAYERS = (
+    *("__main__.py", "service", "commands", "demo", "clients.py", "status", "settings", "telemetry", "flow", "edge"),
+    *("core", "runtime.py"),
+)
 #: What stands before this line of a page is written by hand, and stays.
 MARKER = "<!-- From here on made by tools/generate_docs.py from the code; change it there. -->"
 
@@ -133,7 +139,7 @@ def log_messages() -> str:
 
 
 def architecture() -> str:
-    """Return the end of the page on the architecture: the life of a file, from the table of its moves."""
+    """Return the end of the page on the architecture: the life of a file, and what each module is for."""
     memory, outstanding = (", ".join(at for at in At if at in part) for part in (IN_MEMORY, OUTSTANDING))
     lines = [
         MARKER,
@@ -152,7 +158,30 @@ def architecture() -> str:
     for at, moves in MOVES.items():
         lines += [f"    {_state(at)} --> {_state(to)}{_effects(at, to, message)}" for to, message in moves.items()]
     lines += [f"    {_state(at)} --> [*]" for at in At if at not in MOVES]
-    return _page([*lines, "```"])
+    lines += [
+        "```",
+        "",
+        "## Modules",
+        "",
+        "What each says of itself in its first sentence; a layer imports from those below it.",
+    ]
+    for layer in _LAYERS:
+        lines += ["", f"**{layer.removesuffix('.py')}**", "", "| module | what it is for |", "|---|---|"]
+        lines += [f"| `{path.relative_to(_SOURCE)}` | {_cell(_duty(path))} |" for path in _modules(layer)]
+    return _page(lines)
+
+
+def _modules(layer: str) -> list[Path]:
+    """Return the modules of a layer that say something, generated ones left out."""
+    place = _SOURCE / layer
+    found = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    return [path for path in found if not path.stem.endswith("_pb2") and _duty(path)]
+
+
+def _duty(path: Path) -> str:
+    """Return the first sentence of a module's docstring."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
+    return text.split(". ")[0].removesuffix(".")
 
 
 def _state(at: At) -> str:

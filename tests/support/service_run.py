@@ -121,7 +121,7 @@ class Run:
         self.settings = settings.load(ENVIRON | environ)
         self._lines = io.BytesIO()
         self.telemetry = Telemetry(self.settings.masker(), stream=self._lines, now=lambda: self.clock.true_ms() / 1000)
-        self.service = Service(self.settings, self.telemetry, self.clock)  # type: ignore[arg-type]
+        self.service = Service(self.settings, self.telemetry, self.clock)
         self.ended: list[int] = []
         self.service.shutdown.end = self.ended.append
         monkeypatch.setattr(app, "open_bucket", lambda settings, name=None: self.bucket)

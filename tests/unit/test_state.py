@@ -147,6 +147,7 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
     waits: list[tuple[int, int, int]] = []
     meta: dict[str, int] = {}
     values = st.floats(0, 2.0**53)
+    told: list[tuple[str | int, ...]]
     for _ in range(data.draw(st.integers(1, 6))):
         gone = data.draw(st.lists(st.sampled_from(sorted(series)), unique=True)) if series else []
         for slot in gone:
@@ -162,12 +163,13 @@ def test_later_commits_replace_earlier_ones_part_by_part(data: st.DataObject) ->
         held = [(tick, tally) for tick, tally in held if tick > until] + more_held
         rows_of_shards = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
         shards |= {row[0]: row for row in rows_of_shards}
+        told = [(*row,) for row in rows_of_shards]
         pending = [(slot, data.draw(values)) for slot in slots]
         waits = [(slot, slot + 1, 1) for slot in slots]
         meta = {"settled": data.draw(st.integers(0, 2**40)), "emitted": 1}
         more = [(slot, 0.0, 0, 0, False) for slot, _ in new] + rows
         changes = Changes(
-            meta, [], new, values_of(more), pending_of(pending), waits, b"", more_held, until, rows_of_shards, [], []
+            meta, [], new, values_of(more), pending_of(pending), waits, b"", more_held, until, told, [], []
         )
         database.commit(msgspec.structs.replace(changes, series_gone=gone))
     snapshot = database.load()

@@ -33,7 +33,17 @@ class Problems(Protocol):
         """Remove a problem."""
 
 
-class Clock(Protocol):
+class Waits(Protocol):
+    """A stopwatch, and waiting."""
+
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that never jumps."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Clock(Waits, Protocol):
     """Time, and waiting for it. Times are Unix milliseconds."""
 
     def now_ms(self) -> int:
@@ -59,12 +69,6 @@ class Clock(Protocol):
 
     def hear_events(self, newest_ms: int, arrived: float) -> None:
         """Take the newest event of a file that came shortly before `arrived` (monotonic) for a witness of the time."""
-
-    def monotonic(self) -> float:
-        """Return the seconds of a clock that never jumps."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
 
 
 @dataclass(frozen=True, slots=True)

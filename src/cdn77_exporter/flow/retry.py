@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cdn77_exporter.core.errors import Misconfigured, Transient
-from cdn77_exporter.flow.ports import Clock, Common
+from cdn77_exporter.flow.ports import Common, Waits
 
 #: The longest wait that a server can ask for; every wait has a bound.
 RETRY_AFTER_MOST = 300.0
@@ -59,7 +59,7 @@ class Failed:
 
 async def retry(
     call: Callable[[], Awaitable[T]],
-    clock: Clock,
+    clock: Waits,
     backoff: Backoff,
     failed: Callable[[Failed], None],
     stop: asyncio.Event | None = None,
@@ -93,7 +93,7 @@ async def until_written(common: Common, write: Callable[[], Awaitable[None]]) ->
     common.problems.solved("state")
 
 
-async def pause(clock: Clock, stop: asyncio.Event, seconds: float) -> None:
+async def pause(clock: Waits, stop: asyncio.Event, seconds: float) -> None:
     """Wait, or until the stop."""
     stopped = asyncio.ensure_future(stop.wait())
     slept = asyncio.ensure_future(clock.sleep(seconds))
