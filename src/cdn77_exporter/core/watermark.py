@@ -1,4 +1,4 @@
-"""How far time is complete: each shard's progress, and the instant up to which nothing more is expected."""
+"""The watermark: each shard's progress, and the instant up to which nothing more is expected."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def frees_permit(at: At, to: At) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often in a row a file could not be counted, whether others could, and how many failed since the last."""
+    """Failures of a file: how many in a row, whether others could be counted, and how many failed since the last."""
 
     count: int
     others_succeed: bool

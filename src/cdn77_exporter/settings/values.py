@@ -37,7 +37,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
 
     @property
     def log_names(self) -> LogNames:
-        """What in the bucket is a log file."""
+        """Return what in the bucket is a log file."""
         return LogNames(self.s3_prefix, self.s3_suffix)
 
     @property

@@ -51,7 +51,7 @@ class Replay:
         return sorted(found)
 
     def _decode(self, path: Path) -> tuple[FileStats, Counts]:
-        """What of a file is wanted; nothing of one that cannot be read."""
+        """Return what of a file is wanted; nothing of one that cannot be read."""
         try:
             stats, counts = decode_path(self.decoder, path, self.now_ms)
         except Unreadable as error:

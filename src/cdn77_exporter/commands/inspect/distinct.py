@@ -1,4 +1,4 @@
-"""How many different keys there are, among millions, in 8 bytes each."""
+"""Counts different keys among millions, in 8 bytes each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Distinct:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more keys are taken."""
+        """Return whether no more keys are taken."""
         return len(self) >= self._most
 
     def add(self, keys: Keys) -> npt.NDArray[np.intp]:

@@ -60,7 +60,7 @@ class Sweeper:
         return list(found.values())
 
     async def run(self) -> None:
-        """Sweep until the stop."""
+        """Run a sweep until the stop."""
         clock, stop = self.common.clock, self.common.stop
         await pause(clock, stop, _FIRST_SECONDS)
         while not stop.is_set():
