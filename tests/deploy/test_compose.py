@@ -146,4 +146,4 @@ def test_loki_labels_are_those_that_the_dashboard_asks_for() -> None:
     board = (DEPLOY / "grafana" / "dashboards" / "logs.json").read_text("utf-8")
     assert 'replacement  = "cdn77-exporter"' in config
     assert '{service=\\"cdn77-exporter\\"}' in board
-    assert re.search(r"stage\.labels \{\s+values = \{\s+event = \"\",\s+level = \"\",", config)
+    assert re.search(r"stage\.labels \{\s+values = \{\s+level   = \"\",\s+message = \"\",", config)
