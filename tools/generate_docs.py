@@ -181,7 +181,7 @@ def _modules(layer: str) -> list[Path]:
 def _duty(path: Path) -> str:
     """Return the first sentence of a module's docstring."""
     text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
-    return text.split(". ")[0].removesuffix(".")
+    return text.split(". ")[0].removesuffix(".").replace("`", "")
 
 
 def _state(at: At) -> str:

@@ -166,7 +166,7 @@ def test_it_shows_trouble_and_its_end(watched: Watched, installation: Stage) -> 
     prometheus.stop()
     expect(verdict).to_have_text("Something is wrong", timeout=_SOON)
     expect(page.locator("#problems")).to_contain_text("receiver")
-    expect(page.locator("#problems")).to_contain_text("nothing is lost")
+    expect(page.locator("#problems")).to_contain_text("the files stay in the bucket")
     expect(page.locator("#log")).to_contain_text("push_retried", timeout=_SOON)
     picture(page, "status-trouble")
     assert Axe().run(page).response["violations"] == []

@@ -95,7 +95,7 @@ def world(folder: Path) -> Iterator[World]:
         hour -= timedelta(hours=1)
     with ExitStack() as stack:
         endpoint = stack.enter_context(moto_server())
-        prometheus = stack.enter_context(Prometheus(folder / "prometheus"))
+        prometheus = stack.enter_context(Prometheus(folder / "prometheus", out_of_order="4h"))
         files = folder / "files"
         made = World(endpoint, prometheus, Exporter(folder, {}), hour, hour, files, folder / "log")
         _write_logs(made)

@@ -53,9 +53,10 @@ class Bucket:
         self._client.put_object(Bucket=self.name, Key=key, Body=body)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """All keys, or those under a prefix."""
+        """All keys but those of the exporter's own notes, or all under a prefix."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+        keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
+        return [key for key in keys if prefix or not key.startswith(".cdn77-exporter/")]
 
     def end_uploads(self) -> None:
         """End all uploads that are begun, and with them the lease of a process that was killed."""

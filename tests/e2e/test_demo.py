@@ -125,7 +125,7 @@ def test_without_an_s3_server_it_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "moto" else real(name, *rest))
     assert run_demo(Options()) == 1
     printed = capsys.readouterr().out
-    assert "cdn77-exporter[demo]" in printed
+    assert "locks/demo.txt" in printed
     assert len(printed.strip().splitlines()) == 1
 
 

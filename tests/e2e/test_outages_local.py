@@ -115,39 +115,28 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
         assert exporter.stop() == 0
 
 
-def test_files_that_come_back_or_change_are_counted_once_each(
-    tmp_path: Path, bucket: Bucket, prometheus: Prometheus
-) -> None:
-    """The same bytes again are deleted and not counted; other bytes under the same name are another file."""
-    with fault_proxy_beside(prometheus.address) as receiver:
-        scene = open_scene(tmp_path, bucket, prometheus, PROMETHEUS_URL=f"{receiver.endpoint}/api/v1/write")
-        now_ms = int(time.time() * 1000)
-        hour = time.strftime("%Y%m%d/%H", time.gmtime(now_ms / 1000))
-        again, changing = (f"{PREFIX}/{hour}/rtl.a+{shard}+0.ndjson.gz" for shard in (0, 1))
-        versions = [[event(now_ms, clientIP=f"192.0.2.{number}", responseBytes=number)] for number in range(1, 5)]
-        bodies = [log_file(events) for events in versions]
-        with scene.exporter as exporter:
-            exporter.start()
-            exporter.wait_for("poll_finished")
-            bucket.put(again, bodies[0])
-            exporter.wait_for("files_deleted")
-            bucket.put(again, bodies[0])
-            scene.settle()
-            assert len(exporter.messages("file_counted")) == 1
-            bucket.put(again, bodies[1])
-            exporter.wait_for("file_counted", count=2)
-            scene.settle()
-            receiver.down = True
-            bucket.put(changing, bodies[2])
-            exporter.wait_for("file_counted", count=3)
-            bucket.put(changing, bodies[3])
-            receiver.down = False
-            exporter.wait_for("file_counted", count=4, seconds=60)
-            scene.settle()
-            (told,) = exporter.messages("file_changed")
-            assert told["key"] == changing
-            scene.check_complete(Truth(itertools.chain.from_iterable(versions)))
-            assert exporter.stop() == 0
+def test_a_key_counts_once_whatever_is_put_there(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
+    """The same content again counts nothing, a longer one its tail, and any other is set aside and told."""
+    scene = open_scene(tmp_path, bucket, prometheus)
+    now_ms = int(time.time() * 1000)
+    hour = time.strftime("%Y%m%d/%H", time.gmtime(now_ms / 1000))
+    key = f"{PREFIX}/{hour}/rtl.a+0+0.ndjson.gz"
+    first, tail, other = ([event(now_ms, clientIP=f"192.0.2.{number}", responseBytes=number)] for number in range(1, 4))
+    with scene.exporter as exporter:
+        exporter.start()
+        exporter.wait_for("poll_finished")
+        bucket.put(key, log_file(first))
+        exporter.wait_for("files_deleted")
+        bucket.put(key, log_file(first))
+        exporter.wait_for("files_deleted", count=2)
+        bucket.put(key, log_file([*first, *tail]))
+        exporter.wait_for("files_deleted", count=3)
+        bucket.put(key, log_file(other))
+        (aside,) = exporter.wait_for("file_set_aside")
+        assert (aside["key"], aside["reason"]) == (key, "changed")
+        scene.check_numbers(Truth([*first, *tail]))
+        assert bucket.keys() == [key]
+        assert exporter.stop() == 0
 
 
 def test_names_that_do_not_resolve_are_told(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:

@@ -36,9 +36,12 @@ def console() -> Console:
 
 
 def print_table(
-    screen: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()
+    screen: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), keep: str = ""
 ) -> None:
-    """Print a table without a frame; the columns named in `right` are aligned there, the last one is folded to fit."""
+    """Print a table without a frame; the columns named in `right` are aligned there, the last one is folded to fit.
+
+    `keep`: characters that cannot be seen and are printed all the same.
+    """
     from rich.table import Table  # noqa: PLC0415 - see `console`
     from rich.text import Text  # noqa: PLC0415
 
@@ -48,7 +51,10 @@ def print_table(
         table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=not last)
     for row in rows:
         table.add_row(
-            *(Text(visible(cell)) if isinstance(cell, str) else Text(visible(cell[0]), cell[1]) for cell in row)
+            *(
+                Text(visible(cell, keep)) if isinstance(cell, str) else Text(visible(cell[0], keep), cell[1])
+                for cell in row
+            )
         )
     screen.print(table)
 

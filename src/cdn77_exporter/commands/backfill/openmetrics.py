@@ -25,7 +25,7 @@ _ROW = np.dtype([("series", "<u4"), ("at", "<i8"), ("value", "<f8")])
 
 @dataclass(slots=True)
 class _Family:
-    """The series of one metric, in the order in which they were met: their label text and their slot."""
+    """The series of one metric, in the order in which they were met: their label text and their number."""
 
     series: list[tuple[str, int]] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
@@ -38,7 +38,10 @@ class Spool:
         self._folder = folder
         self._most = buffer_bytes
         self._families: dict[Measure, _Family] = {}
-        self._files: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # of each slot
+        self._known: dict[str, int] = {}  # series by their keys: their numbers
+        self._files: list[int] = []  # of each number
+        self._numbers: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # of the series that has a slot now
+        self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which one that is
         self._buffers: list[bytearray] = []  # of each file: rows not yet written
         self._buffered = 0
         self.samples = 0
@@ -54,13 +57,12 @@ class Spool:
 
     def encode(self, series: SeriesTable, frames: Iterable[Frame]) -> list[tuple[bytes, int]]:
         """Keep the samples of frames; there is no request to send. Stale markers have no text and are left out."""
-        for slot in range(len(self._files), series.end):
-            self._meet(series, slot)
+        self._take_in(series)
         for frame in frames:
             real = frame.values.view(np.uint64) != STALE_BITS
-            slots, values = frame.slots[real], frame.values[real]
+            numbers, values = self._numbers[frame.slots[real]], frame.values[real]
             for at_ms in frame.times_ms:
-                self._keep(slots, at_ms, values)
+                self._keep(numbers, at_ms, values)
         if self._buffered > self._most:
             self._flush()
         return []
@@ -70,8 +72,21 @@ class Spool:
         del measures
         return b""
 
-    def _meet(self, series: SeriesTable, slot: int) -> None:
-        code, values = split_key(series.key(slot))
+    def _take_in(self, series: SeriesTable) -> None:
+        """Meet the series that are new, or have the slot of one that is gone; one that has returned is the same."""
+        end = series.end
+        more = end - len(self._born)
+        if more > 0:
+            self._born = np.append(self._born, np.zeros(more, np.uint32))
+            self._numbers = np.append(self._numbers, np.zeros(more, np.int64))
+        for slot in np.flatnonzero((self._born[:end] != series.born[:end]) & series.there[:end]).tolist():
+            key = series.key(slot)
+            number = self._known.get(key)
+            self._numbers[slot] = self._meet(series, key) if number is None else number
+            self._born[slot] = series.born[slot]
+
+    def _meet(self, series: SeriesTable, key: str) -> int:
+        code, values = split_key(key)
         measure = series.catalogue.measure(code)
         if measure is None:
             raise KeyError(f"no metric has the number {code}")
@@ -79,16 +94,19 @@ class Spool:
         if len(family.series) % _SERIES_A_FILE == 0:
             family.files.append(len(self._buffers))
             self._buffers.append(bytearray())
-        family.series.append((_label_text(dict(zip(measure.labels, values, strict=True))), slot))
-        self._files = np.append(self._files, family.files[-1])
+        number = self._known[key] = len(self._files)
+        family.series.append((_label_text(dict(zip(measure.labels, values, strict=True))), number))
+        self._files.append(family.files[-1])
+        return number
 
-    def _keep(self, slots: npt.NDArray[np.int64], at_ms: int, values: npt.NDArray[np.float64]) -> None:
-        if not len(slots):
+    def _keep(self, numbers: npt.NDArray[np.int64], at_ms: int, values: npt.NDArray[np.float64]) -> None:
+        if not len(numbers):
             return
-        order = np.argsort(self._files[slots], kind="stable")
-        rows = np.empty(len(slots), _ROW)
-        rows["series"], rows["at"], rows["value"] = slots[order], at_ms, values[order]
-        files = self._files[slots[order]]
+        files = np.array(self._files)[numbers]
+        order = np.lexsort((numbers, files))
+        rows = np.empty(len(numbers), _ROW)
+        rows["series"], rows["at"], rows["value"] = numbers[order], at_ms, values[order]
+        files = files[order]
         starts = np.flatnonzero(np.append(True, files[1:] != files[:-1]))
         for file, part in zip(files[starts].tolist(), np.split(rows, starts[1:]), strict=True):
             self._buffers[file] += part.tobytes()

@@ -12,6 +12,7 @@ from cdn77_exporter.commands.arguments import parse_seconds
 from cdn77_exporter.commands.check.findings import Finding, Findings, Status
 from cdn77_exporter.commands.output import Waiting, console, print_json, print_table
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.visible import visible
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
 _VARIABLES = "variables"
@@ -75,11 +76,11 @@ def _show(findings: Sequence[Finding], as_json: bool, mask: Callable[[str], str]
     screen = console()
     rows = []
     for finding in findings:
-        text = mask(finding.found)
+        text = visible(mask(finding.found))
         if finding.remedy:
-            text += f"\n→ {mask(finding.remedy)}"
+            text += f"\n→ {visible(mask(finding.remedy))}"
         rows.append((finding.check, (finding.status.value, _STYLES[finding.status]), text))
-    print_table(screen, ("check", "", "result"), rows)
+    print_table(screen, ("check", "", "result"), rows, keep="\n")
     screen.print()
     screen.print(_verdict(findings))
 

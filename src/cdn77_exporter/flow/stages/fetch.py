@@ -98,4 +98,5 @@ class Fetcher:
             await self._unfinished.end(file, error)
             return None
         self.in_flight.move(file, At.FETCHED)
-        return RawLog(file, body, clock.monotonic() - began)
+        # Without a body it is fetched where it is decoded.
+        return RawLog(file, body, clock.monotonic() - began if body else 0.0)
