@@ -223,7 +223,7 @@ class FaultProxy:
 
     async def _spoil(self, request: web.BaseRequest, answer: _Answer, fault: Fault | None) -> web.StreamResponse:
         body = answer.body
-        if isinstance(fault, Corrupts):
+        if isinstance(fault, Corrupts) and body:
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         if isinstance(fault, Renames):

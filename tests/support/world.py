@@ -487,11 +487,13 @@ class World:
         stop = asyncio.Event()
         seconds = ((until_ms or self.end_ms) - self.began_ms) / 1000
         asyncio.get_running_loop().call_later(seconds, stop.set)
-        pipeline, state = self.build(stop)
+        state: State | None = None
         try:
+            pipeline, state = self.build(stop)
             await pipeline.run()
         finally:
-            state.close()
+            if state is not None:
+                state.close()
             self.left = self.moment("end")
 
     def check(self) -> None:

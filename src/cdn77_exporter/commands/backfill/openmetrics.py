@@ -73,7 +73,7 @@ class Spool:
         return b""
 
     def _take_in(self, series: SeriesTable) -> None:
-        """Meet the series that are new, or have the slot of one that is gone; one that has returned is the same."""
+        """Take in the series that are new, or have the slot of one that is gone; one that has returned is the same."""
         end = series.end
         more = end - len(self._born)
         if more > 0:
