@@ -160,10 +160,10 @@ class Scene:
     # Comparisons
 
     def check_counters(self, truth: Truth) -> None:
-        """Every counter has exactly the true series, each with the true value in the end."""
+        """Every counter has exactly the true series, each of which has counted the truth."""
         expected = truth.counters()
         for name in COUNTERS:
-            differences(name, self.prometheus.last(name), expected[name])
+            differences(name, self.prometheus.counted(name), expected[name])
 
     def check_increase(self, truth: Truth) -> None:
         """`increase()` over the whole span is within 2 % of the truth, for every counter summed over its series."""

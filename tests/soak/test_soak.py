@@ -65,7 +65,8 @@ class FastWriter(Writer):
 
     def now_ms(self) -> int:
         """The time that the traffic has reached."""
-        return self.traffic.begin_ms + int((time.monotonic() - self._began) * 1000 * _SPEED)
+        reached = self.traffic.begin_ms + int((time.monotonic() - self._began) * 1000 * _SPEED)
+        return min(reached, int(time.time() * 1000))  # no further than the present
 
     def start(self) -> None:
         """Begin to write."""
@@ -112,9 +113,6 @@ def disturb(found: Campaign, draw: random.Random) -> None:
             proxy.inject(draw.choice(faults)())
 
 
-@pytest.mark.skip(
-    reason="known fault, see CHANGELOG: under kills and faults of both sides some counters stay below the truth"
-)
 def test_hours_of_kills_and_faults(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """One half with kills and faults, one half with faults alone: the truth at the end, and no growth in that half."""
     hours = int(_SECONDS / 3600) + 2

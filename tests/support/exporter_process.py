@@ -92,11 +92,13 @@ class Exporter:
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                self.lines.append(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                self.noise.append(line)
+        with (self._folder / "stdout").open("ab") as whole:  # for whoever looks why a test failed
+            for line in process.stdout:
+                whole.write(line)
+                try:
+                    self.lines.append(orjson.loads(line))
+                except orjson.JSONDecodeError:
+                    self.noise.append(line)
 
     def _ended(self, seconds: float) -> int:
         assert self._process is not None

@@ -106,10 +106,15 @@ class PlainTimeline:
             self.first = self.emitted + self.step
 
     def _emit(self, tick: int, now_ms: int) -> None:
-        due = [one for at, one in self.held if at <= tick]
+        # A late event comes after what was settled before it, also where no tick could be written yet.
+        due = sorted(((at, one) for at, one in self.held if at <= tick), key=lambda held: (held[0], held[1].ms))
         self.held = [(at, one) for at, one in self.held if at > tick]
         waits: dict[SeriesName, list[int]] = {}
-        for one in sorted(due, key=lambda one: one.ms):
+        settled = 0
+        for at, one in due:
+            if settled < at:
+                self._leave(settled)
+            settled = at
             where = {"stream_name": one.stream, "cdn_id": one.cdn, "cache_status": one.cache, "pop": one.pop}
             self._add("cdn77_requests_total", 1, where)
             self._add("cdn77_transfer_bytes_total", one.size, where)
@@ -117,8 +122,8 @@ class PlainTimeline:
             if one.wait:
                 waits.setdefault(named("cdn77_time_to_first_byte_ms", where), []).append(one.wait)
             self._appear(one)
-        self.counted += due
-        self._last = {key: at for key, at in self._last.items() if at >= (tick - self.window) * 1000}
+        self.counted += [one for _, one in due]
+        self._leave(tick)
         for name, values in waits.items():
             self._set(name, sum(values) / len(values), always=True)
         present = self.present(tick)
@@ -133,6 +138,9 @@ class PlainTimeline:
             own = dict(name)["stream_name"] in watched
             series.emit(tick, self.step, pad_from, self.offset_ms, idle=self.idle, watched=own)
         self.emitted = tick
+
+    def _leave(self, tick: int) -> None:
+        self._last = {key: at for key, at in self._last.items() if at >= (tick - self.window) * 1000}
 
     def _series(self, name: SeriesName) -> PlainSeries:
         return self.series.setdefault(name, PlainSeries(dict(name)["__name__"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -163,6 +164,14 @@ class Prometheus:
     def last(self, metric: str, at: float | None = None, span: str = "3h") -> dict[Labels, float]:
         """The newest value of each series of a metric, of ended series too."""
         return {key: values[-1][1] for key, values in self.samples(metric, at, span).items()}
+
+    def counted(self, metric: str) -> dict[Labels, float]:
+        """What each series of a counter has counted, with its first value: a fall is a beginning at zero."""
+        return {
+            key: values[0][1]
+            + sum(now - before if now >= before else now for (_, before), (_, now) in itertools.pairwise(values))
+            for key, values in self.samples(metric).items()
+        }
 
     # Its own metrics
 

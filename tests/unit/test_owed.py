@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdn77_exporter.core.encode import remote_write_1
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
@@ -183,10 +185,35 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
+@pytest.mark.parametrize("stored", range(24))
+def test_zeros_of_which_only_the_first_were_stored(stored: int) -> None:
+    """A series of whose beginning some requests were stored and the rest refused is seen whole, and once."""
+    with patch.object(remote_write_1, "MAX_SAMPLES", 20):  # its zeros fill a request
+        world = World()
+        world.count(STREAMS[1], 1)
+        world.pass_time(420)
+        world.push("stored")
+        world.count(STREAMS[0], 7)
+        world.pass_time(45)
+        world.push("stored", stored)
+        world.push("refused", 1)
+        world.push("stored")
+        world.count(STREAMS[0], 2)
+        world.pass_time(15)
+        world.push("stored")
+        world.check()
+
+
+@given(STEPS, st.sampled_from([20, 33, 2000]))
 @examples(150)
-def test_any_sequence_of_ends_is_told_in_the_end(steps: list[tuple[str, int, int]]) -> None:
+def test_any_sequence_of_ends_is_told_in_the_end(steps: list[tuple[str, int, int]], most_samples: int) -> None:
     """Stored, refused, restarted, late or not: in the end every increase() over everything is what happened."""
+    with patch.object(remote_write_1, "MAX_SAMPLES", most_samples):
+        live_through(steps)
+
+
+def live_through(steps: list[tuple[str, int, int]]) -> None:
+    """Take the steps, and see in the end that all was told."""
     world = World()
     for verb, first, second in steps:
         if verb == "count":

@@ -31,12 +31,14 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     """What one tick tells of counters: kept with its requests until they are done.
 
     `slots`, `before`: counters that changed, as bytes, with their values on the tick `previous` (Unix seconds); NaN for
-    one that begins.
+    one that begins. Those have zeros every `step` seconds from the tick `zeros_from` on.
     """
 
     previous: int
     slots: bytes
     before: bytes
+    zeros_from: int
+    step: int
 
 
 @dataclass(slots=True)
@@ -89,8 +91,7 @@ class Owed:
                 continue  # one that has ended had nothing left to tell
             value = before.get(sample.slot, sample.value)
             begins = value != value  # not a number  # noqa: PLR0124
-            debt = Debt(0.0) if begins else Debt(value, value, told.previous)
-            self._debts[sample.slot] = debt
+            self._debts[sample.slot] = _beginning(sample, told) if begins else Debt(value, value, told.previous)
             self._series.owed[sample.slot] = True
             self._changed = True
 
@@ -148,3 +149,12 @@ class Owed:
         for slot, seen, last, last_tick, carried in rows:
             self._debts[slot] = Debt(seen, last, last_tick, carried)
             self._series.owed[slot] = True
+
+
+def _beginning(first: Sample, told: Told) -> Debt:
+    """Return what is owed of a series that begins, of which this is the first sample that was not stored.
+
+    Its zeros may be in several requests, sent in their order: those before this one were stored, or there was a debt.
+    """
+    zero = first.tick - told.step
+    return Debt(0.0, 0.0, zero) if zero >= told.zeros_from else Debt(0.0)

@@ -258,10 +258,14 @@ class SeriesTable:
         new = touched[counters[touched] & ~self.live[touched]]
         return np.union1d(new, gap) if len(gap) else new
 
+    def zeros_from(self, tick: int, pad_from: int) -> int:
+        """Return the first tick with a zero of the counters that begin with `tick`."""
+        earliest = max(pad_from, tick - PADDING_SECONDS)
+        return earliest + -earliest % self._tick
+
     def _pad(self, slots: Slots, tick: int, offset_ms: int, pad_from: int) -> list[Frame]:
         """Write zeros on the ticks before a counter begins, or increase() cannot see its first value."""
-        earliest = max(pad_from, tick - PADDING_SECONDS)
-        earliest += -earliest % self._tick
+        earliest = self.zeros_from(tick, pad_from)
         ticks = range(earliest, tick, self._tick)
         skipped = np.maximum(0, (self.written[slots] - earliest) // self._tick + 1)
         frames = []

@@ -281,16 +281,18 @@ class Timeline:
 
     def _emit(self, tick: int, now_ms: int, rewrite_ms: int = 0) -> list[Request]:
         oldest = now_ms / 1000 - max(_PAD_FOLD_SECONDS, self._rules.backfill_seconds + 300)
+        pad_from = max(self.floor, self._after(oldest))
         frames = self.series.emit(
             tick,
             offset_ms=self._rules.timestamp_offset_ms + rewrite_ms,
-            pad_from=max(self.floor, self._after(oldest)),
+            pad_from=pad_from,
             # What is owed is paid when nothing else is on its way that might tell it.
             carried=None if self.unsettled else self.owed.pay(tick, self.emitted),
             settled=min(self.unsettled.values(), default=None),
         )
         slots, before = self.series.told
-        told = Told(self.emitted, slots.tobytes(), before.tobytes())
+        zeros_from = self.series.zeros_from(tick, pad_from)
+        told = Told(self.emitted, slots.tobytes(), before.tobytes(), zeros_from, self._tick)
         bodies = self._encoder.encode(self.series, frames)
         self.labelling.forget(*self.series.forget(tick), self._open.values())
         self.labelling.tidy()

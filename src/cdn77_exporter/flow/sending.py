@@ -159,15 +159,17 @@ class Sender:
                 rest = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
                 self._refused_whole = rest is None
                 if rest is None:
-                    return await self._end(work, part, error)
+                    await self._end(work, part, error)
+                    return
                 part = await self._take_apart(work, rest)
             except _GivenUpError as error:
                 cause = error.__cause__
                 assert isinstance(cause, Transient)  # noqa: S101
-                return await self._end(work, part, cause)
+                await self._end(work, part, cause)
+                return
             else:
-                return await self._stored(work, part)
-        return None
+                await self._stored(work, part)
+                return
 
     async def _until_answered(self, work: _Work, part: _Part) -> None:
         """Try a request again and again; now and then, whether one of its series would pass."""
@@ -280,9 +282,9 @@ class Sender:
                 alone.append((one, error))
         for one, why in alone:
             found = why if isinstance(why, Refused) else await self._try(work, one)
-            if found is not None:
+            # A refusal may say that an attempt whose answer was lost was stored: then it would pass the next time.
+            if found is not None and await self._end(work, one, found) is Delivery.NOT_STORED:
                 self._remember(one, found, 0.0)
-                await self._end(work, one, found)
         rest = [series for one in reversed(left) for series in one.series]
         if not rest:
             return None
@@ -335,7 +337,7 @@ class Sender:
         self.common.problems.solved("receiver")
         await self._settle(work, part, Delivery.STORED)
 
-    async def _end(self, work: _Work, part: _Part, error: Failure) -> None:
+    async def _end(self, work: _Work, part: _Part, error: Failure) -> Delivery:
         """End a part that is not tried again."""
         if isinstance(error, Refused):
             self.common.problems.solved("receiver")
@@ -349,6 +351,7 @@ class Sender:
         if delivery is not Delivery.STORED:
             work.ended.setdefault(delivery, []).append((part, error))
         await self._settle(work, part, delivery)
+        return delivery
 
     async def _settle(self, work: _Work, part: _Part, delivery: Delivery) -> None:
         # What may be stored counts as stored: going back would count twice what was.
