@@ -294,6 +294,40 @@ def test_a_receiver_is_asked_what_it_holds_when_an_answer_was_lost(words: str, t
     simulate(main())
 
 
+class _InOrder(_Judging):
+    """A receiver that stores nothing of a request of which a sample is not newer than what it has; loses one answer."""
+
+    def __init__(self, lose: int) -> None:
+        super().__init__(lambda *_: None)
+        self._lose = lose
+
+    async def write(self, body: bytes) -> None:
+        newest = {name: taken[-1][0] for name, taken in self.taken.items()}
+        if any(at_ms // 1000 < newest.get(name, 0) for name, at_ms in _content(body)):
+            self.attempts += 1
+            raise Refused(400, "out of order sample")
+        await super().write(body)
+        if self.attempts == self._lose:
+            raise Transient("cut", lost=True)
+
+
+@pytest.mark.parametrize("count", [5, 48, 200])
+def test_series_that_were_stored_all_along_are_not_known_to_fail(count: int) -> None:
+    """Zeros whose answer was lost are refused as out of order when sent again; the next request is sent whole."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _InOrder(lose=1)
+        new, old = [f"n{number}" for number in range(count)], [f"o{number}" for number in range(50)]
+        zeros = request_of([*series_in(_body(new, TICK - 30, TICK - 15)), *series_in(_body(old, TICK))])
+        accounts = await _send(bench, receiver, lambda tick: [zeros, _body(new, TICK)] if tick == TICK else [], 1)
+        assert accounts.of(Delivery.NOT_STORED) == {}
+        assert {name: taken[-1][0] for name, taken in receiver.taken.items()} == dict.fromkeys([*new, *old], TICK)
+        assert not bench.said.of("request_refused")
+
+    simulate(main())
+
+
 def test_the_order_of_a_series_survives_its_request_being_taken_apart() -> None:
     """Zeros of a new series and its value, which are two entries, stay in one part and in their order."""
     entries = [
