@@ -37,6 +37,13 @@ time.time = shifted
 """
 
 
+def set_clock(shift: Path, seconds: int) -> None:
+    """Let the processes that read `shift` be off by `seconds` from now on, and never half written."""
+    fresh = shift.with_suffix(".new")
+    fresh.write_text(str(seconds))
+    fresh.replace(shift)
+
+
 def fill_disk(pid: int) -> Callable[[], object]:
     """From now on files of the process cannot grow beyond a KiB, as on a disk without room; what makes room again."""
     process = psutil.Process(pid)
@@ -91,18 +98,18 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
     off.mkdir()
     (off / "sitecustomize.py").write_text(_WRONG_CLOCK)
     shift = off / "shift"
-    shift.write_text("3600")
+    set_clock(shift, 3600)
     began_ms = time.time() * 1000
     with campaign(tmp_path, bucket, prometheus, seed=8, PYTHONPATH=f"{off}:{_SOURCES}") as found:
         exporter = found.scene.exporter
         wait_for_problem(exporter, "clock", "NTP")
         exporter.wait_for("batch_pushed", 90, count=2)  # once the events have agreed with the bucket for a while
-        shift.write_text("-3600")
+        set_clock(shift, -3600)
         exporter.wait_until(
             lambda: any(line["skew_seconds"] < 0 for line in exporter.messages("clock_skewed")), 20, "the other skew"
         )
         exporter.wait_for("batch_pushed", since=len(exporter.lines), count=2)
-        shift.write_text("0")
+        set_clock(shift, 0)
         wait_until_ready(exporter)
         found.writer.finish()
         found.scene.settle()
