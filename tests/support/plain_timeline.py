@@ -73,7 +73,6 @@ class PlainTimeline:
     ) -> None:
         self.step, self.window, self.backfill, self.offset_ms, self.locate = step, window, backfill, offset_ms, locate
         self.idle = idle
-        self.idle = idle
         self.floor = tick_after(start_ms - backfill * 1000, step)
         self.first = self.floor + step
         self.settled = self.emitted = 0
@@ -98,7 +97,9 @@ class PlainTimeline:
         first = max(self.first, self.emitted + self.step, tick_after(int(oldest * 1000), self.step))
         for tick in range(first, limit + 1, self.step):
             self._emit(tick, now_ms)
-        self.settled = max(self.settled, limit)
+        # Before the first tick that can be written only those that hold something are settled.
+        held = limit if first <= limit else max((at for at, _ in self.held if at <= limit), default=0)
+        self.settled = max(self.settled, held)
 
     def restart(self) -> None:
         """The next process with the state of this one."""
