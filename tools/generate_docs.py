@@ -80,12 +80,14 @@ def metrics() -> str:
         "Counters are cumulative: use `rate()` and `increase()`. Every query has `offset 90s`, since the newest minute "
         "and a half is still on its way from the CDN.",
     ]
-    for metric in MEASURES.rows:
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines += ["", f"### `{metric.name}`", "", metric.help, "", f"- kind: {metric.kind}", f"- labels: {labels}"]
-        if metric.queries:
+    for family in dict.fromkeys(metric.family for metric in MEASURES.rows):
+        metrics = [metric for metric in MEASURES.rows if metric.family == family]
+        names = ", ".join(f"`{metric.name}`" for metric in metrics)
+        labels = ", ".join(f"`{label}`" for label in metrics[0].labels)
+        lines += ["", f"### {names}", "", family.help, "", f"- kind: {family.kind}", f"- labels: {labels}"]
+        if queries := [pair for metric in metrics for pair in metric.queries]:
             lines += ["", "| question | query |", "|---|---|"]
-            lines += [f"| {_cell(question)} | `{_cell(query)}` |" for question, query in metric.queries]
+            lines += [f"| {_cell(question)} | `{_cell(query)}` |" for question, query in queries]
     lines += [
         "",
         "## About the exporter itself",

@@ -112,7 +112,7 @@ def quantiles(metric: str) -> tuple[tuple[str, str], ...]:
 
 
 _RESPONSES, _REQUESTS, _BYTES = "cdn77_responses_total", "cdn77_requests_total", "cdn77_transfer_bytes_total"
-_TTFB = "cdn77_time_to_first_byte_ms"
+_TTFB = "cdn77_time_to_first_byte_seconds"
 _VIEWERS = f"sum (cdn77_active_viewers{{{_STREAM}}} {_LATER})"
 
 
@@ -124,8 +124,12 @@ def viewers_by(label: str, most: int = 12) -> str:
 
 
 def mean_ttfb(by: str = "") -> str:
-    """Return the query of the mean time to first byte of each tick."""
-    return f"avg{f' by ({by})' if by else ''} (avg_over_time({_TTFB}{{{_WHERE}}}[$__rate_interval] {_LATER}))"
+    """Return the query of the mean time to first byte of all requests that tell one, in seconds."""
+    times, requests = (
+        f"sum{f' by ({by})' if by else ''} (rate({_TTFB}_{part}{{{_WHERE}}}[$__rate_interval] {_LATER}))"
+        for part in ("sum", "count")
+    )
+    return f"{times} / {requests}"
 
 
 TRAFFIC = Dashboard(
@@ -258,14 +262,14 @@ TRAFFIC = Dashboard(
                 Panel(
                     "Time to first byte by POP",
                     "timeseries",
-                    "ms",
+                    "s",
                     ((f"topk(15, {mean_ttfb('pop')})", "{{pop}}"),),
-                    "Mean over streams and cache states, each counted alike.",
+                    "Mean of the requests of the streams and cache states.",
                 ),
                 Panel(
                     "Time to first byte by cache status",
                     "timeseries",
-                    "ms",
+                    "s",
                     ((mean_ttfb("cache_status"), "{{cache_status}}"),),
                     "A miss waits for the origin.",
                 ),
@@ -352,7 +356,7 @@ TRAFFIC = Dashboard(
                     "What each point of presence has now.",
                     12,
                     12,
-                    units=("bps", "reqps", "percentunit", "percentunit", "ms"),
+                    units=("bps", "reqps", "percentunit", "percentunit", "s"),
                 ),
             ),
         ),

@@ -99,6 +99,7 @@ def test_every_traffic_metric_is_shown() -> None:
         "cdn77_viewers_by_device_total",
         "cdn77_viewers_by_country_total",
         "cdn77_viewers_by_region_total",
+        "cdn77_time_to_first_byte_ms",
     }
 
 

@@ -22,7 +22,8 @@ class PlainSeries:
         self, tick: int, step: int, pad_from: int, offset_ms: int, *, idle: int = 86_400, watched: bool = False
     ) -> None:
         """Write one tick by the rules 6, 7 and 8; `watched`: whether the stream's window holds somebody."""
-        counter, sparse = self.metric.endswith("_total"), self.metric == "cdn77_time_to_first_byte_ms"
+        counter = self.metric.endswith(("_total", "_sum", "_count"))
+        sparse = self.metric == "cdn77_time_to_first_byte_ms"
         gap = counter and self.live and self.last < tick - 300
         if gap:  # it begins again at zero, with what was counted since
             self.value -= self.emitted_value
@@ -44,7 +45,7 @@ class PlainSeries:
             self._write(tick, offset_ms, None)
             self.live, self.value = False, 0
         elif self.live and (self.touched or not sparse):
-            self._write(tick, offset_ms, self.value)
+            self._write(tick, offset_ms, self.value / 1000 if self.metric.endswith("_seconds_sum") else self.value)
         self.touched, self.emitted_value = False, self.value
 
     def _write(self, at: int, offset_ms: int, value: float | None) -> None:

@@ -120,6 +120,8 @@ class PlainTimeline:
             self._add("cdn77_requests_total", 1, where)
             self._add("cdn77_transfer_bytes_total", one.size, where)
             self._add("cdn77_responses_total", 1, {**where, "response_status": one.status})
+            self._add("cdn77_time_to_first_byte_seconds_sum", one.wait, where)
+            self._add("cdn77_time_to_first_byte_seconds_count", int(one.wait > 0), where)
             if one.wait:
                 waits.setdefault(named("cdn77_time_to_first_byte_ms", where), []).append(one.wait)
             self._appear(one)

@@ -168,8 +168,11 @@ class Prometheus:
     def counted(self, metric: str) -> dict[Labels, float]:
         """What each series of a counter has counted, with its first value: a fall is a beginning at zero."""
         return {
-            key: values[0][1]
-            + sum(now - before if now >= before else now for (_, before), (_, now) in itertools.pairwise(values))
+            key: round(
+                values[0][1]
+                + sum(now - before if now >= before else now for (_, before), (_, now) in itertools.pairwise(values)),
+                3,  # times are counted to the millisecond
+            )
             for key, values in self.samples(metric).items()
         }
 

@@ -26,6 +26,8 @@ COUNTERS = (
     "cdn77_viewers_by_device_total",
     "cdn77_viewers_by_country_total",
     "cdn77_viewers_by_region_total",
+    "cdn77_time_to_first_byte_seconds_sum",
+    "cdn77_time_to_first_byte_seconds_count",
 )
 WINDOW_GAUGES = (
     "cdn77_active_viewers",
@@ -133,8 +135,12 @@ class Truth:
         """Every counter's series with the number of things that happened before an instant (None: at all)."""
         seen = [one for one in self._seen if before_ms is None or one.ms < before_ms]
         size: Counter[Labels] = Counter()
+        waited_ms: Counter[Labels] = Counter()
+        waits: Counter[Labels] = Counter()
         for one in seen:
             size[one.where] += one.size
+            waited_ms[one.where] += one.wait_ms or 0
+            waits[one.where] += bool(one.wait_ms)
         found: dict[str, Counter[Labels]] = {
             "cdn77_transfer_bytes_total": size,
             "cdn77_requests_total": Counter(one.where for one in seen),
@@ -147,10 +153,13 @@ class Truth:
                 seen, lambda one: labels(stream_name=one.stream, country=one.country)
             ),
             "cdn77_viewers_by_region_total": Counter(),
+            "cdn77_time_to_first_byte_seconds_count": waits,
         }
         if self._locate is not None:
             found["cdn77_viewers_by_region_total"] = self._new(seen, self._region)
-        return {name: {key: float(value) for key, value in values.items()} for name, values in found.items()}
+        counted = {name: {key: float(value) for key, value in values.items()} for name, values in found.items()}
+        counted["cdn77_time_to_first_byte_seconds_sum"] = {key: value / 1000 for key, value in waited_ms.items()}
+        return counted
 
     def _region(self, one: _Seen) -> Labels:
         country, region = self._place(one.ip)

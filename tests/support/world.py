@@ -187,7 +187,7 @@ class Receiver:
             if name in found:
                 values = [value for value in samples.values() if not math.isnan(value)]
                 growth = [now - before if now >= before else now for before, now in itertools.pairwise(values)]
-                found[name][tuple(sorted(pairs.items()))] = sum(growth)
+                found[name][tuple(sorted(pairs.items()))] = round(sum(growth), 3)  # to the millisecond
         return found
 
     def requests_by_pop(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from cdn77_exporter.commands.backfill.openmetrics import Spool
 from cdn77_exporter.core.catalogue import Catalogue, series_key
-from cdn77_exporter.core.measures import ACTIVE_VIEWERS, MEASURES, REQUESTS, VIEWERS
+from cdn77_exporter.core.measures import ACTIVE_VIEWERS, MEASURES, REQUESTS, TIMES_TO_FIRST_BYTE, VIEWERS
 from cdn77_exporter.core.series import Frame, SeriesTable
 
 ODD = 'a"b\\c\nd é'
@@ -72,3 +72,25 @@ def test_times_with_milliseconds_are_kept(tmp_path: Path) -> None:
     line = out.getvalue().decode().splitlines()[2]
     assert line.endswith("} 7 1700000100.250")
     assert (spool.oldest_ms, spool.newest_ms) == (1_700_000_100_250, 1_700_000_100_250)
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 1_000_000_000], ids=["files", "memory"])
+def test_a_summary_is_one_family(tmp_path: Path, buffer_bytes: int) -> None:
+    """Sum, in seconds, and count of the same labels and time stand together under one name."""
+    table = SeriesTable(CATALOGUE, 15, 600)
+    spool = Spool(tmp_path, buffer_bytes)
+    for tick in (1_700_000_100, 1_700_000_115):
+        for pop in ("p", "q"):
+            for measure, amount in zip(TIMES_TO_FIRST_BYTE, (1234, 5), strict=True):
+                table.add(table.slot(series_key(CATALOGUE.code(measure), ("s", "1", "HIT", pop))), amount)
+        spool.encode(table, table.emit(tick, pad_from=tick))
+    out = io.BytesIO()
+    spool.write(out)
+    text = out.getvalue().decode()
+    assert text.count("# TYPE cdn77_time_to_first_byte_seconds summary\n") == text.count("# TYPE") == 1
+    rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    found = [(name.partition("pop=")[2], name.partition("{")[0].rpartition("_")[2], value) for name, value, _ in rows]
+    steps = [("sum", "1.234"), ("count", "5"), ("sum", "2.468"), ("count", "10")]
+    assert found == [(pop, *step) for pop in ('"p"}', '"q"}') for step in steps]
+    (family,) = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    assert family.type == "summary"

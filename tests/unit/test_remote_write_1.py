@@ -111,7 +111,9 @@ def test_metadata_has_type_name_and_help() -> None:
         (MetricMetadata.MetricType.Name(entry.type).lower(), entry.metric_family_name, entry.help)
         for entry in request.metadata
     ]
-    assert found == [(str(measure.kind), measure.name, measure.help) for measure in MEASURES.rows]
+    families = dict.fromkeys(measure.family for measure in MEASURES.rows)
+    assert found == [(str(family.kind), family.name, family.help) for family in families]
+    assert ("summary", "cdn77_time_to_first_byte_seconds") in [(kind, name) for kind, name, _ in found]
     assert not request.timeseries
 
 

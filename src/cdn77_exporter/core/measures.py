@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     COUNTER = "counter"
     GAUGE = "gauge"
+    SUMMARY = "summary"
 
 
 # Labels
@@ -93,14 +94,27 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Adds up a field."""
+    """Adds up a field; `per` of its units are one of the metric's."""
 
     field: str
+    per: int = 1
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The field's sum."""
         return (Column(Add.VALUE, self.field),)
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Counts events whose field is above 0."""
+
+    field: str
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """How many of the field's values are above 0."""
+        return (Column(Add.ONE_IF_POSITIVE, self.field),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +139,24 @@ class Present:
     """Tells how many viewers the session window holds, by what they are labelled with."""
 
 
-OfEvents = Events | Sum | Mean
+OfEvents = Events | Sum | Observations | Mean
 OfViewers = Appeared | Present
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What metadata and documentation know: one or several metrics under one name, with one type and one help."""
+
+    name: str
+    kind: Kind
+    help: str
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One metric: how it adds up, and by which labels; `labels` in the order in which a series key holds their values.
 
-    `queries`: what it answers, in words and in PromQL.
+    `queries`: what it answers, in words and in PromQL. `summary`: the name of the summary of which it is a part.
     """
 
     name: str
@@ -142,11 +165,22 @@ class Measure:
     help: str
     queries: tuple[tuple[str, str], ...] = ()
     needs_places: bool = False  # it is not produced without a GeoIP database
+    summary: str = ""
 
     @property
     def kind(self) -> Kind:
         """Counter or gauge."""
         return Kind.GAUGE if isinstance(self.value, Mean | Present) else Kind.COUNTER
+
+    @property
+    def family(self) -> Family:
+        """What it belongs to; most metrics are all of their family."""
+        return Family(self.summary or self.name, Kind.SUMMARY if self.summary else self.kind, self.help)
+
+    @property
+    def per(self) -> int:
+        """How many of what is counted are one of the metric's unit."""
+        return self.value.per if isinstance(self.value, Sum) else 1
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -224,6 +258,16 @@ class Measures:
 
 def _columns(row: Measure) -> tuple[Column, ...]:
     return row.value.columns if isinstance(row.value, OfEvents) else ()
+
+
+def summary(
+    name: str, field: str, per: int, by: tuple[Label, ...], text: str, queries: tuple[tuple[str, str], ...] = ()
+) -> tuple[Measure, Measure]:
+    """Return the sum and the count of a field's values above 0, of which `per` units are one of the metric's."""
+    return (
+        Measure(f"{name}_sum", Sum(field, per), by, text, queries, summary=name),
+        Measure(f"{name}_count", Observations(field), by, text, summary=name),
+    )
 
 
 # The rows
@@ -358,7 +402,22 @@ TIME_TO_FIRST_BYTE = Measure(
     Mean("timeToFirstByteMs"),
     _WHERE,
     "Mean time to first byte of the tick's requests, in milliseconds; no sample for a tick without any.",
-    (("time to first byte by POP", "avg by (pop) (avg_over_time(cdn77_time_to_first_byte_ms[5m] offset 90s))"),),
+    (("the slowest groups of a tick", "topk(10, cdn77_time_to_first_byte_ms offset 90s)"),),
+)
+
+TIMES_TO_FIRST_BYTE = summary(
+    "cdn77_time_to_first_byte_seconds",
+    "timeToFirstByteMs",
+    1000,
+    _WHERE,
+    "Times to first byte, in seconds, of the requests that tell one.",
+    (
+        (
+            "mean time to first byte by POP",
+            "sum by (pop) (rate(cdn77_time_to_first_byte_seconds_sum[5m] offset 90s))"
+            " / sum by (pop) (rate(cdn77_time_to_first_byte_seconds_count[5m] offset 90s))",
+        ),
+    ),
 )
 
 #: Every built-in metric.
@@ -376,6 +435,7 @@ MEASURES = Measures(
         ACTIVE_BY_COUNTRY,
         ACTIVE_BY_REGION,
         TIME_TO_FIRST_BYTE,
+        *TIMES_TO_FIRST_BYTE,
     )
 )
 

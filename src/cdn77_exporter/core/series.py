@@ -97,6 +97,7 @@ class SeriesTable:
         self.there: _Flags = np.zeros(size, np.bool_)  # whether the slot has a series
         self.born: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # how many series have had the slot
         self._behaviour: npt.NDArray[np.uint8] = np.zeros(size, np.uint8)
+        self.per: npt.NDArray[np.uint32] = np.ones(size, np.uint32)  # so much of the value is 1 in a sample
         self._counted: _Flags = np.zeros(size, np.bool_)  # whether since the last emission
         self._before: Values = np.zeros(size)  # the value then, of what was counted since
         self._dirty: _Flags = np.zeros(size, np.bool_)  # whether it changed since the last commit
@@ -142,7 +143,9 @@ class SeriesTable:
             self._keys += [""] * (slot + 1 - self.end)
             self.end = slot + 1
         self._keys[slot] = key
-        self._behaviour[slot] = _behaviour(self.catalogue.measure(split_key(key)[0]))
+        measure = self.catalogue.measure(split_key(key)[0])
+        self._behaviour[slot] = _behaviour(measure)
+        self.per[slot] = measure.per if measure else 1
         self.there[slot] = True
         self.changed[slot] = self._emitted
         self.born[slot] += 1
@@ -157,7 +160,7 @@ class SeriesTable:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4)
-        columns = "value changed written live there born _behaviour _counted _before _dirty _stream owed"
+        columns = "value changed written live there born per _behaviour _counted _before _dirty _stream owed"
         for name in columns.split():
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
@@ -217,9 +220,10 @@ class SeriesTable:
         chosen, stale = self._choose(touched, tick, tick if settled is None else settled)
         slots = np.flatnonzero(chosen)
         values = self.value[slots]
-        values.view(np.uint64)[stale[slots]] = STALE_BITS
         if carried:
             values[np.searchsorted(slots, carried.slots)] = carried.values
+        values /= self.per[slots]
+        values.view(np.uint64)[stale[slots]] = STALE_BITS
         if len(slots):
             frames.append(Frame((tick * 1000 + offset_ms,), slots, values))
         self.written[slots] = tick

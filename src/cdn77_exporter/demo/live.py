@@ -192,7 +192,7 @@ class Comparison:
     """One counter: its sum as written and as the receiver holds it, and the same for the number of its series."""
 
     metric: str
-    written: int
+    written: float
     held: float
     series_written: int
     series_held: int
@@ -204,7 +204,7 @@ class Comparison:
         return not self.different
 
 
-def compare(metric: str, written: Mapping[tuple[str, ...], int], held: Mapping[tuple[str, ...], float]) -> Comparison:
+def compare(metric: str, written: Mapping[tuple[str, ...], float], held: Mapping[tuple[str, ...], float]) -> Comparison:
     """Compare a counter series by series."""
     different = tuple(
         f"{'/'.join(key)}: {written.get(key, 'nothing')} written, {held.get(key, 'nothing')} held"
@@ -227,7 +227,7 @@ def show_comparison(console: Console, found: Sequence[Comparison], receiver: str
         if one.series_held != one.series_written:
             series += f" / {one.series_held}"
         verdict = Text("yes", style="green") if one.equal else Text(f"NO ({len(one.different)})", style="bold red")
-        table.add_row(one.metric, f"{one.written:,}", f"{one.held:,.0f}", series, verdict)
+        table.add_row(one.metric, f"{one.written:,.0f}", f"{one.held:,.0f}", series, verdict)
     console.print(table)
     for one in found:
         for words in one.different[:3]:

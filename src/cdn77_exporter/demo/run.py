@@ -356,7 +356,8 @@ class _Demo:
         for metric in MEASURES.rows:
             if metric.kind is Kind.COUNTER and metric is not VIEWERS_BY_REGION:
                 held = await receiver.last_values(metric.name, metric.labels)
-                written: Mapping[tuple[str, ...], int] = traffic.totals.counters[metric.name]
+                totals = traffic.totals.counters[metric.name]
+                written = {key: count / metric.per for key, count in totals.items()}
                 found.append(compare(metric.name, written, held))
         return found
 

@@ -210,9 +210,18 @@ class Totals:
     _seen: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def count(
-        self, ms: int, where: tuple[str, str, str, str], status: str, size: int, viewer: tuple[str, str, str]
+        self,
+        ms: int,
+        where: tuple[str, str, str, str],
+        status: str,
+        size: int,
+        wait_ms: int,
+        viewer: tuple[str, str, str],
     ) -> None:
-        """Count an event; `where`: stream, CDN id, cache status and POP; `viewer`: IP, device type and country."""
+        """Count an event; `where`: stream, CDN id, cache status and POP; `viewer`: IP, device type and country.
+
+        Counts are whole; times are in milliseconds.
+        """
         self.lines += 1
         self.events += 1
         counters, stream = self.counters, where[0]
@@ -220,6 +229,8 @@ class Totals:
         counters["cdn77_transfer_bytes_total"][where] += size
         counters["cdn77_requests_total"][where] += 1
         counters["cdn77_responses_total"][(*where, status)] += 1
+        counters["cdn77_time_to_first_byte_seconds_sum"][where] += wait_ms
+        counters["cdn77_time_to_first_byte_seconds_count"][where] += wait_ms > 0
         if self._appears(ms, stream, ip):
             counters["cdn77_viewers_total"][stream,] += 1
             if self.locate is not None:
@@ -346,6 +357,7 @@ class Traffic:
         fields["responseBytes"] = size
         pop: str = viewer.pop
         oddity = draw()
+        told = wait if oddity >= 0.02 else 0
         if oddity < 0.01:
             fields["timeToFirstByteMs"] = None
         elif oddity < 0.02:
@@ -356,7 +368,7 @@ class Traffic:
             del fields["locationID"]
             pop = "unknown"
         where = (viewer.stream, str(fields["resourceID"]), cache or "UNKNOWN", pop)
-        self.totals.count(ms, where, str(status), size, (viewer.ip, viewer.device, viewer.country))
+        self.totals.count(ms, where, str(status), size, told, (viewer.ip, viewer.device, viewer.country))
         if self.events is not None:
             self.events.append(fields)
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)

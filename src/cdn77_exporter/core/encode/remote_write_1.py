@@ -33,7 +33,11 @@ _SAMPLE_BYTES, _VALUE_AT, _TIMESTAMP_AT, _TIMESTAMP_BYTES = 18, 15, 6, 6
 _ANY_SAMPLE = pb.Sample(value=1.0, timestamp=1 << 40)
 #: Labels that are kept: most series share theirs with many others.
 _KNOWN_LABELS = 8192
-_TYPES = {Kind.COUNTER: MetricMetadata.COUNTER, Kind.GAUGE: MetricMetadata.GAUGE}
+_TYPES = {
+    Kind.COUNTER: MetricMetadata.COUNTER,
+    Kind.GAUGE: MetricMetadata.GAUGE,
+    Kind.SUMMARY: MetricMetadata.SUMMARY,
+}
 
 Encoded = tuple[bytes, int]  # body, samples
 _Flags = npt.NDArray[np.bool_]
@@ -73,8 +77,8 @@ def series_entry(labels: Sequence[Label], samples: Sequence[pb.Sample]) -> bytes
 def metadata_entries(measures: Iterable[Measure]) -> bytes:
     """Return type, name and help of metrics as they stand in a WriteRequest."""
     request = WriteRequest()
-    for measure in measures:
-        request.metadata.add(type=_TYPES[measure.kind], metric_family_name=measure.name, help=measure.help)
+    for family in dict.fromkeys(measure.family for measure in measures):
+        request.metadata.add(type=_TYPES[family.kind], metric_family_name=family.name, help=family.help)
     return bytes(request.SerializeToString())
 
 
@@ -104,12 +108,18 @@ def samples_of(body: bytes, series: SeriesTable, tick_seconds: int) -> list[Samp
             continue
         slot = series.find(series_key(codes[name, labels], [texts.get(label, "") for label in labels]))
         if slot is not None:
+            per = int(series.per[slot])
             found += [
-                Sample(slot, sample.timestamp // 1000 // tick_seconds * tick_seconds, sample.value)
+                Sample(slot, sample.timestamp // 1000 // tick_seconds * tick_seconds, _counted(sample.value, per))
                 for sample in entry.samples
                 if sample.value == sample.value
             ]
     return found
+
+
+def _counted(value: float, per: int) -> float:
+    """Return what was counted, of which `per` are 1 in a sample: a whole number, which the division has rounded."""
+    return value if per == 1 else float(round(value * per))
 
 
 class _Block:
