@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -197,8 +198,12 @@ def curl(words: Sequence[str]) -> int:
     """`curl --silent URL`, for machines without it."""
     *options, address = words
     need(set(options) <= {"-s", "--silent", "--fail"}, "only `curl --silent --fail URL` is known")
-    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - on this machine
-        sys.stdout.write(answer.read().decode())
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - on this machine
+            sys.stdout.write(answer.read().decode())
+    except urllib.error.HTTPError as error:  # an answer like any other, unless one asks for --fail
+        sys.stdout.write(error.read().decode())
+        return 22 if "--fail" in options else 0
     return 0
 
 
