@@ -70,7 +70,7 @@ class Merging:
             )
             for place, stats in enumerate(decoded.files)
         ]
-        self.timed("absorb", lambda: self.timeline.absorb_together(files, decoded.counts))
+        self.timed("absorb", lambda: self.timeline.absorb(files, decoded.counts))
         return len(files)
 
     def settle(self, half_minute: int) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cdn77_exporter.demo.traffic import Plan, usual_streams
 from tests.e2e.scene import PREFIX, Bucket, Scene, open_scene
-from tests.e2e.test_end_to_end import build_geoip, locate
 from tests.support.exporter_process import Exporter
 from tests.support.files import event, log_file
+from tests.support.geo_database import build_geoip, locate
 from tests.support.prometheus import Prometheus
 
 #: Of this shard the numbers 43 and 44 never come.

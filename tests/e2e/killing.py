@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from cdn77_exporter.demo.traffic import Plan, Traffic, Upload, usual_streams
-from tests.e2e.scene import PREFIX, Bucket, Scene, Writer, open_scene
+from cdn77_exporter.demo.traffic import Traffic, Upload
+from tests.e2e.scene import PREFIX, Bucket, Scene, Writer, open_scene, usual_plan
 from tests.support.fault_proxy import FaultProxy, Stalls, fault_proxy_beside
 from tests.support.files import gzip_bytes
 from tests.support.prometheus import Prometheus
@@ -52,17 +52,7 @@ STATE_POINTS = (
     Point("a commit is written and nobody knows", False, "PUT", True),
 )
 
-PLAN = Plan(
-    lines_per_second=60,
-    viewers=40,
-    stay_seconds=8,
-    shards=3,
-    file_seconds=1,
-    overlap_seconds=0.6,
-    upload_seconds=0.2,
-    bad_share=0.02,
-    streams=usual_streams(30),
-)
+PLAN = usual_plan(30, lines_per_second=60, viewers=40, file_seconds=1)
 
 
 class MarkingWriter(Writer):

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from cdn77_exporter.demo.traffic import Locate, Plan, Traffic, Upload
+from cdn77_exporter.demo.traffic import Locate, Plan, Traffic, Upload, usual_streams
 from tests.support.exporter_process import Exporter, wait_until
 from tests.support.prometheus import Prometheus
 from tests.support.truth import COUNTERS, TTFB, WINDOW_GAUGES, Labels, Truth, Values
@@ -32,6 +32,22 @@ QUICK = {
 }
 
 
+def usual_plan(seconds: int, **changes: Any) -> Plan:
+    """Three shards with overlapping files, streams that end and begin within so many seconds, and bad lines."""
+    usual: dict[str, Any] = {
+        "lines_per_second": 120,
+        "viewers": 80,
+        "stay_seconds": 8,
+        "shards": 3,
+        "file_seconds": 2,
+        "overlap_seconds": 0.6,
+        "upload_seconds": 0.2,
+        "bad_share": 0.02,
+        "streams": usual_streams(seconds),
+    }
+    return Plan(**{**usual, **changes})
+
+
 class Bucket:
     """A bucket of an S3 server, by a client that is not the program's."""
 
@@ -47,6 +63,17 @@ class Bucket:
             config=Config(s3={"addressing_style": "path"}),
         )
         self._client.create_bucket(Bucket=name)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables that name it, and the exporter's keys."""
+        return {
+            "S3_ENDPOINT": self.endpoint,
+            "S3_BUCKET": self.name,
+            "S3_PREFIX": PREFIX,
+            "S3_ACCESS_KEY": ACCESS_KEY,
+            "S3_SECRET_KEY": SECRET_KEY,
+        }
 
     def put(self, key: str, body: bytes) -> None:
         """Put an object."""
@@ -246,11 +273,7 @@ def open_scene(
 ) -> Scene:
     """The daemon is set up with short waits and `environ` on top, but not started."""
     settings = {
-        "S3_ENDPOINT": bucket.endpoint,
-        "S3_BUCKET": bucket.name,
-        "S3_PREFIX": PREFIX,
-        "S3_ACCESS_KEY": ACCESS_KEY,
-        "S3_SECRET_KEY": SECRET_KEY,
+        **bucket.settings,
         "PROMETHEUS_URL": prometheus.write_url,
         **QUICK,
         **environ,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, open_scene
+from tests.e2e.scene import PREFIX, Bucket, open_scene
 from tests.support.command import Ended, run_here
 from tests.support.exporter_process import wait_until
 from tests.support.files import event, gzip_bytes, ndjson
@@ -28,11 +28,7 @@ def key_at(age_hours: float, name: str) -> str:
 def quarantine(bucket: Bucket, *words: str, **environ: str) -> Ended:
     """The command, for which the receiver need not be known."""
     settings = {
-        "S3_ENDPOINT": bucket.endpoint,
-        "S3_BUCKET": bucket.name,
-        "S3_PREFIX": PREFIX,
-        "S3_ACCESS_KEY": ACCESS_KEY,
-        "S3_SECRET_KEY": SECRET_KEY,
+        **bucket.settings,
         "QUARANTINE_PREFIX": "aside",
         "STATE_PATH": "off",
         **environ,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdn77_exporter.demo.traffic import Plan, usual_streams
-from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, Scene, open_scene
+from tests.e2e.scene import Bucket, Scene, open_scene, usual_plan
 from tests.support.command import Ended, run_here
 from tests.support.files import event, log_file
 from tests.support.prometheus import Prometheus
@@ -18,18 +17,7 @@ from tests.support.truth import Truth
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(120)]
 
 _SECONDS = 8
-PLAN = Plan(
-    lines_per_second=150,
-    viewers=80,
-    stay_seconds=8,
-    shards=3,
-    file_seconds=2,
-    overlap_seconds=0.6,
-    upload_seconds=0.2,
-    bad_share=0.02,
-    streams=usual_streams(_SECONDS),
-    late=((1, 1, 4.0),),
-)
+PLAN = usual_plan(_SECONDS, lines_per_second=150, late=((1, 1, 4.0),))
 
 
 def instant(at_ms: float) -> str:
@@ -40,11 +28,7 @@ def instant(at_ms: float) -> str:
 def reconcile(scene: Scene, begin_ms: float, end_ms: float, *words: str, **environ: str) -> Ended:
     """The command over a span, with the exporter's own configuration."""
     settings = {
-        "S3_ENDPOINT": scene.bucket.endpoint,
-        "S3_BUCKET": scene.bucket.name,
-        "S3_PREFIX": PREFIX,
-        "S3_ACCESS_KEY": ACCESS_KEY,
-        "S3_SECRET_KEY": SECRET_KEY,
+        **scene.bucket.settings,
         "PROMETHEUS_URL": scene.prometheus.write_url,
         "TICK_SECONDS": "1",
         "KEEP_FILES": "true",

@@ -10,22 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cdn77_exporter.demo.traffic import Plan, usual_streams
-from tests.e2e.scene import ACCESS_KEY, SECRET_KEY, Bucket, open_scene
+from tests.e2e.scene import SECRET_KEY, Bucket, open_scene, usual_plan
 from tests.support.cluster import local_cluster
 from tests.support.prometheus import Prometheus
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(240)]
 
-PLAN = Plan(
-    lines_per_second=120,
-    viewers=80,
-    shards=3,
-    file_seconds=2,
-    overlap_seconds=0.6,
-    upload_seconds=0.2,
-    streams=usual_streams(20),
-)
+PLAN = usual_plan(20)
 
 
 def descendants(pid: int, *words: str) -> list[int]:
@@ -71,12 +62,7 @@ def test_a_cluster_that_loses_a_worker_and_its_scheduler_costs_nothing(
     Before that, the scheduler accepts the connection and is silent: the daemon is not ready until it answers. The
     credentials are in the workers' environment alone: neither log has the secret, and the daemon fetches nothing.
     """
-    environ = {
-        "S3_ENDPOINT": bucket.endpoint,
-        "S3_BUCKET": bucket.name,
-        "S3_ACCESS_KEY": ACCESS_KEY,
-        "S3_SECRET_KEY": SECRET_KEY,
-    }
+    environ = {name: value for name, value in bucket.settings.items() if name != "S3_PREFIX"}
     folder = tmp_path / "cluster"
     folder.mkdir()
     with local_cluster(folder, workers=2, environ=environ) as cluster:

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from pathlib import Path
 
 import pytest
 
 from cdn77_exporter.demo.traffic import PLACES, Plan, Stream, stream_name, usual_streams
-from tests.e2e.scene import ACCESS_KEY, SECRET_KEY, Bucket, Scene, differences, open_scene
-from tests.support.geo_database import write_city_database
+from tests.e2e.scene import ACCESS_KEY, SECRET_KEY, Bucket, Scene, differences, open_scene, usual_plan
+from tests.support.geo_database import build_geoip, locate
 from tests.support.prometheus import Prometheus
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(180)]
 
 _SECONDS = 12
 #: Three shards with overlapping files, a stream that ends, one that begins late, bad lines, and a file that is late.
-PLAN = Plan(
-    lines_per_second=120,
-    viewers=80,
-    stay_seconds=8,
-    shards=3,
-    file_seconds=2,
-    overlap_seconds=0.6,
-    upload_seconds=0.2,
-    bad_share=0.02,
-    streams=usual_streams(_SECONDS),
-    late=((1, 1, 4.0),),
-)
-
-
-def locate(ip: str) -> tuple[str, str]:
-    """Country and region of an address, as the test's database has them."""
-    address = ipaddress.ip_address(ip)
-    for place in PLACES:
-        if any(address in ipaddress.ip_network(network) for network in place.networks):
-            return place.country, place.region
-    return "XX", "Unknown"
-
-
-def build_geoip(path: Path) -> None:
-    """A database of the City kind that knows the networks of the made-up viewers."""
-    places = {
-        network: (place.country, [] if place.region == "Unknown" else [place.region])
-        for place in PLACES
-        for network in place.networks
-    }
-    write_city_database(path, places)
+PLAN = usual_plan(_SECONDS, late=((1, 1, 4.0),))
 
 
 def check_manners(scene: Scene) -> None:

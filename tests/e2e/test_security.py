@@ -21,9 +21,9 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.killing import PLAN, campaign
 from tests.e2e.scene import ACCESS_KEY, PREFIX, SECRET_KEY, Bucket, open_scene
-from tests.e2e.test_end_to_end import build_geoip, locate
 from tests.support.exporter_process import Exporter
 from tests.support.fault_proxy import Answers, Fault, Resets
+from tests.support.geo_database import build_geoip, locate
 from tests.support.moto_server import moto_server
 from tests.support.prometheus import Prometheus
 

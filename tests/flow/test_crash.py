@@ -133,16 +133,7 @@ def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int
             world = World.after(moment, where, uploads, draw.choice(AWAY_MS[:6]), seed=seed + number)
         if number == 6:
             break
-        left = draw.randrange(10, 250)
-        caught: list[Moment] = []
-
-        def count_down(name: str, world: World = world, caught: list[Moment] = caught) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                caught.append(world.moment(name))
-
-        world.on_point = count_down
+        caught = world.catch(draw.randrange(10, 250))
         simulate(world.run())
         if not caught:
             break

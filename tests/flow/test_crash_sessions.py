@@ -54,16 +54,7 @@ def lives(folder: Path, uploads: list[Upload], window_seconds: int, seed: int, k
         else:
             away_ms = draw.choice(AWAY_MS[:-1])
             world = World.after(moment, where, uploads, away_ms, seed=seed + number, window_seconds=window_seconds)
-        caught: list[Moment] = []
-        left = draw.randrange(20, 400) if number < kills else 0
-
-        def count_down(name: str, world: World = world, caught: list[Moment] = caught) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                caught.append(world.moment(name))
-
-        world.on_point = count_down
+        caught = world.catch(draw.randrange(20, 400) if number < kills else 0)
         simulate(world.run())
         yield world
         if not caught:

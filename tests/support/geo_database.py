@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]
+
+from cdn77_exporter.demo import traffic
 
 #: Networks of many address families and shapes: country code, then subdivisions from the largest to the smallest.
 PLACES: dict[str, tuple[str | None, Sequence[str]]] = {
@@ -41,3 +44,22 @@ def write_city_database(
         writer.insert_network(IPSet([network]), raw)
     writer.to_db_file(str(path))
     return path
+
+
+def locate(ip: str) -> tuple[str, str]:
+    """Country and region of an address, as the test's database has them."""
+    address = ipaddress.ip_address(ip)
+    for place in traffic.PLACES:
+        if any(address in ipaddress.ip_network(network) for network in place.networks):
+            return place.country, place.region
+    return "XX", "Unknown"
+
+
+def build_geoip(path: Path) -> None:
+    """A database of the City kind that knows the networks of the made-up viewers."""
+    places = {
+        network: (place.country, [] if place.region == "Unknown" else [place.region])
+        for place in traffic.PLACES
+        for network in place.networks
+    }
+    write_city_database(path, places)

@@ -396,6 +396,20 @@ class World:
         )
         return Moment(name, self.clock.true_ms(), (state[0], state[1]), frozenset(self.deleted), self.receiver.copy())
 
+    def catch(self, point: int) -> list[Moment]:
+        """Have the moment of this point of the process, counted from 1, put into the list; of no point for 0."""
+        caught: list[Moment] = []
+        left = point
+
+        def count_down(name: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                caught.append(self.moment(name))
+
+        self.on_point = count_down
+        return caught
+
     def latency(self) -> float:
         """How long a download takes."""
         return self._draw.choice((0.0, 0.05, 0.5, 3.0))

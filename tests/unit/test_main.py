@@ -16,16 +16,9 @@ from cdn77_exporter import service
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.scan import COMPILED
+from tests.support.settings import LEAST
 
 SOURCE = Path(cdn77_exporter.__file__).parent.parent
-REQUIRED = {
-    "S3_ENDPOINT": "https://eu-1.cdn77-storage.com",
-    "S3_BUCKET": "logs",
-    "S3_PREFIX": "all",
-    "S3_ACCESS_KEY": "AKIAEXAMPLEKEY",
-    "S3_SECRET_KEY": "wJalrXUtnFEMIexample",
-    "PROMETHEUS_URL": "https://prometheus.example.com/api/v1/write",
-}
 
 
 def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -126,7 +119,7 @@ def test_the_service_gets_its_settings_and_gives_the_exit_code(monkeypatch: pyte
     app.run = lambda settings: given.append(settings) or 7  # type: ignore[attr-defined,func-returns-value]
     monkeypatch.setitem(sys.modules, "cdn77_exporter.service.app", app)
     monkeypatch.setattr(service, "app", app, raising=False)
-    for name, value in REQUIRED.items():
+    for name, value in LEAST.items():
         monkeypatch.setenv(name, value)
     assert command_line.main([]) == 7
     assert given[0].s3_bucket == "logs"

@@ -59,7 +59,7 @@ class Process:
     def count(self, lines: list[dict[str, object]], until: int) -> None:
         """Count a file, and write the ticks up to then."""
         stats, counts = self.decoder.decode(body_of(lines), latest_ms=(START + 10_000) * 1000, oldest_ms=0)
-        self.timeline.absorb_together([(LogFile(f"logs/{until}", "e", 1, 1), stats)], counts)
+        self.timeline.absorb([(LogFile(f"logs/{until}", "e", 1, 1), stats)], counts)
         self.database.commit(self.timeline.take_changes([], 0, []))
         self.advance(until)
 

@@ -89,7 +89,7 @@ class World:
         self.happened += events
         stats, counts = decoded_of(events, self.rules.tick_seconds)
         self.number += 1
-        self.timeline.absorb_together([(LogFile(f"logs/{self.number}", "e", 1, 1), stats)], counts)
+        self.timeline.absorb([(LogFile(f"logs/{self.number}", "e", 1, 1), stats)], counts)
         self.database.commit(self.timeline.take_changes([], 0, []))
 
     def pass_time(self, seconds: int) -> None:

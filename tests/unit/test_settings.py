@@ -23,15 +23,7 @@ from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.settings import File, InBucket, Off
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
 from cdn77_exporter.telemetry.messages import Level
-
-LEAST = {
-    "S3_ENDPOINT": "https://eu-1.cdn77-storage.com",
-    "S3_BUCKET": "logs",
-    "S3_PREFIX": "real-time-logs/all-logs",
-    "S3_ACCESS_KEY": "AKIAEXAMPLEKEY",
-    "S3_SECRET_KEY": "wJalrXUtnFEMIexample",
-    "PROMETHEUS_URL": "https://prometheus.example.com/api/v1/write",
-}
+from tests.support.settings import LEAST
 
 
 def load(**more: str) -> settings.Settings:

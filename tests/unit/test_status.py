@@ -16,16 +16,9 @@ from cdn77_exporter import settings
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.status.server import KEEP, SECURITY_HEADERS, StatusServer
 from cdn77_exporter.telemetry.logger import Telemetry
+from tests.support.settings import LEAST
 
 LOOPBACK = ("127.0.0.1", 0)
-LEAST = {
-    "S3_ENDPOINT": "https://eu-1.cdn77-storage.com",
-    "S3_BUCKET": "logs",
-    "S3_PREFIX": "all",
-    "S3_ACCESS_KEY": "AKIAEXAMPLEKEY",
-    "S3_SECRET_KEY": "wJalrXUtnFEMIexample",
-    "PROMETHEUS_URL": "https://prometheus.example.com/api/v1/write",
-}
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def locate(ip: str) -> tuple[str, str]:
 def absorb(timeline: Timeline, file: LogFile, decoded: tuple[FileStats, Counts]) -> Absorbed:
     """Count a file."""
     stats, counts = decoded
-    return timeline.absorb_together([(file, stats)], counts)[0]
+    return timeline.absorb([(file, stats)], counts)[0]
 
 
 class World:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import ipaddress
 import json
 import re
 from datetime import UTC, datetime
@@ -14,8 +13,9 @@ from typing import Any
 import pytest
 
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.demo.traffic import AGENTS, PLACES, Plan, Stream, Traffic, stream_name, usual_streams, write
+from cdn77_exporter.demo.traffic import AGENTS, Plan, Stream, Traffic, stream_name, usual_streams, write
 from tests.support.examples import sample
+from tests.support.geo_database import locate
 from tests.support.truth import COUNTERS, Truth, device_type, labels
 
 START_MS = 1_768_056_568_000
@@ -31,15 +31,6 @@ _NAMES = {
     "cdn77_time_to_first_byte_seconds_count": ("stream_name", "cdn_id", "cache_status", "pop"),
 }
 _MILLISECONDS = "cdn77_time_to_first_byte_seconds_sum"
-
-
-def locate(ip: str) -> tuple[str, str]:
-    """The place whose network holds the address."""
-    address = ipaddress.ip_address(ip)
-    for place in PLACES:
-        if any(address in ipaddress.ip_network(network) for network in place.networks):
-            return place.country, place.region
-    return "XX", "Unknown"
 
 
 def run(plan: Plan, seconds: int, **options: Any) -> tuple[Traffic, list[dict[str, Any]], list[bytes]]:

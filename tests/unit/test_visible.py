@@ -14,7 +14,7 @@ from cdn77_exporter import settings
 from cdn77_exporter.commands.output import console, print_json, print_table, printable
 from cdn77_exporter.core.visible import visible
 from cdn77_exporter.telemetry.logger import Telemetry
-from tests.unit.test_status import LEAST
+from tests.support.settings import LEAST
 
 HOSTILE = {
     "C1": "logs/\x9b31m.gz",

@@ -59,7 +59,7 @@ def test_weeks_of_broadcasts_leave_nothing_behind() -> None:
                 ]
                 requests += len(events)
                 stats, counts = decoded_of(events, TICK)
-                timeline.absorb_together([(LogFile(f"logs/{at}", "e", 1, 1), stats)], counts)
+                timeline.absorb([(LogFile(f"logs/{at}", "e", 1, 1), stats)], counts)
             now_ms = (at + 2 * TICK) * 1000
             sent, _ = timeline.advance(now_ms, now_ms)
             for request in sent:

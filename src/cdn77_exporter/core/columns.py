@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.measures import PROFILE, Cube
+from cdn77_exporter.core.measures import PROFILE
 
 #: Bytes of an address; an IPv4 address is the IPv6 one that it is mapped to (RFC 4291, 2.5.5.2).
 ADDRESS_BYTES = 16
@@ -39,15 +39,6 @@ class Groups:
     ticks: Amounts
     labels: Numbers
     sums: Amounts
-
-    @classmethod
-    def none_of(cls, cube: Cube) -> Groups:
-        """Return no rows, with the columns of a cube."""
-        return cls(
-            np.zeros(0, np.int64),
-            np.zeros((0, len(cube.labels)), np.uint32),
-            np.zeros((0, len(cube.columns)), np.int64),
-        )
 
     def __len__(self) -> int:
         """Rows."""

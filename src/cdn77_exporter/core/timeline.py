@@ -181,7 +181,7 @@ class Timeline:
 
     # Taking in
 
-    def absorb_together(self, files: Iterable[tuple[LogFile, FileCounts]], counts: Counts) -> list[Absorbed]:
+    def absorb(self, files: Iterable[tuple[LogFile, FileCounts]], counts: Counts) -> list[Absorbed]:
         """Count files that were decoded together. Nothing of them is in any sample before the next `advance`."""
         codes = self.labelling.codes(counts.texts)
         for number, groups in enumerate(counts.groups):

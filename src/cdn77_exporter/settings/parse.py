@@ -9,7 +9,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -128,13 +128,7 @@ def duration(least: float, most: float) -> Callable[[str], float]:
     said = f"seconds from {least:g} to {most:g}, or with a unit such as `90s`, `15m`, `2h`"
 
     def parse(text: str) -> float:
-        found = _AMOUNT.fullmatch(text)
-        if not found or found[2].lower() not in _UNITS:
-            raise ValueError(f"is not a duration; {said}")
-        seconds = float(found[1]) * _UNITS[found[2].lower()]
-        if not least <= seconds <= most:
-            raise ValueError(f"is out of range; {said}")
-        return seconds
+        return _amount(text, _UNITS, "a duration", said, least, most)
 
     return parse
 
@@ -168,15 +162,20 @@ def size(least: int, most: int) -> Callable[[str], int]:
     said = f"bytes from {least:,} to {most:,}, or with a unit such as `64KiB`, `256MiB`"
 
     def parse(text: str) -> int:
-        found = _AMOUNT.fullmatch(text)
-        if not found or found[2].lower() not in _SIZES:
-            raise ValueError(f"is not a size; {said}")
-        count = int(float(found[1]) * _SIZES[found[2].lower()])
-        if not least <= count <= most:
-            raise ValueError(f"is out of range; {said}")
-        return count
+        return int(_amount(text, _SIZES, "a size", said, least, most))
 
     return parse
+
+
+def _amount(text: str, units: Mapping[str, float], what: str, said: str, least: float, most: float) -> float:
+    """Return a number with a unit, in the smallest one; `said`: what would be right."""
+    found = _AMOUNT.fullmatch(text)
+    if not found or found[2].lower() not in units:
+        raise ValueError(f"is not {what}; {said}")
+    amount = float(found[1]) * units[found[2].lower()]
+    if not least <= amount <= most:
+        raise ValueError(f"is out of range; {said}")
+    return amount
 
 
 def tick(text: str) -> int:

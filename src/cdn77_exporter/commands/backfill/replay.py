@@ -86,7 +86,7 @@ class Replay:
             stats, counts = self._decode(path)
             advance()
             self.events += sum(stats.requests.values())
-            timeline.absorb_together([(LogFile(str(path), "", 0, 0), stats)], counts)
+            timeline.absorb([(LogFile(str(path), "", 0, 0), stats)], counts)
             # All that comes later is of the tick `following` or after it: what is before is complete.
             self._advance(timeline, at, following - tick)
             at = max(at, following - tick)

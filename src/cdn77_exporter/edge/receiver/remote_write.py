@@ -282,26 +282,26 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The first bytes of an answer, up to `most`; the rest stays unread and costs the connection."""
+    """Return the first bytes of an answer, up to `most`; the rest stays unread and costs the connection."""
     read = bytearray()
+    await _read_into(read, response, most)
+    return bytes(read)
+
+
+async def _read_what_comes(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Return the first bytes of an answer whose status says what it means, so what does not arrive does not matter."""
+    read = bytearray()
+    with suppress(aiohttp.ClientError, OSError):
+        await _read_into(read, response, most)
+    return bytes(read)
+
+
+async def _read_into(read: bytearray, response: aiohttp.ClientResponse, most: int) -> None:
     while len(read) < most:
         piece = await response.content.read(most - len(read))
         if not piece:
             break
         read += piece
-    return bytes(read)
-
-
-async def _read_what_comes(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The first bytes of an answer whose status says what it means, so that what does not arrive does not matter."""
-    read = bytearray()
-    with suppress(aiohttp.ClientError, OSError):
-        while len(read) < most:
-            piece = await response.content.read(most - len(read))
-            if not piece:
-                break
-            read += piece
-    return bytes(read)
 
 
 def _judge_accepted(response: aiohttp.ClientResponse, body: bytes) -> None:

@@ -94,7 +94,7 @@ class Aggregator:
 
     async def _absorb(self, decoded: DecodedFiles) -> None:
         files = [(one.file, one.stats) for one in decoded.files]
-        results = await self._work(self.timeline.absorb_together, files, decoded.counts)
+        results = await self._work(self.timeline.absorb, files, decoded.counts)
         for one, absorbed in zip(decoded.files, results, strict=True):
             file, stats = one.file, one.stats
             self.watermark.delivered(file.shard, stats.newest_ms, self.common.clock.monotonic())
