@@ -328,6 +328,26 @@ def test_series_that_were_stored_all_along_are_not_known_to_fail(count: int) -> 
     simulate(main())
 
 
+def test_a_series_that_may_be_stored_is_not_known_to_fail_any_more() -> None:
+    """One that failed, and whose answer is lost the next time, goes with the others at the tick after."""
+
+    def refusal(names: set[str], _: int) -> Exception | None:
+        now = asyncio.get_running_loop().time()
+        if "x" not in names or now >= 45:
+            return None
+        return Refused(400, "series limit reached") if now < 30 else Transient("cut", lost=True)
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Judging(refusal, seconds=2.0)
+        names = [f"o{number}" for number in range(20)]
+        accounts = await _send(bench, receiver, lambda tick: [_body([*names, "x"], tick)], 3)
+        assert accounts.of(Delivery.NOT_STORED) == {"x": 1}
+        assert [tick for tick, _ in receiver.taken["x"]] == [TICK + 30]
+
+    simulate(main())
+
+
 def test_the_order_of_a_series_survives_its_request_being_taken_apart() -> None:
     """Zeros of a new series and its value, which are two entries, stay in one part and in their order."""
     entries = [

@@ -314,11 +314,11 @@ class Sender:
                 await self._end(work, part, known.error)
                 continue
             error = await self._try(work, part)
-            if error is None:
+            seconds = clock.monotonic() - began
+            if error is None or await self._end(work, part, error) is not Delivery.NOT_STORED:
                 del self._known[part.series[0].labels]
-                continue
-            self._remember(part, error, clock.monotonic() - began)
-            await self._end(work, part, error)
+            else:
+                self._remember(part, error, seconds)
 
     def _remember(self, part: _Part, error: Failure, seconds: float) -> None:
         wait = max(_SHARE * seconds, (error.retry_after or 0.0) if isinstance(error, Transient) else 0.0)
