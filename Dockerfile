@@ -4,9 +4,9 @@
 # The compiler is for the compiled scan, which makes decoding faster.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
-# The digest that the tag had when it was looked at, `sha256:...`; with it no other image can take its place. It differs
-# from registry to registry, so it is given to the build: docker buildx imagetools inspect python:3.11.14-slim-bookworm
-ARG PYTHON_DIGEST=""
+# The digest of that tag's index of all architectures: no other image can take its place. Another PYTHON_IMAGE has
+# another one, which `docker buildx imagetools inspect` tells; an empty one takes what the tag names today.
+ARG PYTHON_DIGEST=sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
 # hadolint ignore=DL3006 # the version is in the argument above
 FROM ${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS build

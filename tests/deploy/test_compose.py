@@ -13,6 +13,7 @@ import yaml
 from compose_spec import PyCompose
 
 from cdn77_exporter import __version__
+from cdn77_exporter.edge.proxies import Proxies
 from cdn77_exporter.settings import VARIABLES
 from tests.deploy.tools import DEPLOY, ROOT, program, run
 
@@ -93,14 +94,26 @@ def test_ports_are_open_to_this_machine_only(file: dict[str, Any]) -> None:
 
 
 def test_every_setting_can_be_set(file: dict[str, Any]) -> None:
-    """Each variable of the exporter reaches it, secrets as files."""
+    """Each variable of the exporter reaches it, secrets as files, and so do the ways through a proxy."""
     given = set(file["services"]["exporter"]["environment"])
+    proxies = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
+    assert proxies <= given
+    given -= proxies
     wanted = {variable.name for variable in VARIABLES}
     secret = {name for name in given if name.endswith("_FILE")}
     assert {name.removesuffix("_FILE") for name in given} == wanted
     assert {name.removesuffix("_FILE") for name in secret} == {
         variable.name for variable in VARIABLES if variable.secret and variable.name != "PROMETHEUS_HEADERS"
     }
+
+
+def test_what_is_beside_the_exporter_needs_no_proxy(file: dict[str, Any]) -> None:
+    """With a proxy in the environment the servers of the profiles are still reached without one."""
+    without = re.search(r":-([\w,-]+)}", file["services"]["exporter"]["environment"]["NO_PROXY"])
+    assert without
+    for address in ("http://prometheus:9090/api/v1/write", "http://demo-s3:5000"):
+        named = Proxies.of({"HTTP_PROXY": "http://proxy.example.com:3128", "NO_PROXY": without[1]})
+        assert named.url_for(address) is None
 
 
 def test_keys_are_files(file: dict[str, Any]) -> None:

@@ -20,7 +20,15 @@ _PROGRAM = "cdn77_exporter"
 _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspect" / "as_json.py"
 _COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
 _FOLDERS = "docs|deploy|tests|tools|bench|src|core|flow|edge|commands|service|settings|status|telemetry"
-_TASKS = {"CDN77_EXPORTER_PURE", "DEMO_SECONDS", "SOAK_SECONDS", "OUTAGE_SECONDS", "KILLS"}
+_TASKS = {
+    "PYTHON_IMAGE",
+    "PYTHON_DIGEST",
+    "CDN77_EXPORTER_PURE",
+    "DEMO_SECONDS",
+    "SOAK_SECONDS",
+    "OUTAGE_SECONDS",
+    "KILLS",
+}
 _PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
 _OF_CHECK = "cdn77_exporter_check"
 #: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
