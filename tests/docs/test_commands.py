@@ -109,7 +109,7 @@ def test_what_is_wrong_is_found(made: World, tmp_path: Path) -> None:
         "pip install -c constraints.txt '.[nothing]'",
         "python -m cdn77_exporter inspct x",
         "cdn77-exporter check --jsn",
-        "curl -s http://localhost:9177/nowhere",
+        "curl --fail --silent http://localhost:9177/nowhere",
         "cat nowhere",
     ):
         assert box.run(wrong)[0] != 0, wrong

@@ -35,6 +35,12 @@ _OF_CHECK = "cdn77_exporter_check"
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
 #: Names in small letters of Prometheus, and reasons of `inspect` that the service does not know.
 _OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found"}
+#: What the code reports to `/readyz` as wrong.
+PROBLEMS = {
+    name
+    for path in (ROOT / "src" / _PROGRAM).rglob("*.py")
+    for name in re.findall(r'problems\.found\(\s*"(\w+)"', path.read_text("utf-8"))
+}
 
 
 def metrics() -> set[str]:
@@ -77,13 +83,20 @@ def test_every_name_in_small_letters_exists() -> None:
     known = {*MESSAGES, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
     known |= {field.name for event in MESSAGES.values() for field in event.fields}
     known |= {label for metric in MEASURES.rows for label in metric.labels} | {metric.name for metric in MEASURES.rows}
-    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, _OF_CHECK}
+    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, _OF_CHECK} | PROBLEMS
     for own in SELF_METRICS:
         known |= {value for _, values in own.labels for value in values}
     known |= set(re.findall(r'"(\w+)"', _JSON_OF_INSPECT.read_text("utf-8")))
     words = {(block.place, block.text) for block in inline() if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", block.text)}
     assert len(words) > 100
     assert [(place, word) for place, word in sorted(words) if word not in known] == []
+
+
+def test_every_problem_has_its_row() -> None:
+    """The table of problems has exactly the names under which the code reports them to `/readyz`."""
+    assert len(PROBLEMS) > 10
+    told = [re.findall(r"`(\w+)`", what) for _, (what, _) in rows("`what`", "it is about")]
+    assert sorted(name for names in told for name in names) == sorted(PROBLEMS)
 
 
 def test_every_file_that_is_named_is_there() -> None:
