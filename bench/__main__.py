@@ -19,7 +19,7 @@ _SIDE_BY_SIDE = 4  # most parts wait for servers more than they work
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be given several times")
     parser.add_argument("--smoke", action="store_true", help="little data, only to see that it runs; writes no page")

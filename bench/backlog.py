@@ -48,7 +48,7 @@ class Backlog:
 
     @property
     def half_minutes(self) -> int:
-        """How many there are."""
+        """The number of half minutes."""
         return -(-self.files // self.shards)
 
     def write(self, folder: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""What one exporter takes in from a Dask cluster: its CPU a file with the real client and what workers answer.
+"""Measures what one exporter takes in from a Dask cluster: its CPU a file with the real client and what workers answer.
 
 Workers on this machine read and decode the files, as those of a cluster fetch and decode them. The exporter's side is a
 process of its own, which asks by the real client, takes in what comes, settles, encodes and commits. A backlog
@@ -35,7 +35,7 @@ _RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     if find_spec("distributed") is None:
         return {"kinds": {}}, ["cluster: distributed is not installed"]
     from tests.support.cluster import local_cluster  # noqa: PLC0415 - it imports what is only in the extra
@@ -71,7 +71,7 @@ def read_and_decode(paths: Sequence[str], latest_ms: int) -> Decoded:
 
 
 def take_in(address: str, folder: Path, kind: Kind, writers: int) -> Row:
-    """CPU milliseconds a file of this process, in which the client is."""
+    """Return the CPU milliseconds a file of this process, in which the client is."""
     from cdn77_exporter.edge.cluster import Cluster  # noqa: PLC0415 - it imports what is only in the extra
 
     cluster = Cluster(address, width=2 * WORKERS)
@@ -100,6 +100,6 @@ def take_in(address: str, folder: Path, kind: Kind, writers: int) -> Row:
 
 
 def main() -> None:
-    """For `run`, which starts this module as a process."""
+    """Run as the process that `run` starts."""
     address, folder, kind, writers = sys.argv[1:]
     print(json.dumps(take_in(address, Path(folder), Kind(kind), int(writers))))

@@ -30,7 +30,7 @@ _JITTER_MS = 2_500
 
 
 class Kind(StrEnum):
-    """What the lines are: of 1,500 viewers who each send many, or of so many that nearly each is a viewer row."""
+    """The kind of lines: of 1,500 viewers who each send many, or of so many that nearly each is a viewer row."""
 
     FEW = "few"
     MANY = "many"
@@ -69,7 +69,7 @@ def body(kind: Kind, lines: int, seed: int, start_ms: int) -> bytes:
 
 @lru_cache(4)
 def _requests(kind: Kind, lines: int, seed: int) -> list[tuple[int, bytes]]:
-    """When each request of a crowd is sent, in milliseconds after the start, and the rest of its line."""
+    """Return when each request of a crowd is sent, in milliseconds after the start, and the rest of its line."""
     events = few_viewers(lines, seed=seed) if kind is Kind.FEW else many_viewers(lines, seed)
     found = []
     for event in events:

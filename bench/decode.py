@@ -34,7 +34,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     files, lines, rounds = (2, 500, 1) if smoke else (FILES, LINES, ROUNDS)
     left_out = [f"{way}: not installed" for way in OTHERS if way != "plain" and find_spec(way) is None]
     ways = [way for way in OTHERS if way == "plain" or find_spec(way) is not None]
@@ -91,7 +91,7 @@ def _inspect_words(paths: list[str]) -> list[str]:
 
 
 def compare(paths: list[str], ways: list[str]) -> list[str]:
-    """The ways that come to the very same numbers as the exporter's decoder; a difference ends the benchmark."""
+    """Return the ways that come to the very same numbers as the exporter's decoder; a difference ends the benchmark."""
     digests = {
         way: child(python("-m", "bench.engines", way, "--digest", *paths)).out for way in ("core", "pure", *ways)
     }
@@ -110,7 +110,7 @@ def compare(paths: list[str], ways: list[str]) -> list[str]:
 
 
 def split(rounds: int, paths: list[str]) -> Row:
-    """Milliseconds of CPU a file for inflating alone, with scanning or decoding the lines, and for all of it."""
+    """Measure the CPU milliseconds a file of inflating alone, with scanning or decoding the lines, and of all of it."""
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415 - this process must stay small when it starts others
     from cdn77_exporter.core.formats.ndjson import Ndjson  # noqa: PLC0415
     from cdn77_exporter.core.inflate import inflate  # noqa: PLC0415
@@ -181,7 +181,7 @@ def split(rounds: int, paths: list[str]) -> Row:
 
 
 def main() -> None:
-    """For `run`, which starts this module as a process."""
+    """Run as the process that `run` starts."""
     import sys  # noqa: PLC0415
 
     rounds, *paths = sys.argv[1:]

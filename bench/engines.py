@@ -23,7 +23,7 @@ _PATTERN = "/([a-f0-9]{32})/"
 
 
 def core(paths: list[str], accelerate: bool = True) -> Found:
-    """The exporter's own decoder, as the service uses it."""
+    """Run the exporter's own decoder, as the service uses it."""
     from bench.data import LATEST_MS  # noqa: PLC0415 - each way imports its own
     from cdn77_exporter.core.columns import join  # noqa: PLC0415
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
@@ -45,7 +45,7 @@ def core(paths: list[str], accelerate: bool = True) -> Found:
 
 
 def read(paths: list[str]) -> Found:
-    """gzip and json alone: what it takes to read the lines; counts nothing."""
+    """Read the lines by gzip and json alone, and count nothing."""
     import gzip  # noqa: PLC0415
 
     for path in paths:
@@ -56,7 +56,7 @@ def read(paths: list[str]) -> Found:
 
 
 def plain(paths: list[str]) -> Found:
-    """gzip, json and dicts, as anybody would write it first."""
+    """Count by gzip, json and dicts, as anybody would write it first."""
     import gzip  # noqa: PLC0415
     import re  # noqa: PLC0415
     from datetime import datetime  # noqa: PLC0415
@@ -106,7 +106,7 @@ _COLUMNS = {
 
 
 def duckdb(paths: list[str]) -> Found:
-    """DuckDB: one scan into a table of the columns used, then two queries."""
+    """Run DuckDB: one scan into a table of the columns used, then two queries."""
     import duckdb as engine  # noqa: PLC0415
 
     base = engine.connect(config={"threads": 1})
@@ -130,7 +130,7 @@ def duckdb(paths: list[str]) -> Found:
 
 
 def polars(paths: list[str]) -> Found:
-    """Polars: a scan of the columns used for each file, then two groupings of all."""
+    """Run Polars: a scan of the columns used for each file, then two groupings of all."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # before its import
     import polars as engine  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def polars(paths: list[str]) -> Found:
 
 
 def chdb(paths: list[str]) -> Found:
-    """ClickHouse in the process: two queries over the files."""
+    """Run ClickHouse in the process: two queries over the files."""
     import chdb  # noqa: PLC0415
 
     engine: Any = chdb  # which has no types
@@ -209,13 +209,13 @@ WAYS: dict[str, Callable[[list[str]], Found]] = {
 
 
 def digest(groups: Iterable[Group], viewers: dict[str, int]) -> str:
-    """A checksum of the numbers, the same in whatever order they come."""
+    """Return a checksum of the numbers, the same in whatever order they come."""
     text = json.dumps([sorted(map(list, groups)), sorted(viewers.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     way, *words = sys.argv[1:]
     paths = [word for word in words if word != "--digest"]
     groups, viewers = WAYS[way](paths)

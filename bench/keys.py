@@ -23,7 +23,7 @@ _HOURS = 3
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     keys, new, rounds = (3000, 300, 1) if smoke else (KEYS, NEW, ROUNDS)
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
@@ -48,7 +48,7 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
 
 
 def _in_a_new_process(*values: Any) -> Row:
-    """A poll in a process that has no memory of another to use again."""
+    """Run a poll in a process that has no memory of another to use again."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(_run, *values).result()
 
@@ -58,7 +58,7 @@ def _run(port: int, keys: int, new: int, now: datetime, path: Path) -> Row:
 
 
 def _names(keys: int, now: datetime) -> dict[str, list[tuple[str, str]]]:
-    """Keys and ETags by hour folder."""
+    """Return keys and ETags by hour folder."""
     from cdn77_exporter.core.files import hour_prefixes  # noqa: PLC0415
 
     folders = hour_prefixes("logs", int(now.timestamp() * 1000), _HOURS - 1)[:_HOURS]
@@ -72,7 +72,7 @@ def _names(keys: int, now: datetime) -> dict[str, list[tuple[str, str]]]:
 
 
 async def _poll(port: int, keys: int, new: int, now: datetime, path: Path) -> Row:
-    """One poll of the real lister over the real client, with a ledger that has all but the new files."""
+    """Run one poll of the real lister over the real client, with a ledger that has all but the new files."""
     from bench.ledger import only_files  # noqa: PLC0415 - the server does without
     from cdn77_exporter.core.arrivals import Arrivals  # noqa: PLC0415
     from cdn77_exporter.core.changes import CountedFile  # noqa: PLC0415
@@ -126,7 +126,7 @@ _lags: list[float] = [0.0]
 
 
 async def _stalls() -> None:
-    """How late a task is that wants to run every ten milliseconds."""
+    """Return how late a task is that wants to run every ten milliseconds."""
     _lags[:] = [0.0]
     loop = asyncio.get_running_loop()
     while True:

@@ -1,4 +1,4 @@
-"""What a million live series and ten million viewers cost, and how it grows.
+"""Measures what a million live series and ten million viewers cost, and how it grows.
 
 Every row is measured in a process of its own, so that one size's memory does not show in the next one's. Sizes grow by
 steps of ten; the exponent of a cost is the slope of a straight line through its logarithms.
@@ -39,7 +39,7 @@ Costs = dict[str, float]
 
 
 def resident_bytes() -> int:
-    """Memory of this process."""
+    """Return the memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 
@@ -48,14 +48,14 @@ CATALOGUE = Catalogue(MEASURES)
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
-    """CPU time of a call."""
+    """Return the CPU time of a call."""
     began = time.process_time()
     call()
     return time.process_time() - began
 
 
 def keys(count: int) -> Iterator[str]:
-    """Series keys with labels of usual length."""
+    """Return series keys with labels of usual length."""
     code = CATALOGUE.code(REQUESTS)
     for number in range(count):
         stream = f"{number // 20:032x}"
@@ -81,7 +81,7 @@ def touch(table: SeriesTable, source: random.Random, count: int = TOUCHED) -> No
 
 
 def series(count: int) -> Costs:
-    """A tick over that many live series."""
+    """Measure a tick over that many live series."""
     source = random.Random(1)  # noqa: S311
     before = resident_bytes()
     table, encoder = SeriesTable(CATALOGUE, TICK), RemoteWrite1(CATALOGUE)
@@ -107,7 +107,7 @@ def series(count: int) -> Costs:
 
 
 def seen_rows(source: np.random.Generator, tick: int, count: int, viewers: int) -> npt.NDArray[np.void]:
-    """What a tick sees: viewers drawn from a population, on a hundred profiles."""
+    """Return what a tick sees: viewers drawn from a population, on a hundred profiles."""
     rows = np.zeros(count, SEEN)
     number = source.integers(0, viewers, count).astype(np.uint64)
     rows["key"] = number * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
@@ -117,7 +117,7 @@ def seen_rows(source: np.random.Generator, tick: int, count: int, viewers: int) 
 
 
 def profiles_of_bench() -> Profiles:
-    """A hundred profiles."""
+    """Return a hundred profiles."""
     profiles = Profiles()
     for number in range(100):
         device, country = ("web", "roku")[number % 2], f"C{number % 4}"
@@ -141,7 +141,7 @@ def fill_viewers(window: ViewerWindow, source: np.random.Generator, count: int, 
 
 
 def viewers(count: int) -> Costs:
-    """A tick that sees 50,000 viewers beside that many in the window, and lets as many go as are due."""
+    """Measure a tick that sees 50,000 viewers beside that many in the window, and lets as many go as are due."""
     source = np.random.default_rng(1)
     before = resident_bytes()
     window = ViewerWindow(profiles_of_bench(), window_seconds=WINDOW, tick_seconds=TICK)
@@ -171,7 +171,7 @@ def viewers(count: int) -> Costs:
 
 
 def state(count: int) -> Costs:
-    """Commits and a restore with that many series and ten times as many viewers."""
+    """Measure commits and a restore with that many series and ten times as many viewers."""
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/state.db"
         first = _commit_all(path, count)
@@ -273,14 +273,14 @@ PARTS: dict[str, tuple[Callable[[int], Costs], tuple[int, ...]]] = {
 
 
 def exponent(sizes: list[int], costs: list[float]) -> float | None:
-    """The slope of a cost over the size, log-log."""
+    """Return the slope of a cost over the size, log-log."""
     if len(sizes) < 2 or min(costs) <= 0:
         return None
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def measure(part: str, most: float) -> dict[str, object]:
-    """A part at every size up to `most` of its largest."""
+    """Measure a part at every size up to `most` of its largest."""
     _, all_sizes = PARTS[part]
     sizes = [size for size in all_sizes if size <= all_sizes[-1] * most]
     rows: list[Costs] = []
@@ -294,13 +294,13 @@ def measure(part: str, most: float) -> dict[str, object]:
 
 
 def run(smoke: bool, folder: Path) -> tuple[dict[str, object], list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     del folder
     return {"touched": TOUCHED, "bars": BARS, **{part: measure(part, 0.01 if smoke else 1.0) for part in PARTS}}, []
 
 
 def main() -> None:
-    """For `measure` and `state`, which start this module as a process of its own."""
+    """Run as the process that `measure` and `state` start."""
     words = sys.argv[1:]
     if words[0] == "--restore":
         print(json.dumps(restore(words[1])))

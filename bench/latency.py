@@ -32,7 +32,7 @@ _WARM_SECONDS = 120  # the first ticks wait for the start
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     if which("prometheus") is None:
         return {"ways": {}}, ["latency: the prometheus binary is not installed"]
     if smoke:
@@ -54,7 +54,7 @@ def follow(
     tick: int,
     warm: float,
 ) -> Row:
-    """Traffic for every daemon, in every phase and all at once; the distribution of delays by POLL_INTERVAL."""
+    """Write traffic for every daemon, in every phase and all at once; the distribution of delays by POLL_INTERVAL."""
     from cdn77_exporter.demo.traffic import Plan, usual_streams  # noqa: PLC0415
     from tests.support.moto_server import moto_server  # noqa: PLC0415
 
@@ -110,7 +110,7 @@ class _Run:
         self.watch.start()
 
     def delays(self, tick: int, warm: float) -> np.ndarray:
-        """Of the events in ticks that were seen: how much later than its time each could be queried."""
+        """Return, of the events in ticks that were seen, how much later than its time each could be queried."""
         times = np.array([event["startTimeMs"] for event in self._writer.traffic.events or []]) / 1000
         found = []
         for before, stamp in pairwise(sorted(self.watch.seen)):
@@ -127,7 +127,7 @@ class _Run:
 
 
 def _together(runs: list[_Run], tick: int, warm: float) -> Row:
-    """The distribution over all phases, and the 95th percentile of each."""
+    """Return the distribution over all phases, and the 95th percentile of each."""
     delays = {run.phase: run.delays(tick, warm) for run in runs}
     every = np.concatenate(list(delays.values()))
     return {

@@ -1,4 +1,4 @@
-"""What a ledger of two days costs at 20 files a second: counting, looking up what is listed, and pruning.
+"""Measures what a ledger of two days costs at 20 files a second: counting, looking up what is listed, and pruning.
 
 A state with the files of two days is made; then some minutes of the service's calls to it are done, as fast as they can
 be: files are listed, counted and committed, requests pushed, files deleted, old ones forgotten, and all of them counted
@@ -38,7 +38,7 @@ _SWEEP_SECONDS = 3600  # in which the whole ledger is compared with the bucket, 
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     folder.mkdir(parents=True, exist_ok=True)
     hours, seconds = (0.05, 60) if smoke else (HOURS, _SERVICE_SECONDS)
     path = folder / "state.db"
@@ -63,7 +63,7 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
 
 
 def _file(second: int, number: int) -> LogFile:
-    """The file number `number` that is uploaded in a second."""
+    """Return the file number `number` that is uploaded in a second."""
     writer = uuid.uuid5(uuid.NAMESPACE_OID, f"{second}+{number}")
     folder = time.strftime("%Y%m%d/%H", time.gmtime(EXAMPLE_MS / 1000 + second))
     name = f"logs/{folder}/rtl.{writer}+{number}+{second}.ndjson.gz"

@@ -20,7 +20,7 @@ _LAG = "cdn77_exporter_event_loop_lag_{}_seconds"
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     files, lines, rounds = (6, 300, 1) if smoke else (FILES, LINES, ROUNDS)
     ways = ("0",) if smoke else ("0", "1")
     found = {}
@@ -37,7 +37,7 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
 
 
 def measure(folder: Path, keys: Mapping[str, Path], workers: str) -> Row:
-    """One backlog, from the start of the process until all is counted; of the minutes' values the worst."""
+    """Work off one backlog, from the start of the process until all is counted; of the minutes' values the worst."""
     late = {"p99": 0.0, "max": 0.0}
     with installation(folder, DECODE_WORKERS=workers) as there:
         seconds = there.work_off(keys, lambda: _look(there.exporter, late))

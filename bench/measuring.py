@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a child process used: seconds of CPU and of the clock, and its largest resident memory."""
+    """The cost of a child process: seconds of CPU and of the clock, and its largest resident memory."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -54,7 +54,7 @@ def child(command: Sequence[str], environ: Mapping[str, str] | None = None) -> U
 
 
 def python(*words: str) -> list[str]:
-    """A command of this interpreter."""
+    """Return a command of this interpreter."""
     return [sys.executable, *words]
 
 
@@ -70,7 +70,7 @@ def wait_for_port(port: int) -> None:
 
 
 def in_turn(contenders: Mapping[str, Callable[[], Row]], rounds: int) -> dict[str, list[Row]]:
-    """Each contender once a round, in another order each time, so that what disturbs one disturbs all."""
+    """Run each contender once a round, in another order each time, so that what disturbs one disturbs all."""
     found: dict[str, list[Row]] = {name: [] for name in contenders}
     draw = random.Random(1)  # noqa: S311
     for _ in range(rounds):
@@ -82,7 +82,7 @@ def in_turn(contenders: Mapping[str, Callable[[], Row]], rounds: int) -> dict[st
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Return median, least and most."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
@@ -92,7 +92,7 @@ def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def ratios(rows: Sequence[Row], others: Sequence[Row], name: str) -> dict[str, float]:
-    """How the numbers of one contender stand to another's, round by round."""
+    """Return how the numbers of one contender stand to another's, round by round."""
     return spread([row[name] / other[name] for row, other in zip(rows, others, strict=True)])
 
 
@@ -100,7 +100,7 @@ def ratios(rows: Sequence[Row], others: Sequence[Row], name: str) -> dict[str, f
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions."""
+    """Describe the machine and the versions."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -125,13 +125,13 @@ def _processor() -> str:
 
 
 def load() -> float:
-    """How busy the machine is with other things, by its own account of the last minute."""
+    """Return how busy the machine is with other things, by its own account of the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a part found. `smoke`: on little data, so that it says nothing about speed."""
+    """The findings of a part. `smoke`: on little data, so that it says nothing about speed."""
 
     part: str
     smoke: bool
@@ -148,6 +148,6 @@ class Result:
 
 
 def load_result(part: str, folder: Path) -> Result | None:
-    """What a part found last, if it was ever run."""
+    """Load what a part found last, if it was ever run."""
     path = folder / f"{part}.json"
     return Result(**json.loads(path.read_text())) if path.exists() else None

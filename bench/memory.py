@@ -17,7 +17,7 @@ _IDLE_SECONDS = 20
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     if not Path("/proc/self/status").exists():
         return {"rows": []}, ["memory: this system does not tell a process's memory"]
     files, lines = (6, 300) if smoke else (FILES, LINES)
@@ -39,7 +39,7 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
 
 
 def idle(folder: Path, seconds: float) -> int:
-    """Bytes of resident memory after so long with nothing to do."""
+    """Measure the resident memory in bytes after so long with nothing to do."""
     with installation(folder) as there:
         there.exporter.start()
         there.exporter.wait_for("poll_finished", 30)
@@ -50,7 +50,7 @@ def idle(folder: Path, seconds: float) -> int:
 
 
 def measure(folder: Path, keys: Mapping[str, Path], settings: Mapping[str, str]) -> Row:
-    """Bytes of resident memory while a backlog is worked off, and the most there ever were."""
+    """Measure the resident memory in bytes while a backlog is worked off, and the most there ever were."""
     samples: list[int] = []
     with installation(folder, **settings) as there:
         exporter = there.exporter
@@ -69,7 +69,7 @@ def measure(folder: Path, keys: Mapping[str, Path], settings: Mapping[str, str])
 
 
 def resident(pid: int, name: str) -> int:
-    """Bytes of memory that the kernel counts for a process under that name, of proc_pid_status(5)."""
+    """Return the bytes of memory that the kernel counts for a process under that name, of proc_pid_status(5)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""What one exporter can take in, whoever decodes: absorbing, settling, encoding and committing, without the decoding.
+"""Measures what one exporter can take in: absorbing, settling, encoding and committing, without the decoding.
 
 Files of many writers are decoded before; then they go through the timeline and the state as the service has them go,
 half minute after half minute. What it costs a file in CPU bounds how many lines a second the whole can take.
@@ -37,7 +37,7 @@ STEPS = ("unpickle", "absorb", "advance", "commit")
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     del folder
     writers, lines = ((2,), 300) if smoke else ((4, 16, 64), LINES)
     found = {
@@ -101,12 +101,12 @@ def merging() -> Iterator[Merging]:
 
 
 def start_ms(half_minute: int) -> int:
-    """When a half minute begins."""
+    """Return when a half minute begins."""
     return EXAMPLE_MS + half_minute * FILE_SECONDS * 1000
 
 
 def end_ms(half_minute: int) -> int:
-    """When a half minute's files are there."""
+    """Return when a half minute's files are there."""
     return start_ms(half_minute + 1)
 
 
@@ -116,7 +116,7 @@ def _body(kind: Kind, lines: int, seed: int, half_minute: int) -> bytes:
 
 
 def _arrivals(kind: Kind, writers: int, lines: int, half_minute: int) -> list[bytes]:
-    """The files of one half minute as workers send them: some decoded together, pickled."""
+    """Return the files of one half minute as workers send them: some decoded together, pickled."""
     decoder = Decoder()
     found = []
     for begin in range(0, writers, FILES_A_CALL):
@@ -128,7 +128,7 @@ def _arrivals(kind: Kind, writers: int, lines: int, half_minute: int) -> list[by
 
 
 def measure(kind: Kind, writers: int, lines: int) -> Row:
-    """CPU milliseconds a file by step, and what follows from them."""
+    """Measure the CPU milliseconds a file by step, and what follows from them."""
     spent: dict[str, list[float]] = {name: [] for name in STEPS}
     size = 0
     with merging() as made:

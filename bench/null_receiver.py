@@ -21,7 +21,7 @@ class _Answers(BaseHTTPRequestHandler):
         self._answer(204)
 
     def do_GET(self) -> None:
-        """There is nothing to ask for."""
+        """Answer that there is nothing to ask for."""
         self._answer(404)
 
     def _answer(self, status: int) -> None:

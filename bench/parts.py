@@ -1,4 +1,4 @@
-"""What the benchmark consists of."""
+"""The parts of the benchmark."""
 
 from __future__ import annotations
 

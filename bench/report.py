@@ -64,7 +64,7 @@ def render(template: str, parts: dict[str, Result | None]) -> str:
 
 
 def _different(results: list[Result]) -> list[dict[str, Any]]:
-    """Where and with what it was measured; each machine once."""
+    """Return where and with what it was measured; each machine once."""
     found: list[dict[str, Any]] = []
     for result in results:
         if result.machine not in found:
@@ -73,7 +73,7 @@ def _different(results: list[Result]) -> list[dict[str, Any]]:
 
 
 def _one_process(workers: Result | None) -> float | None:
-    """Files a second that one worker process decodes, of many viewers if that was measured."""
+    """Return the files a second that one worker process decodes, of many viewers if that was measured."""
     if workers is None:
         return None
     ways = chief(workers.found["kinds"])["ways"]

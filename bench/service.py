@@ -20,7 +20,7 @@ _READ = 20  # files that are read for the comparison, so that a start-up of Pyth
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     files, lines, rounds = (12, 300, 1) if smoke else (FILES, LINES, ROUNDS)
     found = {}
     for kind in kinds(smoke):
@@ -40,12 +40,12 @@ def compare(folder: Path, keys: Mapping[str, Path]) -> Row:
 
 
 def reading(paths: Sequence[Path]) -> float:
-    """CPU milliseconds a file of a process that reads files by gzip and json, and counts nothing."""
+    """Measure the CPU milliseconds a file of a process that reads files by gzip and json, and counts nothing."""
     return child(python("-m", "bench.engines", "read", *map(str, paths))).cpu_seconds / len(paths) * 1000
 
 
 def work_off(folder: Path, keys: Mapping[str, Path], workers: int = 0) -> Row:
-    """CPU milliseconds a file of the exporter's process, its start included, until every file is deleted.
+    """Measure the CPU milliseconds a file of the exporter's process, its start included, until every file is deleted.
 
     With `workers` a cluster of so many fetches and decodes.
     """

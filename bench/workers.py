@@ -24,7 +24,7 @@ _RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
 
 
 def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
-    """The results, and what could not be measured."""
+    """Return the results, and what could not be measured."""
     files, lines, rounds = (4, 300, 1) if smoke else (FILES, LINES, ROUNDS)
     bodies = {
         kind: [path.read_bytes() for path in write_files(folder, kind, min(8, files), lines)] * (-(-files // 8))
@@ -48,7 +48,7 @@ def run(smoke: bool, folder: Path) -> tuple[Row, list[str]]:
 
 
 def measure(executors: Mapping[str, tuple[Executor, int]], bodies: list[bytes], rounds: int) -> Row:
-    """Seconds of each way, and how they compare."""
+    """Measure the seconds of each way, and how they compare."""
     for executor, _ in executors.values():
         for future in [_begin(executor, bodies[:1]) for _ in range(4)]:
             future.result()  # so that all are started and have met the streams
@@ -73,7 +73,7 @@ def _decode(executor: Executor, most: int, bodies: list[bytes]) -> Row:
         for at in range(0, len(bodies), most)
     ]
     shares = 0
-    while futures:  # each is let go when it has come, as the service does once it is counted
+    while futures:  # each is released when it has come, as the service does once it is counted
         shares += len(futures.pop(0).result().files)
     if shares != len(bodies):
         raise SystemExit(f"{shares} of {len(bodies)} files came back")

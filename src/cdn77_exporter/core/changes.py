@@ -1,4 +1,4 @@
-"""What one commit holds, and what a process takes up from the commits before it."""
+"""The content of one commit, and what a process takes up from the commits before it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What an earlier process left."""
+    """The state that an earlier process left."""
 
     meta: dict[str, int]
     profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]

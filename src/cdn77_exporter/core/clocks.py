@@ -1,4 +1,4 @@
-"""What time it is: three witnesses in, a time that is believed out, or doubt.
+"""Decides what time it is: three witnesses in, a time that is believed out, or doubt.
 
 The witnesses are this machine's clock, the bucket's, and the newest events of files that arrive, which may lag by
 minutes but do not lead. Nothing is believed of one of them alone, nor of two before they have agreed for a while: so
@@ -27,7 +27,7 @@ _EVENTS_LAST_SECONDS = 3600.0  # for so long at most
 
 
 class ClockSource(StrEnum):
-    """Whose time is believed."""
+    """The clock that is believed."""
 
     AUTO = "auto"
     MACHINE = "machine"
@@ -98,17 +98,17 @@ class Clocks:
 
     @property
     def skew_ms(self) -> float:
-        """How far this machine's clock is ahead of the bucket's; 0 while one of them is not known."""
+        """The lead of this machine's clock over the bucket's; 0 while one of them is not known."""
         return 0.0 if self._machine is None or self._bucket is None else self._machine - self._bucket
 
     @property
     def machine_off_ms(self) -> float:
-        """How far this machine's clock is ahead of the believed time; 0 in doubt."""
+        """The lead of this machine's clock over the believed time; 0 in doubt."""
         return 0.0 if self._machine is None or self._believed is None else self._machine - self._believed
 
     @property
     def bucket_off_ms(self) -> float:
-        """How far the bucket's clock is ahead of the believed time; 0 in doubt."""
+        """The lead of the bucket's clock over the believed time; 0 in doubt."""
         return 0.0 if self._bucket is None or self._believed is None else self._bucket - self._believed
 
     @property

@@ -1,4 +1,4 @@
-"""What files count, as columns: the one shape in which counts travel from decoding to the series.
+"""The counts of files, as columns: the one shape in which counts travel from decoding to the series.
 
 Texts stand once each in a list, and rows name them by their numbers in it. Rows of events are kept by cube (see
 `measures`), rows of viewers by address and profile. Whoever decodes hands these arrays over as they are, from a thread,
@@ -41,7 +41,7 @@ class Groups:
     sums: Amounts
 
     def __len__(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return len(self.ticks)
 
     def by(self, *places: int, ticks: bool = False) -> Groups:
@@ -59,7 +59,7 @@ def _no_amounts() -> Amounts:
 
 @dataclass(slots=True)
 class Viewers:
-    """What was seen of viewers, a row for each tick, address and profile; the four have one entry a row.
+    """The viewers that were seen, a row for each tick, address and profile; the four have one entry a row.
 
     `addresses`, `profiles`: numbers of `Counts.addresses` and `Counts.profiles`. `first`, `last`: the first and the
     last event (Unix milliseconds), which lie before the same tick and not before the tick in front of it.
@@ -71,13 +71,13 @@ class Viewers:
     last: Amounts = field(default_factory=_no_amounts)
 
     def __len__(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return len(self.addresses)
 
 
 @dataclass(slots=True)
 class Counts:
-    """What one file counts, or several together; without anything, nothing.
+    """The counts of one file, or of several together; without anything, nothing.
 
     `texts`: label values, cleaned, each once. `groups`: by cube, in the order of `Measures.cubes`. `profiles`
     [profiles, labels of `measures.PROFILE`]: numbers of texts, each row once. `addresses`: `ADDRESS_BYTES` each, each
@@ -91,7 +91,7 @@ class Counts:
     viewers: Viewers = field(default_factory=Viewers)
 
     def __len__(self) -> int:
-        """Rows of groups and of viewers."""
+        """Return the number of rows of groups and of viewers."""
         return sum(map(len, self.groups)) + len(self.viewers)
 
     @property

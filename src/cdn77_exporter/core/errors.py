@@ -63,7 +63,7 @@ class Refused(Exception):
 
     @property
     def too_old(self) -> bool:
-        """Whether the samples are older than the receiver takes, so that none of them can be stored."""
+        """True if the samples are older than the receiver takes, so that none of them can be stored."""
         return TOO_OLD.search(self.words) is not None
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reads(StrEnum):
-    """How a field's value is read."""
+    """The way a field's value is read."""
 
     TEXT = "text"
     NUMBER = "number"  # a whole number from 0 to 2^53

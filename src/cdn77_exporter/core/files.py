@@ -25,7 +25,7 @@ class LogFile:
     etag: str  # without quotes
     size: int  # bytes
     modified_ms: int  # LastModified, Unix milliseconds
-    shard: str = field(init=False)  # the number between the plus signs, or OTHER_SHARD
+    shard: str = field(init=False)  # the number between the two `+`, or OTHER_SHARD
     writer: str = field(init=False)  # the uuid in the name, or ""
     sequence: int = field(init=False)  # the number after the second plus sign, or -1
     counted: Content | None = field(default=None, compare=False)  # what was counted under this key before
@@ -83,7 +83,7 @@ def hour_of(prefix: str, key: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class LogNames:
-    """What in the bucket is a log file: keys under `prefix` (a folder without its last slash) that end in `suffix`."""
+    """The names of log files in a bucket: keys under `prefix` (a folder without its last slash) with a `suffix`."""
 
     prefix: str
     suffix: str = ".ndjson.gz"
@@ -114,7 +114,7 @@ def oldest_first(files: Sequence[LogFile]) -> list[LogFile]:
 
 
 def _runs(members: list[LogFile]) -> list[list[LogFile]]:
-    """Part a writer's files where its numbers begin again; each part is in the order of its numbers.
+    """Split a writer's files where its numbers begin again; each part is in the order of its numbers.
 
     A number below the highest of a part is a late upload when it is missing there, or is the one before the first.
     """

@@ -109,7 +109,7 @@ class Measured:
 
     @property
     def content(self) -> Content:
-        """What has come so far.
+        """The content so far.
 
         Two checksums are hash enough, at a tenth of the cost of a digest: nobody gains by files that look the same.
         """

@@ -21,7 +21,7 @@ class LineExample(Protocol):
 
 
 class LineCounts(Protocol):
-    """What is known of a file's lines."""
+    """The counts of a file's lines that matter here."""
 
     @property
     def lines(self) -> int: ...

@@ -29,7 +29,7 @@ class Vocabulary:
         self.texts: list[str] = []
 
     def __len__(self) -> int:
-        """Texts."""
+        """Return the number of texts."""
         return len(self.texts)
 
     def code(self, text: str) -> int:
@@ -71,7 +71,7 @@ class RowTable:
         self._numbers: Codes = np.zeros(0, np.uint32)  # of the rows with these hashes
 
     def __len__(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return len(self._hashes)
 
     @property

@@ -1,4 +1,4 @@
-"""What stands in a line's field as the value of a label: cleaned, or what stands for a missing one."""
+"""Makes label values of a line's fields: cleaned, or what stands for a missing one."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class _Values:
         return refused
 
     def reach(self, end: int) -> None:
-        """Have room for the texts below `end`."""
+        """Make room for the texts below `end`."""
         self.known = np.append(self.known, np.zeros(max(0, end - len(self.known)), np.bool_))
 
 
@@ -483,19 +483,19 @@ class _ProfileSlots:
         self.slots: Slots = np.full((0, measures), LATER)
 
     def reach(self, end: int) -> None:
-        """Have rows for the profiles below `end`."""
+        """Make rows for the profiles below `end`."""
         more = end - len(self.slots)
         if more > 0:
             more = max(more, len(self.slots) // 4)
             self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
 
     def forget(self, gone: npt.NDArray[np.bool_]) -> None:
-        """Have the slots that are gone [slots] found anew."""
+        """Mark the slots that are gone [slots] to be found anew."""
         lost = gone[np.maximum(self.slots, 0)] & (self.slots >= 0)
         self.slots[lost.any(axis=1)] = LATER
 
     def reset(self, number: int) -> None:
-        """Have all slots of a profile found anew: the number is another's now."""
+        """Mark all slots of a profile to be found anew: the number is another's now."""
         if number < len(self.slots):
             self.slots[number] = LATER
 

@@ -1,4 +1,4 @@
-"""What is counted: one row a metric, from the field of a line to the name and the help that a receiver gets.
+"""The table of what is counted: a row for each metric, from a line's field to the name and help that a receiver gets.
 
 Everything else follows from the rows: the fields that decoding reads, the sums that it keeps, the series, the columns
 of the state, the documentation. A `Measures` table can be made of other rows than the built-in ones.
@@ -15,7 +15,7 @@ from cdn77_exporter.core.fields import FIELDS
 
 
 class Kind(StrEnum):
-    """How a metric's value behaves; the words are those of the Prometheus exposition format."""
+    """The behaviour of a metric's value; the words are those of the Prometheus exposition format."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a label's value comes from."""
+    """The origin of a label's value."""
 
     FIELD = "field"  # of the line, as it stands there
     STREAM = "stream"  # the stream's name in the request path
@@ -65,7 +65,7 @@ PROFILE = (STREAM, DEVICE, COUNTRY)
 
 
 class Add(StrEnum):
-    """What an event adds to a column of sums."""
+    """The part of an event that is added to a column of sums."""
 
     ONE = "one"  # 1
     VALUE = "value"  # the field's value
@@ -113,7 +113,7 @@ class Observations:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """How many of the field's values are above 0."""
+        """The number of the field's values that are above 0."""
         return (Column(Add.ONE_IF_POSITIVE, self.field),)
 
 
@@ -145,7 +145,7 @@ OfViewers = Appeared | Present
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What metadata and documentation know: one or several metrics under one name, with one type and one help."""
+    """The unit of metadata and documentation: one or several metrics under one name, with one type and one help."""
 
     name: str
     kind: Kind
@@ -174,12 +174,12 @@ class Measure:
 
     @property
     def family(self) -> Family:
-        """What it belongs to; most metrics are all of their family."""
+        """The family that it belongs to; most metrics are all of their family."""
         return Family(self.summary or self.name, Kind.SUMMARY if self.summary else self.kind, self.help)
 
     @property
     def per(self) -> int:
-        """How many of what is counted are one of the metric's unit."""
+        """The number of counted units that make one of the metric's."""
         return self.value.per if isinstance(self.value, Sum) else 1
 
     @property

@@ -35,7 +35,7 @@ class HeldCube(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What a commit holds of one open tick, or what came to it since the commit before."""
+    """The part of a commit that is of one open tick, or what came to it since the commit before."""
 
     cubes: list[HeldCube]
     viewers: bytes  # rows of `SEEN`
@@ -70,7 +70,7 @@ class Sums:
 
 
 class OpenTick:
-    """What one tick counts so far. `cubes`: those of the table of measures."""
+    """The counts of one tick so far. `cubes`: those of the table of measures."""
 
     __slots__ = ("_count", "_merged", "_new_sums", "_new_viewers", "_viewers", "sums")
 

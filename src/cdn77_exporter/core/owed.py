@@ -28,7 +28,7 @@ Values = npt.NDArray[np.float64]
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
-    """What one tick tells of counters: kept with its requests until they are done.
+    """The content of one tick for counters: kept with its requests until they are done.
 
     `slots`, `before`: counters that changed, as bytes, with their values on the tick `previous` (Unix seconds); NaN for
     one that begins. Those have zeros every `step` seconds from the tick `zeros_from` on.
@@ -43,7 +43,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Debt:
-    """What the receiver has of one series: how much of its value was seen to grow, and the last stored sample.
+    """The receiver's knowledge of one series: how much of its value was seen to grow, and the last stored sample.
 
     `carried`: the tick that was last written with something else than the value, so that only later ones have all.
     """
@@ -72,7 +72,7 @@ class Owed:
         self._changed = False  # since the last commit
 
     def __len__(self) -> int:
-        """Series that are owed."""
+        """Return the number of series that are owed."""
         return len(self._debts)
 
     # What became of requests

@@ -1,4 +1,4 @@
-"""Where addresses are: country and region of the GeoIP database, asked once for each address that is seen lately."""
+"""The places of addresses: country and region of the GeoIP database, asked once for each address seen lately."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Places:
 
     @property
     def known(self) -> bool:
-        """Whether there is a database."""
+        """True if there is a database."""
         return self._locate is not None
 
     def forget(self) -> None:

@@ -19,7 +19,7 @@ _Raws = tuple[Raw, ...]
 
 
 class CubeReader:
-    """What a row has for a cube: its fields, and which of them are added to which columns.
+    """The parts of a row that a cube uses: its fields, and which of them are added to which columns.
 
     `raws`: what the fields of its labels hold, but for the stream. `amounts`: the fields of its columns.
     `adds`: for each column but the first, its place, its field's place in the amounts, and whether only 1 is added.
@@ -70,7 +70,7 @@ profile_raws = _fields(PROFILE)
 
 
 class Part:
-    """What one tick of a file counts so far.
+    """The counts of one tick of a file so far.
 
     `cubes`: what the loop over rows needs of each: its reader's ways, and the sums by stream and raw fields that are
     known to belong to a group. `viewers`: first and last time by address and number of the profile.
@@ -90,7 +90,7 @@ class Part:
 
 
 class RowSums:
-    """What the rows of one file count, by tick."""
+    """The counts of the rows of one file, by tick."""
 
     def __init__(self, layout: Layout, values: Mapping[Label, LabelTexts]) -> None:
         self._readers = [CubeReader(cube, values) for cube in layout.cubes]
@@ -102,7 +102,7 @@ class RowSums:
         self.profiles: dict[tuple[str, _Raws], int] = {}  # numbers, by stream and raw fields
 
     def __len__(self) -> int:
-        """Groups and viewers."""
+        """Return the number of groups and viewers."""
         return sum(map(len, self._parts.values()))
 
     def part(self, tick: int) -> Part:

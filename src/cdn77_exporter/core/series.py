@@ -53,7 +53,7 @@ class Frame:
 
     @property
     def samples(self) -> int:
-        """How many samples it holds."""
+        """The number of samples in it."""
         return len(self.times_ms) * len(self.slots)
 
 

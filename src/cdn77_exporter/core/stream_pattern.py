@@ -1,4 +1,4 @@
-"""How a stream's name is found in a request path: any regular expression, and the usual kind as plain rules."""
+"""Finds a stream's name in a request path: any regular expression, and the usual kind as plain rules."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Rules:
 
 
 class FileCounts(Protocol):
-    """What is said of one file alone."""
+    """The facts about one file alone."""
 
     @property
     def requests(self) -> Mapping[int, int]:
@@ -82,7 +82,7 @@ class FileCounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Absorbed:
-    """What became of a file: its `due` tick, how many of its events were late and by how much at most."""
+    """The outcome for a file: its `due` tick, how many of its events were late and by how much at most."""
 
     due: int
     late: int
@@ -158,11 +158,11 @@ class Timeline:
         self._first_emission = self.floor + self._tick  # the floor itself carries the zeros
 
     def _after(self, seconds: float) -> int:
-        """The first tick after an instant (Unix seconds)."""
+        """Return the first tick after an instant (Unix seconds)."""
         return int(seconds // self._tick + 1) * self._tick
 
     def _at_or_after(self, tick: int) -> int:
-        """A tick of an earlier process on this one's grid: TICK_SECONDS may have been changed between them."""
+        """Move a tick of an earlier process onto this one's grid: TICK_SECONDS may have been changed between them."""
         return -(-tick // self._tick) * self._tick
 
     @property
@@ -255,7 +255,7 @@ class Timeline:
         return max(self._first_emission, self._after(self.emitted), self._after(oldest))
 
     def _is_split(self, tick: int) -> bool:
-        """Whether some of what happened before the tick is held for a later one: TICK_SECONDS was changed just now.
+        """Return whether something before the tick is held for a later one: TICK_SECONDS was changed just now.
 
         A sample there would tell of too little, and the rest would come late.
         """
@@ -411,7 +411,7 @@ class Timeline:
         return told
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on where an earlier process ended (the timeline must be new)."""
+        """Continue where an earlier process ended (the timeline must be new)."""
         meta = snapshot.meta
         self.settled = meta["settled"] // self._tick * self._tick
         self.emitted = meta["emitted"]

@@ -14,7 +14,7 @@ _NEVER = float("-inf")
 
 
 class ShardState(StrEnum):
-    """What the watermark makes of a shard."""
+    """The watermark's view of a shard."""
 
     CURRENT = "current"  # it is waited for
     LAGGING = "lagging"  # too far behind the others, or its files cannot be fetched: its events will be late

@@ -63,12 +63,12 @@ class Cluster(Executor):
         self._thread.start()
 
     def submit(self, call: Callable[..., T], /, *values: Any, **named: Any) -> Future[T]:
-        """Have `call`, which must be importable on the workers, done by one of them."""
+        """Run `call`, which must be importable on the workers, on one of them."""
         asked: Coroutine[Any, Any, T] = self._ask(_Call(partial(call, *values, **named)))
         with self._lock:
             if self._closed:
                 asked.close()
-                raise RuntimeError("the cluster has been let go")
+                raise RuntimeError("the cluster has been left")
             found = asyncio.run_coroutine_threadsafe(asked, self._loop)
             self._calls.add(found)
         found.add_done_callback(self._forget)
@@ -79,7 +79,7 @@ class Cluster(Executor):
             self._calls.discard(call)
 
     def _serve(self) -> None:
-        with self._runner:  # whose end cancels what is still under way
+        with self._runner:  # whose end cancels what is still in progress
             self._runner.run(self._live())
 
     async def _live(self) -> None:
@@ -182,7 +182,7 @@ class _Call:
 
 
 async def _drop(task: Any) -> None:
-    """The cluster need not keep a result that nobody waits for; in time it forgets by itself, too."""
+    """Release a result that nobody waits for; in time the cluster forgets it by itself, too."""
     if task is not None:
         with suppress(Exception):
             async with asyncio.timeout(_LEAVE_SECONDS):
@@ -198,7 +198,7 @@ async def _leave(client: Any) -> None:
 
 
 def _hush() -> None:
-    """Let the library's log lines take the way of all others; of its own accord it writes them to stderr."""
+    """Send the library's log lines the way of all others; by default it writes them to stderr."""
     for name in ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

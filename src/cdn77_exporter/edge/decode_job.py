@@ -1,4 +1,4 @@
-"""What a decoding thread, process or machine is asked to do; imports nothing but what decoding needs."""
+"""The job of a decoding thread, process or machine; imports nothing but what decoding needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _own = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class DecoderRules:
-    """What a decoder is made from; goes to other processes as it is."""
+    """The rules that a decoder is made from; goes to other processes as it is."""
 
     tick_seconds: int
     stream_pattern: str

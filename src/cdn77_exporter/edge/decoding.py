@@ -32,7 +32,7 @@ Job = Callable[[Sequence[RawLog]], tuple[Callable[..., Decoded], tuple[Any, ...]
 
 
 def fetched(rules: DecoderRules) -> Job:
-    """The job of decoding files whose bodies are here."""
+    """Return the job of decoding files whose bodies are here."""
     return lambda logs: (decode_files, (rules, [log.body for log in logs]))
 
 
@@ -98,5 +98,5 @@ class ExecutorDecoder:
         self._report("worker_replaced", worker=worker, error=getattr(error, "reason", str(error)), files=files)
 
     def close(self) -> None:
-        """Let go of threads, processes or machines; what is not done is not done."""
+        """Release threads, processes or machines; what is not done is not done."""
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What failures below and beside HTTP mean, for the bucket and the receiver alike: causes, TLS, and waits asked for."""
+"""The meaning of failures below and beside HTTP, for bucket and receiver alike: causes, TLS, and waits asked for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from enum import Enum, auto
 
 import aiohttp
 
-#: The longest wait that the other side is granted, in seconds.
+#: The longest wait that a server is granted, in seconds.
 MOST_RETRY_AFTER = 3600.0
 
 
 class TlsFault(Enum):
-    """Why TLS cannot work as it is set up."""
+    """The reason why TLS cannot work as it is set up."""
 
     UNTRUSTED = auto()  # the server's certificate
     CLIENT_REFUSED = auto()  # the server wants another certificate of the client, or one at all
-    NOT_TLS = auto()  # the other side speaks something else, or another version
+    NOT_TLS = auto()  # the server speaks something else, or another version
     BAD_FILE = auto()  # the file of authorities
 
 

@@ -52,7 +52,7 @@ class Workers(ThreadPoolExecutor):
         self._closed = False
 
     def submit(self, call: Callable[..., T], /, *values: Any, **named: Any) -> Future[T]:
-        """Have `call`, which must be importable, done by the next process that is free."""
+        """Run `call`, which must be importable, on the next process that is free."""
         return super().submit(self._ask, call, values, named)
 
     def _ask(self, call: Callable[..., T], values: tuple[Any, ...], named: dict[str, Any]) -> T:
@@ -73,7 +73,7 @@ class Workers(ThreadPoolExecutor):
         if worker is None:
             with self._lock:
                 if self._closed:
-                    raise RuntimeError("the workers have been let go")
+                    raise RuntimeError("the workers have been shut down")
                 worker = self._own.worker = _Worker()
                 self._started.add(worker)
         return worker
@@ -85,7 +85,7 @@ class Workers(ThreadPoolExecutor):
             return sorted(worker.pid for worker in self._started)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the processes go: with `wait` when they have done what they are on, else at once."""
+        """End the processes: with `wait` when they have done what they are on, else at once."""
         if wait:
             super().shutdown(wait=True, cancel_futures=cancel_futures)
         with self._lock:
@@ -109,7 +109,7 @@ class _Worker:
         self._silent = 0.0  # seconds after which it was ended because it gave no answer
 
     def ask(self, call: object, seconds: float) -> tuple[Exception | None, Any]:
-        """Have a call done within some seconds; raises EOFError or OSError when the process is gone."""
+        """Run a call within some seconds; raises EOFError or OSError when the process is gone."""
         watch = threading.Timer(seconds, self._give_up, (seconds,))
         watch.daemon = True
         watch.start()
@@ -130,7 +130,7 @@ class _Worker:
         self._process.join(_END_SECONDS)
 
     def end(self) -> str:
-        """See to it that the process is gone; how it ended."""
+        """End the process if it is still there; return how it ended."""
         self._process.join(0.2)  # it may just be on its way
         if self._process.exitcode is None:
             self.kill()
@@ -145,7 +145,7 @@ class _Worker:
 
 
 def serve(pipe: Connection) -> None:
-    """A worker's life: do the calls that come through the pipe until its other end is closed."""
+    """Do the calls that come through the pipe until its other end is closed."""
     # Signals to the whole group are for the service, which stops its workers when it has no more work for them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

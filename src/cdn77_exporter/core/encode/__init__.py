@@ -1,1 +1,1 @@
-"""How samples are written down: an encoder takes frames of series and gives what a receiver, or a file, takes."""
+"""Writes samples down: an encoder takes frames of series and gives what a receiver, or a file, takes."""

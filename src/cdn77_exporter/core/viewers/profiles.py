@@ -16,7 +16,7 @@ _UNKNOWN = np.uint32(0xFFFFFFFF)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a viewer's series are labelled with.
+    """The values that a viewer's series are labelled with.
 
     A viewer that shows one device and one country has all of it. One that shows several has neither here, and for each
     device and each country a *facet*: a profile of its own, without a place.
@@ -29,7 +29,7 @@ class Profile:
 
     @property
     def is_facet(self) -> bool:
-        """Whether it is one device or one country of a viewer that shows several."""
+        """True if it is one device or one country of a viewer that shows several."""
         return self.place is None
 
 
@@ -47,7 +47,7 @@ class Profiles:
         self._facets: npt.NDArray[np.uint32] = np.zeros((0, 2), np.uint32)
 
     def __len__(self) -> int:
-        """Profiles."""
+        """Return the number of profiles."""
         return len(self._numbers)
 
     def __getitem__(self, number: int) -> Profile:

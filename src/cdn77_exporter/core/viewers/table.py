@@ -34,20 +34,20 @@ class Table:
         return len(self.key)
 
     def _home(self, keys: Keys) -> Places:
-        """Where keys belong. The topmost bits are the same in all keys of a part."""
+        """Return where keys belong. The topmost bits are the same in all keys of a part."""
         scaled: Keys = (keys << _OF_PART >> _HALF) * np.uint64(self.capacity) >> _HALF
         return scaled.astype(np.int64)
 
     def __len__(self) -> int:
-        """Viewers."""
+        """Return the number of viewers."""
         return self.used - self.gone
 
     def present(self) -> Places:
-        """The places that hold a viewer."""
+        """Return the places that hold a viewer."""
         return np.flatnonzero((self.key != _EMPTY) & (self.key != _GONE))
 
     def find(self, keys: Keys) -> tuple[Places, npt.NDArray[np.bool_]]:
-        """The place of each key, or of the first free one where it would be; and whether it is there.
+        """Return the place of each key, or of the first free one where it would be; and whether it is there.
 
         Keys in their order are found several times as fast: memory is walked through.
         """
@@ -80,6 +80,6 @@ class Table:
         return places
 
     def remove(self, places: Places) -> None:
-        """The viewers at these places are gone. The places are not empty, so that probing goes on past them."""
+        """Remove the viewers at these places. The places are not empty, so that probing goes on past them."""
         self.key[places] = _GONE
         self.gone += len(places)

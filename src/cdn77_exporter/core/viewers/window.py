@@ -38,7 +38,7 @@ _EVEN, _HALF = np.uint64(0xFFFFFFFFFFFFFFFE), np.uint64(32)
 
 @dataclass(slots=True)
 class Movement:
-    """What one tick changed, by profile: viewers that appeared, that came into the window and that left it."""
+    """The changes of one tick, by profile: viewers that appeared, that came into the window and that left it."""
 
     _appeared: list[Numbers] = field(default_factory=list)
     _came: list[Numbers] = field(default_factory=list)
@@ -86,7 +86,7 @@ class ViewerWindow:
         self._parts = [_Part(profiles, self._window_ms, tick_seconds * 1000) for _ in range(PARTS)]
 
     def __len__(self) -> int:
-        """Viewers in the window, those included that leave at the next tick."""
+        """Return the number of viewers in the window, those included that leave at the next tick."""
         return sum(map(len, self._parts))
 
     @property
@@ -237,7 +237,7 @@ class _Seen:
     # Room
 
     def make_room(self, coming: int) -> None:
-        """Have room for so many more keys; places that were found before mean nothing then."""
+        """Make room for so many more keys; places that were found before mean nothing then."""
         if self.enlarge(coming, _GROWTH):
             self.enter_all()
 
@@ -348,7 +348,7 @@ class _Part:
         last: Times,
         movement: Movement,
     ) -> None:
-        """Have each viewer under its profile after this tick, with its latest time."""
+        """Put each viewer under its profile after this tick, with its latest time."""
         changed = known & (before != after)
         if changed.any():
             movement.leave(before[changed])

@@ -57,7 +57,7 @@ class _Answer(msgspec.Struct):
 
 
 def query_base(write_url: str) -> str | None:
-    """Where the query API of a write endpoint usually is; None when its path is of no known form."""
+    """Return where the query API of a write endpoint usually is; None when its path is of no known form."""
     parts = urlsplit(write_url)
     for pattern, base in _BASES:
         found = pattern.fullmatch(parts.path)
@@ -75,7 +75,7 @@ def seconds_of(duration: str) -> float:
 
 
 class Memory:
-    """What a receiver holds, asked after a lost answer; it says nothing when there is no query API at a known place."""
+    """The receiver's samples, asked for after a lost answer; it knows none without a query API at its usual place."""
 
     def __init__(self, writer: RemoteWriter, write_url: str) -> None:
         base = query_base(write_url)
@@ -123,11 +123,11 @@ class QueryApi:
         raise Refused(status, words)
 
     async def version(self) -> str:
-        """The server's version."""
+        """Return the server's version."""
         return str(self._data(await self._ask("/api/v1/status/buildinfo")).get("version", ""))
 
     async def out_of_order_window(self) -> str:
-        """The out-of-order window in force, such as `2h`; empty when there is none."""
+        """Return the out-of-order window in force, such as `2h`; empty when there is none."""
         found = _WINDOW.search(str(self._data(await self._ask("/api/v1/status/config")).get("yaml", "")))
         return "" if found is None or re.fullmatch(r"0[a-z]*", found[1]) else found[1]
 
@@ -141,7 +141,7 @@ class QueryApi:
         return found
 
     async def query(self, expression: str, at_seconds: float) -> list[Series]:
-        """An instant query: a vector's series have one sample each, a range selector's all of theirs."""
+        """Ask an instant query: a vector's series have one sample each, a range selector's all of theirs."""
         body = await self._ask("/api/v1/query", query=expression, time=f"{at_seconds:.3f}")
         try:
             answer = msgspec.json.decode(body, type=_Answer)

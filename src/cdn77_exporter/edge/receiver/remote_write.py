@@ -137,7 +137,7 @@ class RemoteWriter:
         return {**self._own_headers, **_PROTOCOL_HEADERS}
 
     async def write(self, body: bytes) -> None:
-        """One attempt of one compressed WriteRequest; returns when the receiver has it.
+        """Try one compressed WriteRequest once; returns when the receiver has it.
 
         Raises Refused, Misconfigured or Transient.
         """
@@ -158,7 +158,7 @@ class RemoteWriter:
     async def _answer(
         self, method: str, url: URL, *, data: object, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to one request; what goes wrong below HTTP becomes one of `core.errors`."""
+        """Return the answer to one request; what goes wrong below HTTP becomes one of `core.errors`."""
         if self._session is None:
             raise RuntimeError("RemoteWriter is used outside its context")
         context = self._tls.context() if self._tls else True
@@ -227,7 +227,7 @@ class _Tls:
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """The context of the files as they are; while they cannot be read, the one before."""
+        """Return the context of the files as they are; while they cannot be read, the one before."""
         try:
             stamp = [stamp_of(path) for path in self._paths]
             if self._context is None or stamp != self._stamp:
@@ -251,7 +251,7 @@ class _Tls:
 
 
 def _no_passphrase() -> str:
-    """Instead of OpenSSL's question on the terminal."""
+    """Raise instead of OpenSSL's question on the terminal."""
     return ""
 
 
@@ -331,13 +331,13 @@ def _tells_error(text: bytes) -> bool:
 
 
 def _words(body: bytes) -> str:
-    """What a receiver said, fit for a log line: one line, printable, cut."""
+    """Return what a receiver said, fit for a log line: one line, printable, cut."""
     text = _UNPRINTABLE.sub(" ", body.decode("utf-8", "replace"))
     return " ".join(text.split())[:_WORDS_CHARACTERS]
 
 
 def _address(target: str) -> str:
-    """Where a redirect leads, without what may be secret in an address."""
+    """Return where a redirect leads, without what may be secret in an address."""
     try:
         parsed = URL(target)
         return _words(str(parsed.with_user(None).with_query(None) if parsed.host else parsed.with_query(None)).encode())
@@ -346,7 +346,7 @@ def _address(target: str) -> str:
 
 
 def _network_error(error: BaseException) -> Transient | Misconfigured:
-    """What a failure below HTTP means: TLS that cannot work as it is set up, or something that may pass."""
+    """Return the meaning of a failure below HTTP: TLS that cannot work as it is set up, or something that may pass."""
     found = tls_fault(error)
     if found is not None and found[0] in _TLS_REMEDIES:
         fault, _, cause = found

@@ -150,17 +150,17 @@ class S3Bucket:
         self._date = round(date.timestamp() * 1000) + _HALF_A_SECOND, time.monotonic()
 
     def take_server_ms(self) -> int | None:
-        """What the server's clock shows now (Unix ms), by its last answer; None without one since the last call."""
+        """Return the server's time now (Unix ms), by its last answer; None without one since the last call."""
         date, self._date = self._date, None
         return date[0] + round((time.monotonic() - date[1]) * 1000) if date is not None else None
 
     async def _ask(self, call: str, **values: Any) -> Any:
-        """One call with the library's errors; three attempts at most."""
+        """Make one call with the library's errors; three attempts at most."""
         async with asyncio.timeout(self._waits.call):
             return await getattr(self._client, call)(Bucket=self._bucket, **values)
 
     async def _call(self, call: str, **values: Any) -> Any:
-        """One call; its errors are those of `core.errors`."""
+        """Make one call; its errors are those of `core.errors`."""
         try:
             return await self._ask(call, **values)
         except CLIENT_ERRORS as error:
@@ -183,7 +183,7 @@ class S3Bucket:
     # Log files
 
     async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
-        """The files under a prefix, a page of at most 1,000 at a time, in the order of their keys."""
+        """Yield the files under a prefix, a page of at most 1,000 at a time, in the order of their keys."""
         async for page in self._pages(prefix):
             files = [file for file in page if not file.key.endswith("/")]  # consoles make such objects as folders
             if files:
@@ -205,7 +205,7 @@ class S3Bucket:
         raise Transient("a listing of the bucket does not come to an end")
 
     async def _page(self, prefix: str, **values: str) -> Page:
-        """A page of the files under a prefix; what is none of them is left out, and kept for `take_ignored`."""
+        """Return a page of the files under a prefix; what is none of them is left out, and kept for `take_ignored`."""
         answer = await self._call("list_objects_v2", Prefix=prefix, **values)
         page = answer.get("Page")
         if not isinstance(page, Page):
@@ -226,7 +226,7 @@ class S3Bucket:
         return ignored
 
     async def fetch(self, file: LogFile) -> bytes:
-        """The file's bytes, which are those that were listed; a second attempt when they are not."""
+        """Return the file's bytes, which are those that were listed; a second attempt when they are not."""
         if self._most_bytes is not None and file.size > self._most_bytes:
             raise Unreadable("too_large", f"{file.size} bytes")
         try:
@@ -256,7 +256,7 @@ class S3Bucket:
         return body
 
     async def _read(self, stream: Any, most: int | None = None) -> bytes:
-        """A body, or a little more than `most` bytes of one that is longer."""
+        """Return a body, or a little more than `most` bytes of one that is longer."""
         body = io.BytesIO()  # joining parts would need twice the memory
         try:
             async with asyncio.timeout(self._body_seconds):
@@ -302,7 +302,7 @@ class S3Bucket:
         return ""
 
     async def _etags(self, keys: list[str]) -> dict[str, str]:
-        """The ETags of the objects that exist, of sorted keys."""
+        """Return the ETags of the objects that exist, of sorted keys."""
         found: dict[str, str] = {}
         for folder, members in groupby(keys, lambda key: key.rpartition("/")[:2]):
             names = list(members)
@@ -324,7 +324,7 @@ class S3Bucket:
         return next((file.etag for file in page.files if file.key == key), None)
 
     async def _etags_by_listing(self, folder: str, keys: list[str]) -> dict[str, str]:
-        """The same from pages of the folder's listing; what lies between two pages with wanted keys is skipped."""
+        """Return them from pages of the folder's listing; what lies between two pages with wanted keys is skipped."""
         found: dict[str, str] = {}
         wanted = keys
         while wanted:
@@ -358,7 +358,7 @@ class S3Bucket:
     # Small objects
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
-        """An object's bytes and ETag; None when there is none."""
+        """Return an object's bytes and ETag; None when there is none."""
         try:
             answer = await self._call("get_object", Key=key)
         except FileGone:
@@ -397,7 +397,7 @@ class S3Bucket:
             await self._call("delete_object", Key=key)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[list[str]]:
-        """All keys under a prefix, page by page."""
+        """Yield all keys under a prefix, page by page."""
         async for page in self._pages(prefix):
             yield [file.key for file in page]
 
@@ -417,7 +417,7 @@ class S3Bucket:
         return True
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
-        """Keys and ids of uploads that are begun and not completed (the first thousand)."""
+        """Return keys and ids of uploads that are begun and not completed (the first thousand)."""
         answer = await self._call("list_multipart_uploads", Prefix=prefix)
         return [(found["Key"], found["UploadId"]) for found in answer.get("Uploads", [])]
 
@@ -460,13 +460,13 @@ def _check_answer(response_dict: dict[str, Any], **_: object) -> None:
 
 
 def _add_content_md5(request: Any, **_: object) -> None:
-    """Some servers do not delete several objects without it."""
+    """Add the hash without which some servers do not delete several objects."""
     digest = hashlib.md5(request.body, usedforsecurity=False).digest()
     request.headers["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _refuse_to_move(**_: object) -> None:
-    """The library looks for the bucket's region when it is redirected, and again when that is, without an end."""
+    """Refuse to look for the bucket's region after a redirect, which the library repeats without an end."""
     raise elsewhere()
 
 
@@ -481,7 +481,7 @@ async def _md5(body: bytes) -> bytes:
 
 
 async def _matches(body: bytes, etag: str, answer: dict[str, Any]) -> bool:
-    """Whether the bytes are those of the ETag, where it is their MD5: not of parts, nor of what was encrypted."""
+    """Return whether the bytes are those of the ETag, where it is their MD5: not of parts, nor of encrypted ones."""
     encrypted = answer.get("ServerSideEncryption", "").startswith("aws:kms") or "SSECustomerAlgorithm" in answer
     if encrypted or not _MD5.fullmatch(etag):
         return True

@@ -1,4 +1,4 @@
-"""How the S3 library is connected: keys asked for at every signature, verified TLS, and answers with a bound.
+"""Connects the S3 library: keys asked for at every signature, verified TLS, and answers with a bound.
 
 The hooks into the library's inner parts are all here and in `model`.
 """

@@ -1,4 +1,4 @@
-"""What an error of the S3 client means: whether to try again, or what an operator has to do.
+"""The meaning of an error of the S3 client: whether to try again, or what an operator has to do.
 
 No text of the server goes into an error: such texts can hold keys and signatures. Codes and variables' names do.
 """
@@ -126,27 +126,27 @@ CLIENT_ERRORS = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSEr
 
 
 def not_s3(what: str) -> Misconfigured:
-    """The endpoint answers, but not as an S3 server does."""
+    """Return the error of an endpoint that does not answer as an S3 server does."""
     return Misconfigured(what, _NOT_S3)
 
 
 def elsewhere() -> Misconfigured:
-    """The endpoint answers that the bucket is at another place."""
+    """Return the error of an endpoint that says that the bucket is elsewhere."""
     return Misconfigured("the bucket redirects to another place or region", _PLACE)
 
 
 def code_of(error: Mapping[str, object]) -> str:
-    """An error's code, fit for a log line."""
+    """Return an error's code, fit for a log line."""
     return _UNSAFE.sub("", str(error.get("Code") or ""))[:64] or "no code"
 
 
 def cannot_delete_many(error: boto.ClientError) -> bool:
-    """Whether the server refuses to delete several objects with one request."""
+    """Return whether the server refuses to delete several objects with one request."""
     return code_of(error.response.get("Error", {})) in _NO_MULTI_DELETE
 
 
 def meaning(error: BaseException, call: str, *, of_object: bool = True) -> Exception:
-    """The error as the flow knows it. `of_object`: whether the call names an object that may be gone."""
+    """Return the error as the flow knows it. `of_object`: whether the call names an object that may be gone."""
     verb = VERBS[call]
     if isinstance(error, boto.ClientError):
         return _of_answer(error, verb, of_object=of_object)

@@ -35,7 +35,7 @@ class Page:
 
 
 async def read_page(body: bytes) -> Page:
-    """The page in the answer's body; other tasks run in between. Raises ListingError."""
+    """Read the page in the answer's body; other tasks run in between. Raises ListingError."""
     reader = _Reader()
     view = memoryview(body)
     files: list[LogFile] = []

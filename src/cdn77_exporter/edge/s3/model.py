@@ -30,7 +30,7 @@ class SlimLoader(Loader):  # type: ignore[misc]
     """Reads the library's data files, and keeps of them what S3 and `OPERATIONS` need: 2 of 10 MB."""
 
     def load_data_with_path(self, name: str) -> tuple[Any, Any]:
-        """As the library's own, without what is not needed."""
+        """Load as the library does, without what is not needed."""
         data, path = super().load_data_with_path(name)
         kind = Path(name).name
         if kind == "service-2":
@@ -42,7 +42,7 @@ class SlimLoader(Loader):  # type: ignore[misc]
 
 @cache
 def slim_loader(paths: tuple[str, ...]) -> SlimLoader:
-    """One for all clients, since reading takes a tenth of a second."""
+    """Return one for all clients, since reading takes a tenth of a second."""
     return SlimLoader(extra_search_paths=list(paths))
 
 
@@ -60,7 +60,7 @@ def _keep_operations(model: dict[str, Any]) -> None:
 
 
 def _shapes_of(part: Any) -> Iterator[str]:
-    """The names of the shapes that a part of the model refers to."""
+    """Return the names of the shapes that a part of the model refers to."""
     if isinstance(part, dict):
         for name, value in part.items():
             if name == "shape" and isinstance(value, str):
