@@ -35,6 +35,7 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"stream_pattern": r"([a-z0-9]+)[.]", "examples": True},
     {"stream_pattern": "^/([a-f0-9/]{3,40})"},
     {"measures": OTHER_MEASURES},
+    {"ipv6_prefix": 40},
 )
 
 

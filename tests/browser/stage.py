@@ -70,6 +70,6 @@ def put_oddities(bucket: Bucket) -> None:
     folder = f"{PREFIX}/{datetime.fromtimestamp(now, UTC):%Y%m%d/%H}"
     for sequence in (40, 41, 42, 45, 46):
         events = [event(int(now * 1000) - 3000 + 50 * number, clientIP="2001:db8:1::7") for number in range(20)]
-        events.append(event(int(now * 1000), clientIP=BAD_CLIENT, responseBytes=-1))
+        events.append(event(int(now * 1000), clientIP=BAD_CLIENT, clientRequestPath=-1))
         bucket.put(f"{folder}/rtl.a0a0+{GAPPY}+{sequence}.ndjson.gz", log_file(events))
     bucket.put(f"{folder}/{BROKEN}", b"this is no gzip file")

@@ -19,7 +19,7 @@ def summed(plain: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry says, from the plain values of what was decoded or of the oracle's answer."""
     sums = [sums for groups in plain["groups"].values() for sums in groups.values()]
     return {
-        **{name: plain[name] for name in ("lines", "events", "bytes", "oldest_ms", "newest_ms")},
+        **{name: plain[name] for name in ("lines", "events", "bytes", "ignored", "oldest_ms", "newest_ms")},
         "ticks": sorted(plain["groups"]),
         "groups": len(sums),
         "viewers": sum(len(viewers) for viewers in plain["viewers"].values()),

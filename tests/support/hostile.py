@@ -58,7 +58,9 @@ def bad_lines() -> Iterator[tuple[str, bytes, str]]:
     yield "two objects and a comma", LINE[:-1] + b"," + LINE, "not_json"
     yield "an object and something", LINE[:-1] + b" x\n", "not_json"
     yield "a comma at the end", LINE[:-2] + b",}\n", "not_json"
-    yield "a byte order mark", b"\xef\xbb\xbf" + LINE, "not_json"
+    yield "a byte-order mark within", b"{\xef\xbb\xbf" + LINE[1:], "not_json"
+    yield "two byte-order marks", b"\xef\xbb\xbf" * 2 + LINE, "not_json"
+    yield "a byte-order mark of UTF-16", b"\xff\xfe" + LINE, "not_json"
     yield "UTF-16", LINE[:-1].decode().encode("utf-16-le").replace(b"\n", b"") + b"\n", "not_json"
     yield "100,000 brackets", b"[" * 100_000 + b"]" * 100_000 + b"\n", "not_json"
     yield "100,000 open brackets", b"[" * 100_000 + b"\n", "not_json"
@@ -71,60 +73,31 @@ def bad_lines() -> Iterator[tuple[str, bytes, str]]:
     yield "NUL in a text", _raw("cacheStatus", b'"H\0T"'), "not_json"
     yield "NUL in a text that does not count", _raw("clientRequestReferer", b'"a\0b"'), "not_json"
     yield "a raw tab in a text", _raw("locationID", b'"a\tb"'), "not_json"
-    for name in ("locationID", "clientRequestReferer", "clientRequestPath", "timestamp"):
-        yield f"invalid UTF-8 in {name}", _raw(name, b'"a\xffb"'), "not_json"
-    yield "UTF-8 cut short", _raw("clientRequestReferer", b'"\xe2\x82"'), "not_json"
-    yield "overlong UTF-8", _raw("clientRequestReferer", b'"\xc0\xaf"'), "not_json"
-    yield "a surrogate in UTF-8", _raw("clientRequestReferer", b'"\xed\xa0\x80"'), "not_json"
-    yield "invalid UTF-8 in a name", _line(nam="x").replace(b'"nam"', b'"n\xff"'), "not_json"
-    yield "half a pair, escaped", _raw("locationID", b'"\\ud800"'), "not_json"
     yield "a wrong escape", _raw("clientRequestReferer", b'"\\x41"'), "not_json"
-    for name in ("responseBytes", "timeToFirstByteMs"):
-        yield f"an empty text as {name}", _raw(name, b'""'), "bad_number"
+    yield "a byte that is no UTF-8 outside of a text", LINE[:-2] + b"\xff}\n", "not_json"
+    yield "a byte that is no UTF-8 before the end of a text", _raw("clientRequestReferer", b'"\xe2"x'), "not_json"
     for name in COUNTS:
-        for value in (
-            b'"12"',
-            b'" "',
-            b"1.5",
-            b"12.0",
-            b"1e3",
-            b"true",
-            b"false",
-            b"-1",
-            b"1" + b"0" * 30,
-            b"[]",
-            b"{}",
-        ):
-            yield f"{value.decode()} as {name}", _raw(name, value), "bad_number"
-        yield f"2^53 + 1 as {name}", _raw(name, str(2**53 + 1).encode()), "bad_number"
-        yield f"a number of 100,000 digits as {name}", _raw(name, b"9" * 100_000), "bad_number"
         yield f"NaN as {name}", _raw(name, b"NaN"), "not_json"
+        yield f"-Infinity as {name}", _raw(name, b"-Infinity"), "not_json"
         yield f"a number with a zero before it as {name}", _raw(name, b"012"), "not_json"
     for value in (
         b"null", b"1768056568299", b'""', b'"yesterday"', b'"2026-01-10"', b'"2026-01-10T14:49:28"',
-        b'"2026-01-10T14:49Z"',
         b'"2026-13-10T14:49:28Z"', b'"2026-00-10T14:49:28Z"', b'"2026-02-30T14:49:28Z"', b'"2025-02-29T00:00:00Z"',
         b'"2026-01-10T24:00:00Z"', b'"2026-01-10T14:60:00Z"', b'"2026-01-10T14:49:60Z"', b'"2026-01-10T14:49:28.Z"',
-        b'"2026-01-10T14:49:28+02:00"', b'"0000-01-10T14:49:28Z"', b'"+2026-01-10T14:49:28Z"', b'"2026-1-10T14:49:28Z"',
+        b'"2026-01-10T14:49:28+24:00"', b'"2026-01-10T14:49:28-02:60"', b'"2026-01-10T14:49:28+1"',
+        b'"2026-01-10T14:49:28+01:00:00"', b'"2026-01-10T14:49.5Z"', b'"2026-01-10_14:49:28Z"',
+        b'"2026-01-10T144928Z"',
+        b'"2026-01-10T23:59:61Z"', b'"2026-01-10T23:59:60+01:00"', b'"2026-01-10T14Z"', b'"2026-010T14:49:28Z"',
+        b'"2026-01-10T14:49:28\xffZ"', b'"0000-01-10T14:49:28Z"', b'"+2026-01-10T14:49:28Z"',
+        b'"2026-1-10T14:49:28Z"',
         b'" 2026-01-10T14:49:28Z"', b'"2026-01-10T14:49:28Z\\n"', b'"2026-01-10T14:49:28Z and more"', b"[]", b"true",
         '"２０２６-01-10T14:49:28Z"'.encode(), b'"2026-01-10T14:49:28.29\xd9\xa9Z"', b'"' + b"2" * 100_000 + b'"',
     ):  # fmt: skip
-        yield f"the timestamp {value[:40].decode()}", _raw("timestamp", value), "bad_timestamp"
+        yield f"the timestamp {value[:40].decode('utf-8', 'replace')}", _raw("timestamp", value), "bad_timestamp"
     yield "no timestamp", _without("timestamp"), "bad_timestamp"
     for value in (b"null", b"5", b"[]", b"true"):
         yield f"the path {value.decode()}", _raw("clientRequestPath", value), "bad_path"
-        yield f"the client IP {value.decode()}", _raw("clientIP", value), "bad_client_ip"
     yield "no path", _without("clientRequestPath"), "bad_path"
-    yield "no client IP", _without("clientIP"), "bad_client_ip"
-    for value in (
-        b"", b"localhost", b"1.2.3", b"1.2.3.4.5", b"256.1.1.1", b"1.2.3.4/24", b"1.2.3.4:80", b" 1.2.3.4", b"1.2.3.4 ",
-        b"01.2.3.4", b"0x7f.1", b"16909060", b":::", b"2001:db8::g", b"1:2:3:4:5:6:7:8:9", b"[::1]", b"\\u0000",
-        "１.2.3.4".encode(), b"9" * 100_000,
-    ):  # fmt: skip
-        yield f"the client IP '{value[:40].decode()}'", _raw("clientIP", b'"' + value + b'"'), "bad_client_ip"
-    for name in TEXTS:
-        for value in (b"5", b"true", b"[]", b"{}"):
-            yield f"{value.decode()} as {name}", _raw(name, value), "bad_text"
     for path in (
         "",
         "/",
@@ -159,9 +132,20 @@ def odd_lines() -> Iterator[tuple[str, bytes]]:
         yield f"2^53 as {name}", _line(**{name: 2**53})
         yield f"-0 as {name}", _raw(name, b"-0")
         yield f"no {name}", _without(name)
-    for name in ("resourceID", "responseStatus"):
-        yield f"nothing as {name}", _line(**{name: ""})
+    yield from _malformed_fields()
+    yield from _broken_texts()
+    yield "no client IP", _without("clientIP")
+    for address in ODD_ADDRESSES:
+        yield f"the client IP '{address[:40].decode('utf-8', 'replace')}'", _raw("clientIP", b'"' + address + b'"')
+    for value in (b"null", b"5", b"1.2", b"[]", b'["1.2.3.4"]', b"true"):
+        yield f"the client IP {value.decode()}", _raw("clientIP", value)
     for text in (
+        "2026-01-10T16:49:28+02:00", "2026-01-10T14:49:28+0000", "2026-01-10T09:19:28,5-0530",
+        "2026-01-10T15:49:28+01",
+        "2026-01-10 14:49:28.299Z", "2026-01-10t14:49:28z", "2026-01-10T14:49Z", "20260110T144928Z",
+        "20260110T1449+0000", "2026-01-09T23:59:60Z", "2026-01-10T00:59:60.5+01:00",
+        "2026-01-10T14:49:28.2991234567890123Z",
+        "2026-01-10T14:49:28-00:00", "9999-12-31T23:59:59-23:59",
         "2026-01-10T14:49:28Z", "2026-01-10T14:49:28.2Z", "2026-01-10T14:49:28.299999999Z",
         "2026-01-10T14:49:28.299+00:00", "2026-01-11T14:49:28.299Z", "9999-12-31T23:59:59.999Z",
     ):  # fmt: skip
@@ -175,6 +159,69 @@ def odd_lines() -> Iterator[tuple[str, bytes]]:
     yield "unknown fields of any kind", LINE.replace(b"{", b'{"a":[{"b":[1e400,-0.5,null]}],"":{},', 1)
     yield "an IPv6 address", _line(clientIP="2001:db8::1")
     yield "an IPv4 address in an IPv6 one", _line(clientIP="::ffff:1.2.3.4")
+
+
+#: Texts that hold an address, or none.
+ODD_ADDRESSES = (
+    b"", b"-", b"localhost", b"198.51.100.xxx", b"1.2.3", b"1.2.3.4.5", b"256.1.1.1", b"1.2.3.4/24", b"1.2.3.4:80",
+    b"1.2.3.4:", b"1.2.3.4:123456", b":80", b" 1.2.3.4", b"1.2.3.4 ", b"1.2.3.4\\t", b"01.2.3.4", b"0x7f.1",
+    b"16909060", b":::", b"2001:db8::g", b"1:2:3:4:5:6:7:8:9", b"[::1]", b"[::1]:443", b"[::1", b"::1]", b"[::1]443",
+    b"[1.2.3.4]:80", b"[]", b"[fe80::1%eth0]:80", b"fe80::1%eth0, 1.2.3.4", b"1.2.3.4, 5.6.7.8", b"unknown,1.2.3.4",
+    b",,1.2.3.4,", b",",
+    b"::ffff:1.2.3.4", b"::1:80", b"\\u0000", "１.2.3.4".encode(), b"9" * 100_000, b"1.2.3.4," * 1000, b"\xff",
+    b"\xff,1.2.3.4", b"\\ud800", b"2001:db8:1:2:3:4:5:6", b"2001:db8:1:2::9",
+)  # fmt: skip
+
+
+def _malformed_fields() -> Iterator[tuple[str, bytes]]:
+    """Fields that hold something else than they should: they are as good as missing."""
+    for name in COUNTS:
+        for value in (
+            b'""', b'"-"', b'"12"', b'"12.0"', b'"-1"', b'" "', b'" 12"', b'"012"', b'"twelve"', b'"1e3"', b'"+1"',
+            b"1.5", b"12.0", b"12.00", b"0.0", b"0.5", b"-0", b"-0.0", b"1e3", b"1e-3", b"1000e-3", b"12e1",
+            b"1e400", b"-1",
+            b"-1.5", b"true", b"false", b"1" + b"0" * 30, b"18446744073709551616", b"9007199254740993",
+            b"9007199254740993.0",
+            b"9007199254740992", b"9007199254740992.0", b'"9007199254740992"', b"[]", b"{}", b"[1,[2]]",
+            b"9" * 100_000,
+            b"0." + b"0" * 100_000, b'"\xff"', '"１２"'.encode(), b"1e99999999999999999999",
+        ):  # fmt: skip
+            yield f"{value[:40].decode('utf-8', 'replace')} as {name}", _raw(name, value)
+    for name in TEXTS:
+        for value in (
+            b"5",
+            b"-5",
+            b"1.0",
+            b"1e400",
+            b"9" * 5000,
+            b"true",
+            b"false",
+            b"[]",
+            b"{}",
+            b'["Roku","b"]',
+            b'"-"',
+        ):
+            yield f"{value[:40].decode()} as {name}", _raw(name, value)
+    yield "a count that is malformed, and again as it should be", LINE.replace(b"{", b'{"responseBytes":-1,', 1)
+    yield "a count, and again malformed", LINE.replace(b"}\n", b',"responseBytes":-1}\n', 1)
+    yield "a timestamp that is none, and again one", LINE.replace(b"{", b'{"timestamp":null,', 1)
+
+
+def _broken_texts() -> Iterator[tuple[str, bytes]]:
+    """Texts with bytes that are no UTF-8, and with escapes of half a character."""
+    for name in (*TEXTS, "clientRequestReferer", "clientRequestPath"):
+        before = GOOD[name].encode()
+        for odd in (
+            b"\xff", b"\xe9", b"\xe2\x82", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f\x98",
+            b"\x80\x80", b"\xff\xef\xbf\xbd", b"\xf0\xef\xbf\xbd", b"\\ud800", b"\\udc00", b"\\ud83d\\ud83d\\ude00",
+            b"\\ude00\\ud83d", b"\\udce2\\udc82", b"\\ud83dx", b"\\ud83d\\n", b"\\ud83d\xff", b"\\ud83d\\u0041",
+            b"\\uD83D\\uDE00",
+            b"\xef\xbf\xbd", b"\\ufffd", b"\xff" * 600, b"\\ud800" * 6000,
+        ):  # fmt: skip
+            yield f"{odd[:40]!r} in {name}", _raw(name, b'"' + before + odd + b'"')
+    yield "a byte that is no UTF-8 in a name", _line(nam="x").replace(b'"nam"', b'"n\xff"')
+    yield "half a pair in a name", _line(nam="x").replace(b'"nam"', b'"n\\ud800"')
+    yield "a byte-order mark", b"\xef\xbb\xbf" + LINE
 
 
 def readable_files(lines: bytes) -> Iterator[tuple[str, bytes]]:

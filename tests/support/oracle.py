@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from fractions import Fraction
+from typing import Any, TypeGuard
 
 from tests.support.truth import device_type
 
@@ -22,11 +23,17 @@ STREAM_PATTERN = "/([a-f0-9]{32})/"
 #: Faults that say nothing about the health of a file: its lines may all have them.
 HARMLESS = {"no_stream", "stream_not_allowed", "too_old"}
 
-_NEEDED = {"timestamp": "bad_timestamp", "clientRequestPath": "bad_path", "clientIP": "bad_client_ip"}
 _COUNTS = ("responseBytes", "timeToFirstByteMs", "resourceID", "responseStatus")
-_LABELS = ("resourceID", "responseStatus")  # of these, what is empty is as good as missing
 _TEXTS = ("cacheStatus", "locationID", "clientCountry", "clientRequestUserAgent")
-_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?(?:Z|\+00:00)")
+_MARK = b"\xef\xbb\xbf"
+_DAYS = ("([0-9]{4})-([0-9]{2})-([0-9]{2})", "([0-9]{4})([0-9]{2})([0-9]{2})")
+_CLOCKS = (
+    "([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?",
+    "([0-9]{2})([0-9]{2})(?:([0-9]{2})(?:[.,]([0-9]+))?)?",
+)
+_ZONE = "(Z|z|[+-][0-9]{2}|[+-][0-9]{2}:?[0-9]{2})"
+_TIMES = [re.compile(day + "[Tt ]" + clock + _ZONE) for day, clock in zip(_DAYS, _CLOCKS, strict=True)]
+_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Group = tuple[str, str, str, str, str]
@@ -50,6 +57,7 @@ class Answer:
     events: int = 0
     bytes: int = 0
     faults: list[frozenset[str]] = field(default_factory=list)  # of each rejected line, all that is wrong with it
+    ignored: Counter[str] = field(default_factory=Counter)  # malformed values of events, by field
     ticks: dict[int, Tick] = field(default_factory=dict)
     oldest_ms: int = 0
     newest_ms: int = 0
@@ -76,6 +84,7 @@ class Oracle:
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
     entries: int = 500_000
+    ipv6_prefix: int = 128
 
     def read(self, body: bytes) -> Answer:
         """What a gzip file must count."""
@@ -90,7 +99,7 @@ class Oracle:
         answer = Answer()
         lines = content.split(b"\n")
         for place, line in enumerate(lines):
-            if not line.strip():
+            if not line.strip() or line == _MARK:
                 continue
             answer.lines += 1
             if len(line) > self.line_bytes:
@@ -98,83 +107,87 @@ class Oracle:
                     answer.unreadable.add("line_too_long")  # it has no end
                 answer.faults.append(frozenset({"line_too_long"}))
                 continue
-            fields, faults = self.look(line)
+            faults = self._look(answer, line)
             if faults:
                 answer.faults.append(frozenset(faults))
-            else:
-                self._count(answer, fields)
         if sum(1 for faults in answer.faults if not faults & HARMLESS) > self.bad_lines:
             answer.unreadable.add("too_many_bad_lines")
         if sum(len(tick.groups) + len(tick.viewers) for tick in answer.ticks.values()) > self.entries:
             answer.unreadable.add("too_many_distinct")
         return answer
 
-    def look(self, line: bytes) -> tuple[dict[str, Any], set[str]]:
-        """A line's fields, and everything that is wrong with it."""
-        pairs = parse_json(line)
-        if pairs is None:
-            return {}, {"not_json"}
-        if not isinstance(pairs, Pairs):
-            return {}, {"not_an_object"}
-        fields = dict(pairs)
-        faults = {reason for name, value in pairs for reason in field_faults(name, value)}
-        for name, reason in (
-            ("timestamp", "bad_timestamp"),
-            ("clientRequestPath", "bad_path"),
-            ("clientIP", "bad_client_ip"),
-        ):
-            if name not in fields:
-                faults.add(reason)
-        if "bad_path" not in faults:
-            stream = self._stream(fields)
-            if stream is None:
-                faults.add("no_stream")
-            elif self.allow is not None and not self.allow(stream):
-                faults.add("stream_not_allowed")
-        if "bad_timestamp" not in faults and instant_ms(fields["timestamp"]) < self.oldest_ms:
+    def _look(self, answer: Answer, line: bytes) -> set[str]:
+        """Count a line if it is an event; return everything for which it is none."""
+        members = parse_json(line, "replace")
+        if members is _NO_JSON:
+            return {"not_json"}
+        if not isinstance(members, dict):
+            return {"not_an_object"}
+        # Each byte that is no UTF-8 is half a pair here, which nothing else is but an escape of such a half.
+        exact = parse_json(line, "surrogateescape")
+        fields = {name: replaced(value) for name, value in members.items()}
+        ignored = {name for name in (*_TEXTS, "timestamp", "clientRequestPath") if is_broken(exact.get(name))}
+        time, path = fields.get("timestamp"), fields.get("clientRequestPath")
+        at: Any = instant_ms(time) if is_text(time) else None
+        stream = self._stream(path) if is_text(path) else None
+        faults = set()
+        if at is None:
+            faults.add("bad_timestamp")
+        elif at < self.oldest_ms:
             faults.add("too_old")
-        if faults and _is_endless(pairs):
-            faults.add("bad_number")
-        return fields, faults
+        if not is_text(path):
+            faults.add("bad_path")
+        elif stream is None:
+            faults.add("no_stream")
+        elif self.allow is not None and not self.allow(stream):
+            faults.add("stream_not_allowed")
+        if not faults:
+            assert stream is not None
+            self._count(answer, fields, ignored, min(at, self.latest_ms), stream)
+        return faults
 
-    def _stream(self, fields: Mapping[str, Any]) -> str | None:
-        found = re.search(self.stream_pattern, fields["clientRequestPath"])
+    def _stream(self, path: str) -> str | None:
+        found = re.search(self.stream_pattern, path)
         if found is None:
             return None
         return clean((found[1] if found.re.groups else found[0]) or "") or None
 
-    def _count(self, answer: Answer, fields: Mapping[str, Any]) -> None:
-        at = min(instant_ms(fields["timestamp"]), self.latest_ms)
-        stream = self._stream(fields)
-        assert stream is not None
-        size, wait = fields.get("responseBytes") or 0, fields.get("timeToFirstByteMs") or 0
+    def _count(self, answer: Answer, fields: Mapping[str, Any], ignored: set[str], at: int, stream: str) -> None:
+        counts = {name: count_of(fields.get(name)) for name in _COUNTS}
+        texts = {name: text_of(fields.get(name)) for name in _TEXTS}
+        viewer_at = address_of(fields.get("clientIP"), self.ipv6_prefix)
+        for name, value in {**counts, **texts, "clientIP": viewer_at}.items():
+            if value is None and not is_nothing(fields.get(name)):
+                ignored.add(name)
+        answer.ignored.update(ignored)
+        size, wait = counts["responseBytes"] or 0, counts["timeToFirstByteMs"] or 0
         group = (
             stream,
-            str(fields.get("resourceID") or 0),
-            clean(fields.get("cacheStatus") or "UNKNOWN"),
-            clean(fields.get("locationID") or "unknown"),
-            str(fields.get("responseStatus") or 0),
-        )
-        viewer = (
-            stream,
-            one_spelling(fields["clientIP"]),
-            device_type(fields.get("clientRequestUserAgent")),
-            clean(fields.get("clientCountry") or "XX"),
+            str(counts["resourceID"] or 0),
+            clean(texts["cacheStatus"] or "UNKNOWN"),
+            clean(texts["locationID"] or "unknown"),
+            str(counts["responseStatus"] or 0),
         )
         tick = answer.ticks.setdefault((at // (self.tick_seconds * 1000) + 1) * self.tick_seconds, Tick())
         sums = tick.groups.setdefault(group, [0, 0, 0, 0])
         for place, more in enumerate((1, size, wait, 1 if wait else 0)):
             sums[place] += more
-        seen = tick.viewers.setdefault(viewer, [at, at])
-        seen[0], seen[1] = min(seen[0], at), max(seen[1], at)
+        if viewer_at is not None:
+            device = device_type(texts["clientRequestUserAgent"])
+            viewer = (stream, viewer_at, device, clean(texts["clientCountry"] or "XX"))
+            seen = tick.viewers.setdefault(viewer, [at, at])
+            seen[0], seen[1] = min(seen[0], at), max(seen[1], at)
         answer.oldest_ms = min(answer.oldest_ms, at) if answer.events else at
         answer.newest_ms = max(answer.newest_ms, at) if answer.events else at
         answer.events += 1
         answer.bytes += size
 
 
-class Pairs(list[tuple[str, Any]]):
-    """A JSON object: its members in order, since a name can come twice."""
+class Number(str):
+    """A number of JSON as it is written."""
+
+
+_NO_JSON = object()
 
 
 def ungzip(body: bytes) -> tuple[bytes, set[str]]:
@@ -196,74 +209,95 @@ def ungzip(body: bytes) -> tuple[bytes, set[str]]:
     return content, set()
 
 
-def parse_json(line: bytes) -> Any:
-    """The value of one JSON text in UTF-8, objects as `Pairs`; None when the line is none, a `null` of JSON is `()`."""
+def parse_json(line: bytes, errors: str) -> Any:
+    """The value of one JSON text; of members with one name the last holds. `_NO_JSON` when the line is none."""
 
     def refuse(text: str) -> Any:
         raise ValueError(text)  # NaN and Infinity are Python's, not JSON's
 
     try:
-        text = line.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=Pairs, parse_constant=refuse, parse_int=_whole)
-        _refuse_surrogates(value)
+        text = line.removeprefix(_MARK).decode("utf-8", errors)
+        return json.loads(text, parse_constant=refuse, parse_int=Number, parse_float=Number)
     except (ValueError, RecursionError):
+        return _NO_JSON
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a text of JSON."""
+    return isinstance(value, str) and not isinstance(value, Number)
+
+
+def is_broken(value: Any) -> bool:
+    """Whether it is a text in which something is no character."""
+    return isinstance(value, str) and any(0xD800 <= ord(character) <= 0xDFFF for character in value)
+
+
+def replaced(value: Any) -> Any:
+    """A text in which what is no character is U+FFFD; anything else as it is."""
+    if not is_text(value):
+        return value
+    return "".join("\ufffd" if 0xD800 <= ord(character) <= 0xDFFF else character for character in value)
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether it is how logs say that there is no value."""
+    return value is None or value in ("", "-")
+
+
+def text_of(value: Any) -> str | None:
+    """A text; a number is the text that it is written as. None for anything else."""
+    return str(value) if isinstance(value, str) else None
+
+
+def count_of(value: Any) -> int | None:
+    """A whole number that a float holds exactly, as a number or in a text; None for anything else."""
+    found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
         return None
-    return () if value is None else value
-
-
-def _whole(text: str) -> int:
-    """A number of any length; Python's own conversion refuses those of thousands of digits."""
-    return int(text[:400])
-
-
-def _refuse_surrogates(value: Any) -> None:
-    """Half a pair is no character: such a text has no UTF-8 form."""
-    if isinstance(value, str):
-        value.encode("utf-8")
-    elif isinstance(value, list | tuple):
-        for part in value:
-            _refuse_surrogates(part)
-
-
-def field_faults(name: str, value: Any) -> set[str]:
-    """What is wrong with one member of the object."""
-    if name == "timestamp":
-        return set() if isinstance(value, str) and instant_ms(value) is not None else {"bad_timestamp"}
-    if name == "clientRequestPath":
-        return set() if isinstance(value, str) else {"bad_path"}
-    if name == "clientIP":
-        return set() if isinstance(value, str) and is_address(value) else {"bad_client_ip"}
-    if name in _TEXTS:
-        return set() if value is None or isinstance(value, str) else {"bad_text"}
-    if name in _COUNTS:
-        empty = value is None or (value == "" and name in _LABELS)
-        return set() if empty or is_count(value) else {"bad_number"}
-    return set()
-
-
-def _is_endless(value: Any) -> bool:
-    """Whether it is, or holds, a number that is none as a float: some readers of JSON stop there."""
-    if isinstance(value, list | tuple):
-        return any(map(_is_endless, value))
-    return isinstance(value, int | float) and abs(value) >= 2**1024
-
-
-def is_count(value: Any) -> bool:
-    """Whether it is a whole number, written as one, that a float holds exactly."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2**53
+    sign, whole, fraction, exponent = found.groups()
+    digits, power = int((whole + (fraction or ""))[:4000]), int((exponent or "0")[:9]) - len(fraction or "")
+    if not digits:
+        return 0
+    if sign or abs(power) > 4000 or len(whole) > 4000:
+        return None
+    number = digits * Fraction(10) ** power
+    return int(number) if number.denominator == 1 and number <= 2**53 else None
 
 
 def instant_ms(text: str) -> Any:
-    """The Unix milliseconds of a UTC time, what is finer cut off; None when there is no such instant."""
-    found = _TIME.fullmatch(text)
+    """The Unix milliseconds of an ISO 8601 time with an offset, what is finer cut off; None for no such instant."""
+    found = next(filter(None, (pattern.fullmatch(text) for pattern in _TIMES)), None)
     if found is None:
         return None
-    *parts, fraction = found.groups()
+    *parts, second, fraction, zone = found.groups()
+    leap = second == "60"
     try:
-        moment = datetime(*map(int, parts), tzinfo=UTC)  # type: ignore[misc,arg-type]  # six numbers
+        moment = datetime(*map(int, parts), second=59 if leap else int(second or 0), tzinfo=UTC)  # type: ignore[misc,arg-type]  # five numbers
     except ValueError:
         return None
-    return (moment - _EPOCH) // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
+    digits = zone.replace(":", "")[1:].ljust(4, "0")
+    hours, minutes = int(digits[:2]), int(digits[2:])
+    if hours > 23 or minutes > 59:
+        return None
+    ahead = timedelta(hours=hours, minutes=minutes) * (-1 if zone[0] == "-" else 1)
+    since = moment - _EPOCH - ahead + timedelta(seconds=1 if leap else 0)
+    if leap and since % timedelta(days=1):
+        return None
+    return since // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
+
+
+def address_of(value: Any, ipv6_prefix: int = 128) -> str | None:
+    """The first IP address of a list, without its port, as it is usually written; None if there is none."""
+    if not isinstance(value, str) or len(value) > 1024:
+        return None
+    for part in value.split(","):
+        text = part.strip(" \t")
+        for form in (r"([0-9.]+):[0-9]{1,5}", r"\[([^\]]*:[^\]]*)\](?::[0-9]{1,5})?"):
+            found = re.fullmatch(form, text)
+            text = found[1] if found else text
+        if is_address(text):
+            return one_spelling(text, ipv6_prefix)
+    return None
 
 
 def is_address(text: str) -> bool:
@@ -272,15 +306,17 @@ def is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return len(text) <= 64
 
 
-def one_spelling(text: str) -> str:
-    """An address as it is usually written, an IPv4 address however it is told, and without a zone."""
+def one_spelling(text: str, ipv6_prefix: int = 128) -> str:
+    """An address as it is usually written, an IPv4 address however it is told, without a zone, and of its network."""
     packed = ipaddress.ip_address(text).packed
     if len(packed) == 16 and packed[:12] == bytes(10) + b"\xff\xff":
         packed = packed[12:]
-    return str(ipaddress.ip_address(packed))
+    if len(packed) == 4:
+        return str(ipaddress.ip_address(packed))
+    return str(ipaddress.IPv6Network((packed, ipv6_prefix), strict=False).network_address)
 
 
 def clean(text: str) -> str:

@@ -343,10 +343,10 @@ def test_every_hostile_line_is_in_a_named_reason(tmp_path: Path, capsys: pytest.
 def test_people_see_where_rejects_are_and_no_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """File, line number and the line's begin, with client addresses masked; no more of them than fit a screen."""
     lines = [json_line(event(NOW_MS, clientIP="203.0.113.9", clientRequestXForwardedFor="203.0.113.9"))] * 3
-    lines[1] = json_line(event(NOW_MS, clientIP="2001:db8::beef", responseBytes=-5))
+    lines[1] = json_line(event(NOW_MS, clientIP="2001:db8::beef", timestamp="yesterday"))
     path = write(tmp_path / "a.gz", gzip_bytes(b"".join(lines) + b"203.0.113.77 nonsense\n" * 200))
     text = said(capsys, path)
-    assert f"{path}:2: bad_number" in text
+    assert f"{path}:2: bad_timestamp" in text
     assert f"{path}:4: not_json *** nonsense" in text
     assert text.count("nonsense") == inspection.EXAMPLES
     assert "203.0.113" not in text

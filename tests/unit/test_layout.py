@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cdn77_exporter.core.decode import Decoder
-from cdn77_exporter.core.layout import NEEDED, STREAM_FIELD, Layout
+from cdn77_exporter.core.layout import ADDRESS, NEEDED, STREAM_FIELD, Layout
 from cdn77_exporter.core.measures import MEASURES, PLACE_COUNTRY, STREAM, VIEWERS, Events, Measure, Measures, Sum
 from tests.support.counts import plain_groups, plain_viewers
 from tests.support.files import EXAMPLE_MS, USER_AGENTS, event, log_file, stream_name
@@ -43,14 +43,18 @@ def test_every_kind_of_field_is_a_label_and_a_sum() -> None:
     assert (stats.events, stats.bytes, stats.rejects) == (5, 0, {})
 
 
-def test_a_field_that_is_read_must_be_right() -> None:
-    """What is no number or no flag makes the line a reject; a field that is not read may hold anything."""
-    stats, _ = decoded(
-        event(requestTimeMs=-1), event(clientRequestCompleted="yes"), event(serverIP=5),
+def test_a_field_that_is_read_and_malformed_is_ignored() -> None:
+    """What is no number, no flag or no text is missing, and told; a field that is not read may hold anything."""
+    stats, counts = decoded(
+        event(requestTimeMs=-1), event(clientRequestCompleted="yes"), event(serverIP=[]), event(serverPort="443"),
         event(responseBytes="many", responseStatus=[]),
     )  # fmt: skip
-    assert stats.rejects == {"bad_number": 2, "bad_text": 1}
-    assert stats.events == 1
+    assert (stats.events, stats.rejects) == (5, {})
+    assert stats.ignored == {"requestTimeMs": 1, "clientRequestCompleted": 1, "serverIP": 1}
+    (by_server,) = plain_groups(counts, 0).values()
+    assert sorted(labels[1:] for labels in by_server) == [
+        ("143.244.51.39", "443", "missing"), ("143.244.51.39", "443", "true"), ("none", "443", "true"),
+    ]  # fmt: skip
 
 
 def test_viewers_of_any_measures_are_those_of_the_built_in_ones() -> None:
@@ -69,7 +73,8 @@ def test_the_fields_are_those_of_the_rows() -> None:
     layout = Layout(MEASURES)
     names = [field.name for field in layout.fields]
     assert names[: len(NEEDED)] == list(NEEDED)
-    assert sorted(names[len(NEEDED) :]) == [
+    assert names[len(NEEDED)] == ADDRESS
+    assert sorted(names[len(NEEDED) + 1 :]) == [
         "cacheStatus", "clientCountry", "clientRequestUserAgent", "locationID", "resourceID", "responseBytes",
         "responseStatus", "timeToFirstByteMs",
     ]  # fmt: skip

@@ -143,7 +143,7 @@ async def test_the_history_holds_an_hour(overview: Overview, telemetry: Telemetr
     fields = {field.name: 0 for field in MESSAGES["file_counted"].fields}
     for step in range(300):
         clock.now += 15
-        telemetry("file_counted", **{**fields, "rejects": {}, "key": "k", "shard": "1", "events": step})
+        telemetry("file_counted", **{**fields, "rejects": {}, "ignored": {}, "key": "k", "shard": "1", "events": step})
         if step == 299:
             telemetry("push_retried", attempt=1, error="away", wait_seconds=1)
         await overview.measure()
@@ -157,8 +157,7 @@ async def test_the_history_holds_an_hour(overview: Overview, telemetry: Telemetr
 async def test_rejects_have_their_meaning(overview: Overview, telemetry: Telemetry) -> None:
     """Reasons that have occurred, the most frequent first; the example comes with the pipeline."""
     fields = {field.name: 0 for field in MESSAGES["file_counted"].fields}
-    telemetry(
-        "file_counted", **{**fields, "key": "k", "shard": "1", "rejects": {"not_json": 2, "bad_path": 5, "too_old": 0}}
-    )
+    rejects = {"not_json": 2, "bad_path": 5, "too_old": 0}
+    telemetry("file_counted", **{**fields, "key": "k", "shard": "1", "rejects": rejects, "ignored": {}})
     shown = [(reject.reason, reject.lines, reject.example) for reject in overview.status().rejects]
     assert shown == [("bad_path", 5, None), ("not_json", 2, None)]

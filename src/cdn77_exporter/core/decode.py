@@ -13,12 +13,12 @@ from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.formats import Format
-from cdn77_exporter.core.formats.ndjson import Ndjson
+from cdn77_exporter.core.formats.ndjson import MARK, Ndjson
 from cdn77_exporter.core.inflate import Measured, inflate
 from cdn77_exporter.core.judging import HEALTHY_REJECTS, judge
 from cdn77_exporter.core.label_texts import LabelTexts
-from cdn77_exporter.core.layout import Layout
-from cdn77_exporter.core.lines import clean, fraction_ms, packed_address, second_ms
+from cdn77_exporter.core.layout import ADDRESS, Layout
+from cdn77_exporter.core.lines import NOTHING, clean, fraction_ms, instant_ms, packed_address, second_ms
 from cdn77_exporter.core.measures import MEASURES, PROFILE, Add, Column, Measures
 from cdn77_exporter.core.row_sums import Part, RowSums, profile_raws
 from cdn77_exporter.core.scan.scanned import begin_scan, end_scan
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _STREAM_END = 34  # where the default pattern's match at a path's begin ends
 _MEMO_ENTRIES = 50_000
+_MEMO_LENGTH = 64  # longer texts are not remembered
 _ENDLESS = 16  # a line that has no end within this many times MAX_LINE_BYTES makes its file unreadable
 _BLANKS = 10  # blank lines are not lines, but there may be no more than this many times MAX_BAD_LINES of them
 _EXAMPLES = 8  # of each reason and file
@@ -64,8 +65,9 @@ class Decoder:
 
     `measures`: what is counted; ValueError if lines do not tell it. `tick_seconds`: the distance of ticks.
     `stream_pattern`: its first group, or the whole match, names a line's stream. `allow`: whether a stream is counted
-    at all. `examples`: keep some rejected lines, without addresses. `accelerate`: use the compiled scan for the lines
-    that it takes, which changes nothing but the time.
+    at all. `ipv6_prefix`: IPv6 addresses that have so many first bits in common are one viewer. `examples`: keep some
+    rejected lines, without addresses. `accelerate`: use the compiled scan for the lines that it takes, which changes
+    nothing but the time.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Decoder:
         limits: Limits | None = None,
         examples: bool = False,
         allow: Callable[[str], bool] | None = None,
+        ipv6_prefix: int = 128,
         accelerate: bool = True,
     ) -> None:
         self._layout = Layout(measures)
@@ -89,6 +92,7 @@ class Decoder:
         self._limits = limits or Limits()
         self._examples = examples
         self._allow = allow
+        self._ipv6_prefix = ipv6_prefix
         self._scan_pattern = StreamPattern.of(stream_pattern) if accelerate else None
         self._scanner: Scanner | None = None
         labels = [*PROFILE, *(label for cube in self._layout.cubes for label in cube.labels)]
@@ -122,8 +126,8 @@ class Decoder:
             del self._rows, self._seconds, self._folded
         if len(counts) > self._limits.entries:
             raise Unreadable("too_many_distinct")
+        self._sum_up(counts)
         stats, self._stats = self._stats, FileStats()
-        self._sum_up(stats, counts)
         stats.content = measured.content
         stats.seconds = time.thread_time() - began
         return stats, counts
@@ -244,30 +248,32 @@ class Decoder:
         most = self._limits.line_bytes
         for line in data[:-1].split(b"\n"):
             self._number += 1
-            if not line or line.isspace():
+            if not line or line.isspace() or line == MARK:
                 self._blank += 1
                 if self._blank > _BLANKS * self._limits.bad_lines:
                     raise Unreadable("too_many_bad_lines")
                 continue
             self._stats.lines += 1
-            row = self._format.row(line) if len(line) <= most else None
-            if row is None:
-                reason = self._format.fault(line) if len(line) <= most else "line_too_long"
-                self._reject(reason, self._number, line)
-            else:
-                self._number -= 1
-                self._count([row], line)
-                self._number += 1
+            found = self._format.row(line) if len(line) <= most else "line_too_long"
+            if isinstance(found, str):
+                self._reject(found, self._number, line)
+                continue
+            self._number -= 1
+            if self._count([found.row], line):
+                for name in found.ignored:
+                    self._ignore(name)
+            self._number += 1
 
     # Lines
 
-    def _count(self, rows: list[Any], data: bytes) -> None:
-        """Count the rows of lines, which are `data`.
+    def _count(self, rows: list[Any], data: bytes) -> int:
+        """Count the rows of lines, which are `data`; return how many are events.
 
         The hot loop: every table is a local name, and what a table does not know is looked up elsewhere.
         """
         streams, seconds, fractions = self._streams.get, self._seconds.get, self._fractions.get
         addresses, profiles, raws_of = self._addresses.get, self._rows.profiles.get, profile_raws
+        events = len(rows)
         for row in rows:
             at = row.timestamp
             stream = streams(row.clientRequestPath[:_STREAM_END])
@@ -277,42 +283,54 @@ class Decoder:
                 reason, stream, second, fraction = self._look(row)
                 if reason:
                     self._reject_row(reason, row, rows, data)
+                    events -= 1
                     continue
-            address = addresses(row.clientIP) or self._address(row.clientIP)
-            if address is None:
-                self._reject_row("bad_client_ip", row, rows, data)
-                continue
             base, part = second
             milliseconds = base + fraction
-            raws = raws_of(row)
-            profile = profiles((stream, raws))
-            if profile is None:
-                profile = self._rows.profile(stream, raws)
-            viewer = (address, profile)
-            seen = part.viewers.get(viewer)
-            if seen is None:
-                part.viewers[viewer] = [milliseconds, milliseconds]
-            elif milliseconds > seen[1]:
-                seen[1] = milliseconds
-            elif milliseconds < seen[0]:
-                seen[0] = milliseconds
+            address = addresses(row.clientIP) or self._address(row.clientIP)
+            if address is None:
+                self._saw(milliseconds, milliseconds)
+            else:
+                raws = raws_of(row)
+                profile = profiles((stream, raws))
+                if profile is None:
+                    profile = self._rows.profile(stream, raws)
+                viewer = (address, profile)
+                seen = part.viewers.get(viewer)
+                if seen is None:
+                    part.viewers[viewer] = [milliseconds, milliseconds]
+                elif milliseconds > seen[1]:
+                    seen[1] = milliseconds
+                elif milliseconds < seen[0]:
+                    seen[0] = milliseconds
             for cube, labels_of, amounts_of, adds, known in part.cubes:
                 raws = labels_of(row)
-                sums = known((stream, raws))
-                if sums is None:
-                    sums = self._rows.sums(part, cube, stream, raws)
+                sums = known((stream, raws)) or self._rows.sums(part, cube, stream, raws)
                 sums[0] += 1
                 amounts = amounts_of(row)
                 for column, place, only_one in adds:
                     amount = amounts[place]
                     if amount:
                         sums[column] += 1 if only_one else amount
+        return events
+
+    def _saw(self, oldest_ms: int, newest_ms: int) -> None:
+        """Note when events happened whose viewers are not known: nothing else tells it."""
+        stats = self._stats
+        stats.oldest_ms = min(stats.oldest_ms or oldest_ms, oldest_ms)
+        stats.newest_ms = max(stats.newest_ms, newest_ms)
+
+    def _ignore(self, name: str, times: int = 1) -> None:
+        self._stats.ignored[name] = self._stats.ignored.get(name, 0) + times
 
     def _look(self, row: Any) -> tuple[str, str, _Second, int]:
         """A line's stream and time where the tables do not have them; the reason first, if it is no event."""
         fraction = self._fraction(row.timestamp[19:])
         begin = second_ms(row.timestamp[:19]) if fraction is not None else None
-        if fraction is None or begin is None:
+        in_utc = fraction is not None and begin is not None
+        if not in_utc:
+            begin, fraction = instant_ms(row.timestamp), 0
+        if begin is None or fraction is None:
             return "bad_timestamp", "", _NOWHERE, 0
         raw = self._stream(row.clientRequestPath)
         stream = clean(raw)
@@ -328,7 +346,7 @@ class Decoder:
             return "too_old", "", _NOWHERE, 0
         if self._by_prefix and row.clientRequestPath[1 : _STREAM_END - 1] == stream:
             _remember(self._streams, row.clientRequestPath[:_STREAM_END], stream)
-        if self._oldest_ms <= begin and begin + 999 <= self._latest_ms:
+        if in_utc and self._oldest_ms <= begin and begin + 999 <= self._latest_ms:
             second = (begin, self._part(begin))
             _remember(self._seconds, row.timestamp[:19], second)
             return "", stream, second, fraction
@@ -340,7 +358,7 @@ class Decoder:
         known = self._fractions.get(text)
         if known is None:
             known = fraction_ms(text)
-            if known is not None:
+            if known is not None and len(text) <= _MEMO_LENGTH:
                 _remember(self._fractions, text, known)
         return known
 
@@ -348,10 +366,14 @@ class Decoder:
         found = self._search(path)
         return (found[self._group] or "") if found else ""
 
-    def _address(self, text: str) -> bytes | None:
+    def _address(self, text: str | None) -> bytes | None:
         """An address that is not known yet; None for what is none."""
-        address = packed_address(text)
-        if address is not None:
+        if text is None or text in NOTHING:
+            return None
+        address = packed_address(text, self._ipv6_prefix)
+        if address is None:
+            self._ignore(ADDRESS)
+        elif len(text) <= _MEMO_LENGTH:
             _remember(self._addresses, text, address)
         return address
 
@@ -399,6 +421,7 @@ class Decoder:
             rows=self._limits.entries,
             admitted_only=self._allow is not None,
             examples=_EXAMPLES if self._examples else 0,
+            ipv6_prefix=self._ipv6_prefix,
         )
         if scanner and self._allow is not None:
             for stream in self._streams.values():
@@ -409,25 +432,29 @@ class Decoder:
         """What the rows count, and the scan, and what was folded before."""
         parts = [self._folded]
         if self._scanner:
-            scanned, rejects = end_scan(self._scanner, self._layout, self._values)
-            parts.append(scanned)
-            for reason, lines in rejects.items():
+            scanned = end_scan(self._scanner, self._layout, self._values)
+            parts.append(scanned.counts)
+            for reason, lines in scanned.rejects.items():
                 self._stats.rejects[reason] = self._stats.rejects.get(reason, 0) + lines
+            for name, times in scanned.ignored.items():
+                self._ignore(name, times)
+            if scanned.newest_ms:
+                self._saw(scanned.oldest_ms, scanned.newest_ms)
         if len(self._rows) or not self._scanner:
             parts.append(self._rows.counts())
         return join(parts)
 
-    def _sum_up(self, stats: FileStats, counts: Counts) -> None:
+    def _sum_up(self, counts: Counts) -> None:
         """Say of a file what its counts say."""
+        stats = self._stats
         groups, columns = counts.groups[0], self._layout.cubes[0].columns
         by_tick = groups.by(ticks=True)
         stats.requests = dict(zip(by_tick.ticks.tolist(), by_tick.sums[:, 0].tolist(), strict=True))
         stats.events = sum(stats.requests.values())
         if _BYTES in columns:
             stats.bytes = _total(groups.sums[:, columns.index(_BYTES)])
-        if stats.events:
-            stats.oldest_ms = int(counts.viewers.first.min())
-            stats.newest_ms = int(counts.viewers.last.max())
+        if len(counts.viewers):
+            self._saw(int(counts.viewers.first.min()), int(counts.viewers.last.max()))
 
 
 def _total(amounts: Amounts) -> int:

@@ -31,6 +31,7 @@ class FileStats:
     events: int = 0
     bytes: int = 0  # that were sent to clients
     rejects: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)  # malformed values of events, by field
     oldest_ms: int = 0  # 0 without an event, as the next
     newest_ms: int = 0
     seconds: float = 0.0  # what decoding took

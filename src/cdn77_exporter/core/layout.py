@@ -10,7 +10,9 @@ from cdn77_exporter.core.fields import FIELDS, Reads
 from cdn77_exporter.core.measures import PROFILE, Add, Cube, Label, Measures, Source
 
 #: The fields without which a line is no event, whatever is measured.
-NEEDED = ("timestamp", "clientRequestPath", "clientIP")
+NEEDED = ("timestamp", "clientRequestPath")
+#: Where the viewer is; a line without it has none.
+ADDRESS = "clientIP"
 #: Stands among the fields of labels for the stream's name, which is found in the path.
 STREAM_FIELD = 255
 
@@ -39,7 +41,10 @@ class Field:
 
 
 class Layout:
-    """The fields that decoding reads for `measures`, needed ones first; raises ValueError for what no line tells."""
+    """The fields that decoding reads for `measures`: needed ones first, then the address, then the others.
+
+    Raises ValueError for what no line tells.
+    """
 
     def __init__(self, measures: Measures) -> None:
         self.cubes = measures.cubes
@@ -55,7 +60,8 @@ class Layout:
                 raise ValueError(f"{column.field} is text, which does not add up")
         of_labels = {label.field for label in labels if label.source is not Source.STREAM}
         of_columns = {column.field for column in columns}
-        names = (*NEEDED, *(name for name in FIELDS if name in of_labels | of_columns and name not in NEEDED))
+        first = (*NEEDED, ADDRESS)
+        names = (*first, *(name for name in FIELDS if name in of_labels | of_columns and name not in first))
         self.fields = tuple(Field(name, FIELDS[name], name in of_labels) for name in names)
         self._places = {name: place for place, name in enumerate(names)}
 

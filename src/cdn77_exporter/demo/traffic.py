@@ -381,9 +381,7 @@ class Traffic:
                 ("bad_timestamp", {"timestamp": "2026-13-01T00:00:00.000Z"}),
                 ("bad_path", {"clientRequestPath": None}),
                 ("no_stream", {"clientRequestPath": "/favicon.ico"}),
-                ("bad_client_ip", {"clientIP": "not-an-address"}),
-                ("bad_number", {"responseBytes": "4143"}),
-                ("bad_number", {"responseBytes": -1}),
+                ("bad_timestamp", {"timestamp": "2026-01-10T14:49:28"}),
                 ("not_json", {}),
                 ("not_an_object", {}),
             )

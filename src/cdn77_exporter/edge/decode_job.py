@@ -21,6 +21,7 @@ class DecoderRules:
     stream_pattern: str
     limits: Limits
     allow: Callable[[str], bool] | None = None
+    ipv6_prefix: int = 128
 
     def decoder(self, *, examples: bool = False) -> Decoder:
         """Return a new decoder; with `examples` it keeps some rejected lines."""
@@ -30,6 +31,7 @@ class DecoderRules:
             limits=self.limits,
             examples=examples,
             allow=self.allow,
+            ipv6_prefix=self.ipv6_prefix,
         )
 
 

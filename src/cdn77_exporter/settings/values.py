@@ -47,7 +47,9 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
         from cdn77_exporter.edge.decode_job import DecoderRules  # noqa: PLC0415
 
         limits = Limits(self.max_file_bytes, self.max_line_bytes, self.max_bad_lines, self.max_file_entries)
-        return DecoderRules(self.tick_seconds, self.stream_pattern, limits, self.stream_allowlist)
+        return DecoderRules(
+            self.tick_seconds, self.stream_pattern, limits, self.stream_allowlist, self.viewer_ipv6_prefix
+        )
 
     @property
     def timeline_rules(self) -> Rules:

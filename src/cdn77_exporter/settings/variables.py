@@ -243,6 +243,13 @@ class Streams:
         "rejected.",
         "/etc/cdn77-exporter/streams.txt",
     )
+    viewer_ipv6_prefix: int = env(
+        parse.whole(1, 128),
+        "128",
+        "How many first bits of an IPv6 address tell viewers apart. A household has a network of 64 bits and changes "
+        "its addresses in it: with `64` it is one viewer, as it is by IPv4.",
+        "64",
+    )
     geoip_db_path: Path | None = env(
         parse.file_path,
         None,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
 
+from cdn77_exporter.core.fields import FIELDS
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.telemetry.kinds import LONG_SECONDS, SHORT_SECONDS, SelfMetric, counter, gauge, histogram
 
@@ -480,6 +481,15 @@ _FILE = (
                 "rejects",
                 "rejected lines, by reason",
                 counter("rejects_total", "Rejected lines, by reason.", reason=REJECT_REASONS),
+            ),
+            _table(
+                "ignored",
+                "malformed values of lines that count, by field",
+                counter(
+                    "ignored_fields_total",
+                    "Malformed values of lines that count, by field: taken as missing, or characters replaced.",
+                    field=FIELDS,
+                ),
             ),
             _number(
                 "late",

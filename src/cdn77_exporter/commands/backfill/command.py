@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Settings that decide what counts are honoured: TICK_SECONDS, SESSION_WINDOW_SECONDS, STREAM_PATTERN, "
-        "STREAM_ALLOWLIST, GEOIP_DB_PATH and the MAX_ limits; others need not be set. A running exporter has written "
-        "from its first_tick on (message service_started): end the span there with --to, or requests count twice. "
+        "STREAM_ALLOWLIST, VIEWER_IPV6_PREFIX, GEOIP_DB_PATH and the MAX_ limits; others need not be set. A running "
+        "exporter has written from its first_tick on (message service_started): end the span there with --to, or "
+        "requests count twice. "
         "A TIME is such as 2026-01-10T14:00:00Z, or a length before now such as 12h. "
         "Exit codes: 0 done, 1 a file was unreadable or nothing was to be written, 2 usage or configuration."
     )

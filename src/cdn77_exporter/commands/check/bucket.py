@@ -135,6 +135,9 @@ def _judge_content(findings: Findings, newest: LogFile, stats: FileStats) -> Non
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(stats.rejects.items()))
         remedy = f"run `inspect` on {newest.key}; STREAM_PATTERN decides which paths have a stream"
         findings.warn(READ, f"{text}; rejects: {reasons}", remedy)
+    elif stats.ignored:
+        fields = ", ".join(f"{name} {count:,}" for name, count in sorted(stats.ignored.items()))
+        findings.warn(READ, f"{text}; malformed values, ignored: {fields}", f"look at these fields in {newest.key}")
     else:
         findings.ok(READ, text)
 

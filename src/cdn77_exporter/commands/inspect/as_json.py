@@ -22,6 +22,7 @@ def to_json(inspection: Inspection, top: int) -> str:
         "bytes": inspection.bytes,
         "streams": len(inspection.streams),
         "rejects": inspection.rejects,
+        "ignored": inspection.ignored,
         "unreadable": [{"path": printable(path), "reason": reason} for path, reason in inspection.unreadable],
         "oldest": _instant(inspection.oldest_ms),
         "newest": _instant(inspection.newest_ms),

@@ -36,6 +36,8 @@ def show(inspection: Inspection, top: int) -> None:
         _below(screen, Text("Examples, client addresses masked", style="bold"))
         for line in _examples(inspection):
             screen.print(line, soft_wrap=True)
+    if inspection.ignored:
+        _below(screen, _ignored(inspection))
     if inspection.unreadable:
         _below(screen, _unreadable(inspection))
 
@@ -123,6 +125,10 @@ def _rejects(found: Inspection) -> Table:
     for reason, count in largest(found.rejects, len(found.rejects)).items():
         table.add_row(reason, f"{count:,}", REJECT_REASONS[reason])
     return table
+
+
+def _ignored(found: Inspection) -> Table:
+    return _shares("Malformed values, ignored", "field", "events", found.ignored, found.events)
 
 
 def _examples(found: Inspection) -> Iterable[Text]:

@@ -20,7 +20,7 @@ from cdn77_exporter.runtime import without_collection
 
 #: The settings that are honoured when they are set: those that decide what a line and a file are.
 LIMITS = ("MAX_FILE_BYTES", "MAX_LINE_BYTES", "MAX_BAD_LINES", "MAX_FILE_ENTRIES")
-HONOURED = (*LIMITS, "STREAM_ALLOWLIST", "STREAM_PATTERN", "TICK_SECONDS")
+HONOURED = (*LIMITS, "STREAM_ALLOWLIST", "STREAM_PATTERN", "TICK_SECONDS", "VIEWER_IPV6_PREFIX")
 DEFAULT_TICK_SECONDS = 15
 STANDARD_INPUT = "-"
 
@@ -94,7 +94,13 @@ def honoured_rules() -> DecoderRules:
 
     values = load_some(HONOURED, os.environ)
     limits = Limits(*(values[name.lower()] for name in LIMITS))
-    return DecoderRules(values["tick_seconds"], values["stream_pattern"], limits, values["stream_allowlist"])
+    return DecoderRules(
+        values["tick_seconds"],
+        values["stream_pattern"],
+        limits,
+        values["stream_allowlist"],
+        values["viewer_ipv6_prefix"],
+    )
 
 
 # Files

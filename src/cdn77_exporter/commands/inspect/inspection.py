@@ -56,6 +56,7 @@ class Inspection:
     oldest_ms: int = 0  # 0 without an event
     newest_ms: int = 0
     rejects: defaultdict[str, int] = field(default_factory=_counts)
+    ignored: defaultdict[str, int] = field(default_factory=_counts)  # malformed values of events, by field
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # path and reason
     streams: defaultdict[str, StreamSums] = field(default_factory=lambda: defaultdict(StreamSums))
     statuses: defaultdict[str, int] = field(default_factory=_counts)  # requests, as in the next two
@@ -88,6 +89,8 @@ class Inspection:
             self.newest_ms = max(self.newest_ms, stats.newest_ms)
         for reason, count in stats.rejects.items():
             self.rejects[reason] += count
+        for name, count in stats.ignored.items():
+            self.ignored[name] += count
         for example in stats.examples:
             of_reason = self.examples.setdefault(example.reason, [])
             if len(of_reason) < EXAMPLES:

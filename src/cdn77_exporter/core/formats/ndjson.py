@@ -2,60 +2,64 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-import orjson
 
 from cdn77_exporter.core.fields import FIELDS, Reads
-from cdn77_exporter.core.layout import NEEDED, Field, Layout
-from cdn77_exporter.core.lines import MAX_COUNT, clean
+from cdn77_exporter.core.formats import LineRow
+from cdn77_exporter.core.layout import ADDRESS, NEEDED, Field, Layout
+from cdn77_exporter.core.lines import MAX_COUNT, NOTHING, characters, clean, whole_number
 from cdn77_exporter.core.masking import Masker
+
+#: UTF-8's byte-order mark, which may stand at a line's beginning.
+MARK = b"\xef\xbb\xbf"
 
 _EXCERPT = 120  # characters
 _OPEN, _CLOSE = b"{}"
-_ADDRESS_FIELD = re.compile(r'("(?:clientIP|clientRequestXForwardedFor)"\s*:\s*)"[^"]*"?')
-# Where a line is at fault, as msgspec says it: "... missing required field `x`" and "... - at `$.x`".
-_PLACE = re.compile(r"`(?:\$\.)?([A-Za-z]+)`$")
+_ADDRESS_FIELD = re.compile(r'("(?:clientIP|clientRequestXForwardedFor)"\s*:\s*)(?:"[^"]*"?|\[[^\]]*\]?|[^,}]*)')
 _QUERY = re.compile(r'\?[^"\s]+')
-_SEARCHED = 65_536  # bytes of a line that is decoded once more to find the field at fault
 _MASK = Masker()
+_REPLACED = "\ufffd".encode()
+_NO_CHARACTER = "\udfff"  # a lone surrogate, which no UTF-8 is
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 _TYPES: dict[Reads, Any] = {Reads.TEXT: str | None, Reads.NUMBER: _Count | None, Reads.FLAG: bool | None}
 _Label = _Count | Literal[""] | None  # a number that is a label: an empty text is a missing one
-_REASONS = {Reads.TEXT: "bad_text", Reads.NUMBER: "bad_number", Reads.FLAG: "bad_number"}
-_REASONS_OF_NEEDED = {"timestamp": "bad_timestamp", "clientRequestPath": "bad_path", "clientIP": "bad_client_ip"}
-#: The fields of reasons that are found after the decoding, or in one field only.
+_REASONS_OF_NEEDED = {"timestamp": "bad_timestamp", "clientRequestPath": "bad_path"}
+#: The fields that reasons are about.
 _FIELDS = {
     "bad_timestamp": "timestamp",
     "too_old": "timestamp",
     "bad_path": "clientRequestPath",
     "no_stream": "clientRequestPath",
     "stream_not_allowed": "clientRequestPath",
-    "bad_client_ip": "clientIP",
 }
-_SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 # What decoding a line raises when something is wrong with it.
 _WRONG = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Ndjson:
-    """Reads the fields of a layout from lines of JSON; what may be missing is optional, so that null is no zero."""
+    """Reads the fields of a layout from lines of JSON; what may be missing is optional, so that null is no zero.
+
+    Lines are mostly as they should be, and then their fields have the types of a row. Those of a line that is not are
+    looked at one by one, and what is malformed is missing.
+    """
 
     def __init__(self, layout: Layout) -> None:
         # In the order in which lines have them, in which they are found soonest.
         fields = sorted(layout.fields, key=lambda field: list(FIELDS).index(field.name))
-        row = msgspec.defstruct("Row", [_member(field) for field in fields], gc=False, kw_only=True)
-        decoder = msgspec.json.Decoder(row)
+        self._row = msgspec.defstruct("Row", [_member(field) for field in fields], gc=False, kw_only=True)
+        decoder = msgspec.json.Decoder(self._row)
         self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
-        self._reasons = {field.name: _REASONS[field.reads] for field in fields} | _REASONS_OF_NEEDED
+        self._fields = [(field.name, _VALUES[field.reads]) for field in fields if field.name not in NEEDED]
 
     def rows(self, data: bytes) -> list[Any] | None:
-        """Return a row for each of whole lines; None if one of them is not an object, or has something wrong in it."""
+        """Return a row for each of whole lines; None if one of them is not an object, or has something odd in it."""
         lines = object_lines(data, 0, len(data))
-        if not lines or not is_utf8(data):
+        if not lines:
             return None
         try:
             rows = self._decode_lines(data)
@@ -63,55 +67,94 @@ class Ndjson:
             return None
         return rows if len(rows) == lines else None
 
-    def row(self, line: bytes) -> Any | None:
-        """Return the row of a line, which is given without its newline; None if it has something wrong in it."""
+    def row(self, line: bytes) -> LineRow | str:
+        """Return the row of a line, which is given without its newline; or one of `reasons.REJECT_REASONS`."""
+        line = line.removeprefix(MARK)
         try:
-            row = self._decode(line)
-        except _WRONG:
-            return None
-        return row if is_utf8(line) else None
-
-    def fault(self, line: bytes) -> str:
-        """Say why a line has no row: one of `reasons.REJECT_REASONS`."""
-        try:
-            is_object = isinstance(orjson.loads(line), dict)
-        except ValueError as error:
-            # A number of hundreds of digits is JSON, though orjson stops at it.
-            if "infinity" not in str(error) or not _is_json(line):
-                return "not_json"
-            is_object = line.lstrip().startswith(b"{")
-        if not is_object:
-            return "not_an_object"
-        try:
-            self._decode(line)
-        except msgspec.ValidationError as error:
-            found = _PLACE.search(str(error))
-            return self._reasons[found[1]] if found else "not_json"
+            return LineRow(self._decode(line))
         except _WRONG:
             pass
-        return "not_json"
+        try:
+            value = _JSON.decode(_text_of(line))
+        except (ValueError, RecursionError):
+            return "not_json"
+        return self._odd_row(value) if isinstance(value, dict) else "not_an_object"
+
+    def _odd_row(self, members: dict[str, Any]) -> LineRow | str:
+        ignored = []
+        values: dict[str, Any] = {}
+        for name in NEEDED:
+            value = members.get(name)
+            if not isinstance(value, str) or isinstance(value, _Number):
+                return _REASONS_OF_NEEDED[name]
+            values[name] = characters(value)
+            if values[name] != value:
+                ignored.append(name)
+        for name, read in self._fields:
+            value = members.get(name)
+            if value is not None:
+                values[name], is_fine = read(value)
+                if not is_fine and (name != ADDRESS or values[name] is None):  # a text is judged by what it tells
+                    ignored.append(name)
+        return LineRow(self._row(**values), tuple(ignored))
 
     def excerpt(self, line: bytes, reason: str = "") -> str:
         """Return what of a rejected line may be shown: from the field at fault on, if one is, else from its begin.
 
         Addresses and the query behind a path are masked, and what cannot be printed is replaced.
         """
-        name = self._field(line, reason)
+        name = _FIELDS.get(reason)
         begin = max(0, line.find(b'"%s"' % name.encode())) if name else 0
         shown = line[begin : begin + 4 * _EXCERPT].decode("utf-8", "replace")
         shown = _QUERY.sub("?***", _ADDRESS_FIELD.sub(r'\1"***"', shown))
         return clean(("… " if begin else "") + _MASK(shown)[:_EXCERPT])
 
-    def _field(self, line: bytes, reason: str) -> str:
-        """Return the field that a reason is about."""
-        if reason in _FIELDS or len(line) > _SEARCHED:
-            return _FIELDS.get(reason, "")
-        try:
-            self._decode(line)
-        except _WRONG as error:
-            found = _PLACE.search(str(error))
-            return found[1] if found else ""
-        return ""
+
+class _Number(str):
+    """A number as it is written, whatever its size."""
+
+    __slots__ = ()
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)  # NaN and Infinity are Python's, not JSON's
+
+
+_JSON = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_refuse)
+
+
+def _text_of(line: bytes) -> str:
+    """Return a line as text, in which a lone surrogate stands for each sequence of bytes that is no UTF-8."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        # A replacement character that is there already is always one of its own, whatever stands before it.
+        parts = (part.decode("utf-8", "replace").replace("\ufffd", _NO_CHARACTER) for part in line.split(_REPLACED))
+        return "\ufffd".join(parts)
+
+
+# A value of JSON as what a row has, and whether it is what it should be.
+
+
+def _text(value: Any) -> tuple[str | None, bool]:
+    if isinstance(value, str):  # or a number, which is the text that it is written as
+        text = characters(str(value))
+        return text, text == value
+    return None, False
+
+
+def _number(value: Any) -> tuple[int | None, bool]:
+    if not isinstance(value, str) or value in NOTHING:
+        return None, value in ("", "-")
+    number = whole_number(value)
+    return number, number is not None
+
+
+def _flag(value: Any) -> tuple[bool | None, bool]:
+    return (value, True) if isinstance(value, bool) else (None, value in ("", "-"))
+
+
+_VALUES = {Reads.TEXT: _text, Reads.NUMBER: _number, Reads.FLAG: _flag}
 
 
 def _member(field: Field) -> Any:
@@ -138,22 +181,3 @@ def object_lines(data: bytes, begin: int, end: int) -> int:
         lines += 1
         place = find(b"\n", place + 1)
     return lines
-
-
-def is_utf8(data: bytes) -> bool:
-    """Tell whether all of it is UTF-8; the typed decoder does not look into the fields that it skips."""
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        _SYNTAX.decode(line)
-    except _WRONG:
-        return False
-    return is_utf8(line)

@@ -11,9 +11,10 @@
  * The invariants:
  * - A line that is not in every respect a form that is known here is left, and then it has changed nothing but what is
  *   remembered: entries that were made for it have no requests (a viewer no times), and are not given out.
- * - Known is: one flat object in UTF-8, blanks between its tokens or none; each field that is read at most once; a
- *   number from 0 to 2^53; a UTC timestamp of the calendar from 1970 on; an address without a zone. Escapes are those of
- *   JSON without surrogates.
+ * - Known is: one flat object, blanks between its tokens or none; each field that is read at most once; a timestamp of
+ *   the calendar from 1970 on with its offset from UTC; addresses without a zone, or none. What is surely malformed in
+ *   an optional field is missing. Bytes that are no UTF-8 and halves of pairs may stand in any text: they are in the
+ *   hands of whoever sends a request, and become replacement characters.
  * - Nothing reads behind the newline that ends a piece: no token holds a newline, and every loop stops at one.
  * - Everything is bounded and may fail (a full table, no memory): then a line is left, and nothing is lost.
  * - The texts of a log are anybody's. Tables are hashed with a secret of the process; the small memos in front of them
@@ -46,9 +47,10 @@
 #define NAME_BYTES 46   /* of a name that is remembered, with its quotes and its colon */
 #define SCRATCH_BYTES 16384
 #define ADDRESS_BYTES 16
+#define MOST_ADDRESSES 1024 /* lines.ADDRESSES_LENGTH: of what may hold an address */
 #define MEMO 256 /* texts of a field that are remembered before the table is asked */
 
-enum { TIMESTAMP, PATH, IP, NEEDED }; /* the fields that every line must have come first */
+enum { TIMESTAMP, PATH, NEEDED, IP = NEEDED, FIRST }; /* the fields that every line must have, and the address */
 enum { TEXT, NUMBER, FLAG };          /* how a field is read */
 enum { ONE, VALUE, ONE_IF_POSITIVE }; /* what a line adds to a column */
 enum { NO_STREAM, NOT_ALLOWED, TOO_OLD, REASONS };
@@ -67,11 +69,11 @@ typedef struct {
     uint8_t reads, is_label;
 } Field;
 
-/* A line's fields. One that is missing or null is an empty text, and adds 0. */
+/* A line's fields. One that is missing, null or malformed is an empty text, and adds 0. */
 typedef struct {
     Span texts[MOST_FIELDS];
     uint64_t counts[MOST_FIELDS];
-    uint64_t seen;
+    uint64_t seen, ignored; /* fields that were met, and those with something malformed */
 } Line;
 
 /* The name of the n-th member of the line before, as it stood there. Lines mostly have the same ones. */
@@ -135,9 +137,10 @@ typedef struct {
     PyObject_HEAD
     long long tick_seconds, line_bytes, oldest_ms, latest_ms, secrets[2];
     int admitted_only; /* streams of which nothing is known are not taken */
-    int busy, closed;
+    int busy, closed, ipv6_prefix;
     unsigned shown[REASONS]; /* rejected lines that are left to Python for their examples */
-    uint64_t rejects[REASONS];
+    uint64_t rejects[REASONS], ignored[MOST_FIELDS];
+    int64_t oldest_ms_unseen, newest_ms_unseen; /* of events without an address */
     Field fields[MOST_FIELDS];
     size_t field_count;
     Pattern pattern;
@@ -396,36 +399,60 @@ static size_t utf8_length(const char *at) {
     return length;
 }
 
-/* The character that an escape of four hex digits stands for; -1 if it is none, or half a pair. */
+/* The number that an escape of four hex digits has; -1 if it is no such escape. */
 static int32_t read_escape(const char *at, const char *end) {
     if (end - at <= 6)
         return -1;
-    int32_t character = 0;
+    int32_t number = 0;
     for (int place = 2; place < 6; place++) {
         int value = hex_value(at[place]);
         if (value < 0)
             return -1;
-        character = character << 4 | value;
+        number = number << 4 | value;
     }
-    return (character & 0xf800) == 0xd800 ? -1 : character;
+    return number;
+}
+
+static inline int is_surrogate(int32_t number) { return (number & 0xf800) == 0xd800; }
+
+/* The character that two escapes stand for together; 0 if they are no pair. */
+static int32_t read_pair(const char *at, const char *end) {
+    int32_t high = read_escape(at, end);
+    if ((high & 0xfc00) != 0xd800 || end - at <= 12 || at[6] != '\\' || at[7] != 'u')
+        return 0;
+    int32_t low = read_escape(at + 6, end);
+    return (low & 0xfc00) == 0xdc00 ? 0x10000 + ((high & 0x3ff) << 10 | (low & 0x3ff)) : 0;
 }
 
 static const char ESCAPES[] = "\"\\/bfnrt", ESCAPED[] = "\"\\/\b\f\n\r\t";
 
-/* The end of a text that goes on with something other than plain ASCII. */
-static const char *skip_odd_text(const char *at, const char *end, int *escaped) {
+enum { HAS_ESCAPES = 1, HAS_ODD = 2 }; /* odd is what is no character: a byte that is no UTF-8, half a pair */
+
+/* The end of a text that goes on with something other than plain ASCII, and what it has. */
+static const char *skip_odd_text(const char *at, const char *end, int *has) {
     for (;; at = stop_of_text(at, end)) {
         if (*at == '"')
             return at;
         size_t length = 0;
         if (*at == '\\') {
-            *escaped = 1;
-            if (at[1] > ' ' && strchr(ESCAPES, at[1]))
+            *has |= HAS_ESCAPES;
+            int32_t number;
+            if (at[1] > ' ' && strchr(ESCAPES, at[1])) {
                 length = 2;
-            else if (at[1] == 'u' && read_escape(at, end) >= 0)
+            } else if (at[1] == 'u' && (number = read_escape(at, end)) >= 0) {
                 length = 6;
+                if (is_surrogate(number)) {
+                    if (read_pair(at, end))
+                        length = 12;
+                    else
+                        *has |= HAS_ODD;
+                }
+            }
         } else if ((unsigned char)*at >= 0x80) {
-            length = utf8_length(at);
+            if (!(length = utf8_length(at))) {
+                length = 1;
+                *has |= HAS_ODD;
+            }
         }
         if (!length)
             return NULL;
@@ -436,14 +463,12 @@ static const char *skip_odd_text(const char *at, const char *end, int *escaped) 
 static char *put_character(char *to, int32_t character) {
     if (character < 0x80) {
         *to++ = (char)character;
-    } else if (character < 0x800) {
-        *to++ = (char)(0xc0 | character >> 6);
-        *to++ = (char)(0x80 | (character & 0x3f));
-    } else {
-        *to++ = (char)(0xe0 | character >> 12);
-        *to++ = (char)(0x80 | (character >> 6 & 0x3f));
-        *to++ = (char)(0x80 | (character & 0x3f));
+        return to;
     }
+    int more = character < 0x800 ? 1 : character < 0x10000 ? 2 : 3;
+    *to++ = (char)((0xff00 >> (more + 1)) | character >> 6 * more); /* a set bit for each byte */
+    while (more--)
+        *to++ = (char)(0x80 | (character >> 6 * more & 0x3f));
     return to;
 }
 
@@ -453,14 +478,19 @@ static int unescape(Scanner *self, Span *text, const char *end) {
         return 0;
     char *begin = self->scratch + self->scratch_used, *to = begin;
     for (const char *at = text->begin, *stop = at + text->length; at < stop;) {
+        int32_t number;
         if (*at != '\\') {
             *to++ = *at++;
-        } else if (at[1] == 'u') {
-            to = put_character(to, read_escape(at, end));
-            at += 6;
-        } else {
+        } else if (at[1] != 'u') {
             *to++ = ESCAPED[strchr(ESCAPES, at[1]) - ESCAPES];
             at += 2;
+        } else if ((number = read_pair(at, end))) {
+            to = put_character(to, number);
+            at += 12;
+        } else {
+            number = read_escape(at, end);
+            to = put_character(to, is_surrogate(number) ? 0xfffd : number);
+            at += 6;
         }
     }
     *text = (Span){begin, (size_t)(to - begin)};
@@ -468,15 +498,15 @@ static int unescape(Scanner *self, Span *text, const char *end) {
     return 1;
 }
 
-static inline const char *read_text(Scanner *self, const char *at, const char *end, Span *text) {
+/* Bytes that are no UTF-8 stay in the text until it is given out. */
+static inline const char *read_text(Scanner *self, const char *at, const char *end, Span *text, int *has) {
     if (*at++ != '"')
         return NULL;
     const char *stop = stop_of_text(at, end);
-    int escaped = 0;
-    if (*stop != '"' && !(stop = skip_odd_text(stop, end, &escaped)))
+    if (*stop != '"' && !(stop = skip_odd_text(stop, end, has)))
         return NULL;
     *text = (Span){at, (size_t)(stop - at)};
-    return !escaped || unescape(self, text, end) ? stop + 1 : NULL;
+    return !(*has & HAS_ESCAPES) || unescape(self, text, end) ? stop + 1 : NULL;
 }
 
 static inline const char *read_digits(const char *at) {
@@ -486,14 +516,58 @@ static inline const char *read_digits(const char *at) {
     return at > begin ? at : NULL;
 }
 
-static inline const char *read_number(const char *at, Span *digits, uint64_t *count) {
-    const char *end = read_digits(at);
-    if (!end || end - at > 16 || (*at == '0' && end - at > 1))
+/* A number that is no count from 0 to 2^53, or one with a fraction of zeros; what has an exponent is left. */
+static const char *read_odd_number(const char *at, const char *end, Span *digits, uint64_t *count, int *is_odd) {
+    const char *begin = at, *stop;
+    if (*at == '-') {
+        *is_odd = 1;
+        return at[1] > '0' && (at = read_digits(at + 1)) && *at != '.' && (*at | 32) != 'e' ? at : NULL;
+    }
+    if (!(stop = at = read_digits(at)) || (*begin == '0' && stop - begin > 1))
         return NULL;
-    *digits = (Span){at, (size_t)(end - at)};
-    for (*count = 0; at < end; at++)
-        *count = *count * 10 + (uint64_t)(*at - '0');
-    return *count <= MOST_COUNT ? end : NULL;
+    if (*at == '.') {
+        if (!(at = read_digits(at + 1)))
+            return NULL;
+        for (const char *each = stop + 1; each < at; each++)
+            *is_odd |= *each != '0';
+    } else {
+        *is_odd = 1; /* too large: all others were read before */
+    }
+    if ((*at | 32) == 'e' || at >= end)
+        return NULL;
+    if (!*is_odd) {
+        if (stop - begin > 15)
+            return NULL;
+        *digits = (Span){begin, (size_t)(stop - begin)};
+        for (*count = 0; begin < stop; begin++)
+            *count = *count * 10 + (uint64_t)(*begin - '0');
+    }
+    return at;
+}
+
+static inline const char *read_number(const char *at, const char *end, Span *digits, uint64_t *count, int *is_odd) {
+    const char *stop = read_digits(at);
+    if (stop && stop - at <= 16 && (*at != '0' || stop - at == 1) && *stop != '.' && (*stop | 32) != 'e') {
+        uint64_t value = 0;
+        for (const char *each = at; each < stop; each++)
+            value = value * 10 + (uint64_t)(*each - '0');
+        if (value <= MOST_COUNT) {
+            *digits = (Span){at, (size_t)(stop - at)};
+            *count = value;
+            return stop;
+        }
+    }
+    return read_odd_number(at, end, digits, count, is_odd);
+}
+
+/* A number that is written as a text, or an empty one or a dash for none; any other text is left. */
+static const char *read_number_text(const char *at, const char *end, Span *digits, uint64_t *count, int *is_odd) {
+    if (*at == '"')
+        return at + 1;
+    if (*at == '-' && at[1] == '"')
+        return at + 2;
+    at = read_number(at, end, digits, count, is_odd);
+    return at && *at == '"' ? at + 1 : NULL;
 }
 
 static inline const char *skip_word(const char *at, const char *end, const char *word, long length) {
@@ -510,9 +584,9 @@ static inline const char *skip_number(const char *at) {
 
 static inline const char *skip_value(const char *at, const char *end) {
     if (*at == '"') {
-        int escaped;
+        int has = 0;
         const char *stop = stop_of_text(at + 1, end);
-        if (*stop != '"' && !(stop = skip_odd_text(stop, end, &escaped)))
+        if (*stop != '"' && !(stop = skip_odd_text(stop, end, &has)))
             return NULL;
         return stop + 1;
     }
@@ -525,21 +599,32 @@ static inline const char *skip_value(const char *at, const char *end) {
 
 static const char *read_value(Scanner *self, const char *at, const char *end, unsigned field, Line *line) {
     const Field *of = &self->fields[field];
-    if (line->seen & (uint64_t)1 << field)
+    const uint64_t bit = (uint64_t)1 << field;
+    const char *stop;
+    if (line->seen & bit)
         return NULL;
-    line->seen |= (uint64_t)1 << field;
+    line->seen |= bit;
     if (*at == 'n')
         return field < NEEDED ? NULL : skip_word(at, end, "null", 4);
-    if (of->reads == TEXT)
-        return read_text(self, at, end, &line->texts[field]);
-    if (of->reads == NUMBER && *at == '"') /* an empty label is a missing one */
-        return of->is_label && at[1] == '"' ? at + 2 : NULL;
-    if (of->reads == NUMBER)
-        return read_number(at, &line->texts[field], &line->counts[field]);
-    const char *stop = *at == 't' ? skip_word(at, end, "true", 4) : skip_word(at, end, "false", 5);
-    if (stop)
+    int odd = 0;
+    if (of->reads == TEXT && *at == '"') {
+        stop = read_text(self, at, end, &line->texts[field], &odd);
+        odd &= HAS_ODD;
+    } else if (of->reads == TEXT) { /* a number stands for itself */
+        if (field < NEEDED || (!is_digit(*at) && *at != '-') || !(stop = skip_number(at)))
+            return NULL;
         line->texts[field] = (Span){at, (size_t)(stop - at)};
-    line->counts[field] = *at == 't';
+    } else if (of->reads == NUMBER) {
+        stop = *at == '"' ? read_number_text(at + 1, end, &line->texts[field], &line->counts[field], &odd)
+                          : read_number(at, end, &line->texts[field], &line->counts[field], &odd);
+    } else {
+        stop = *at == 't' ? skip_word(at, end, "true", 4) : skip_word(at, end, "false", 5);
+        if (stop)
+            line->texts[field] = (Span){at, (size_t)(stop - at)};
+        line->counts[field] = *at == 't';
+    }
+    if (odd && field != IP) /* which is judged by whether it has an address */
+        line->ignored |= bit;
     return stop;
 }
 
@@ -561,7 +646,7 @@ static const char *read_name(const Scanner *self, const char *at, const char *en
 }
 
 static const char *read_line(Scanner *self, const char *at, const char *end, Line *line) {
-    line->seen = 0;
+    line->seen = line->ignored = 0;
     memset(line->texts, 0, self->field_count * sizeof *line->texts);
     memset(line->counts, 0, self->field_count * sizeof *line->counts);
     self->scratch_used = 0;
@@ -602,12 +687,12 @@ static inline int number_at(const char *at, int digits) {
     return value;
 }
 
-/* Unix milliseconds of `2026-01-10T14:49`; 0 for what is of another form or earlier. */
+/* Unix milliseconds of `2026-01-10T14:49`, in UTC; 0 for what is of another form or earlier. */
 static int64_t read_minute(const char *at) {
     static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int year = number_at(at, 4), month = number_at(at + 5, 2), day = number_at(at + 8, 2);
     int hour = number_at(at + 11, 2), minute = number_at(at + 14, 2);
-    if (at[4] != '-' || at[7] != '-' || at[10] != 'T' || at[13] != ':' || year < 1970 || month < 1 || month > 12 ||
+    if (at[4] != '-' || at[7] != '-' || ((at[10] | 32) != 't' && at[10] != ' ') || at[13] != ':' || year < 1970 || month < 1 || month > 12 ||
         day < 1 || hour < 0 || hour > 23 || minute < 0 || minute > 59)
         return 0;
     int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -620,6 +705,24 @@ static int64_t read_minute(const char *at) {
     return ((days * 24 + hour) * 60 + minute) * 60000;
 }
 
+/* Milliseconds of an offset from UTC, such as `Z`, `+01:00`, `-0530` or `+01`; 0 for what is of another form. */
+static int read_offset(const char *at, const char *end, int64_t *offset) {
+    *offset = 0;
+    if (end - at == 1)
+        return (*at | 32) == 'z';
+    if (end - at < 3 || end - at > 6 || (*at != '+' && *at != '-'))
+        return 0;
+    int hours = number_at(at + 1, 2), minutes = 0;
+    if (end - at > 3) {
+        int colon = at[3] == ':';
+        if (end - at != 5 + colon)
+            return 0;
+        minutes = number_at(at + 3 + colon, 2);
+    }
+    *offset = (int64_t)(hours * 60 + minutes) * (*at == '-' ? -60000 : 60000);
+    return hours >= 0 && hours < 24 && minutes >= 0 && minutes < 60;
+}
+
 /* Unix milliseconds of `2026-01-10T14:49:28.299Z`, what is finer cut off; 0 for what is of another form or earlier. */
 static int64_t read_time(Scanner *self, Span text) {
     const char *at = text.begin, *end = at + text.length;
@@ -630,18 +733,20 @@ static int64_t read_time(Scanner *self, Span text) {
         memcpy(self->minute, at, sizeof self->minute);
     }
     int second = number_at(at + 17, 2), milliseconds = 0;
+    int64_t offset;
     if ((!self->minute_ms && !are_equal(at, "1970-01-01T00:00", 16)) || second < 0 || second > 59)
         return 0;
-    if (*(at += 19) == '.') {
+    if (*(at += 19) == '.' || *at == ',') {
         const char *begin = ++at;
         for (int scale = 100; at < end && is_digit(*at); at++, scale /= 10)
             milliseconds += scale * (*at - '0');
         if (at == begin || at - begin > 9)
             return 0;
     }
-    if (!(end - at == 1 && *at == 'Z') && !(end - at == 6 && !memcmp(at, "+00:00", 6)))
+    if (!read_offset(at, end, &offset))
         return 0;
-    return self->minute_ms + second * 1000 + milliseconds;
+    int64_t found = self->minute_ms + second * 1000 + milliseconds - offset;
+    return found > 0 ? found : 0;
 }
 
 /* Four bytes, up to `end`. */
@@ -705,11 +810,58 @@ static int read_ipv6(const char *at, const char *end, unsigned char *bytes) {
 
 static const unsigned char MAPPED[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-/* An address as 16 bytes, an IPv4 one as that which it is mapped to. */
-static int read_address(Span text, unsigned char *bytes) {
-    const char *end = text.begin + text.length;
+enum { NO_ADDRESS, IS_ADDRESS, NOT_KNOWN };
+
+static int read_ip(const char *at, const char *end, unsigned char *bytes) {
     memcpy(bytes, MAPPED, sizeof MAPPED);
-    return read_ipv4(text.begin, end, bytes + sizeof MAPPED) || read_ipv6(text.begin, end, bytes);
+    return read_ipv4(at, end, bytes + sizeof MAPPED) || read_ipv6(at, end, bytes);
+}
+
+/* The place behind a port's colon and digits, of which there may be up to five, is `end`. */
+static int is_port(const char *at, const char *end) {
+    if (end - at < 2 || end - at > 6 || *at != ':')
+        return 0;
+    while (++at < end)
+        if (!is_digit(*at))
+            return 0;
+    return 1;
+}
+
+/* An address alone, or one with a port: `1.2.3.4:80`, `[::1]:80`, `[::1]`. */
+static int read_host(const char *at, const char *end, unsigned char *bytes) {
+    if (at < end && *at == '[') {
+        const char *bracket = memchr(at, ']', (size_t)(end - at));
+        return bracket && (bracket + 1 == end || is_port(bracket + 1, end)) && read_ipv6(at + 1, bracket, bytes);
+    }
+    if (read_ip(at, end, bytes))
+        return 1;
+    const char *colon = memchr(at, ':', (size_t)(end - at));
+    memcpy(bytes, MAPPED, sizeof MAPPED);
+    return colon && is_port(colon, end) && read_ipv4(at, colon, bytes + sizeof MAPPED);
+}
+
+/* The first address of a list as 16 bytes, an IPv4 one as that which it is mapped to. Zones are left to Python. */
+static int read_address(const Scanner *self, Span text, unsigned char *bytes) {
+    if (!text.length)
+        return NO_ADDRESS;
+    const char *at = text.begin, *end = at + text.length;
+    int found = read_ip(at, end, bytes);
+    if (!found && (text.length > MOST_ADDRESSES || memchr(at, '%', text.length)))
+        return NOT_KNOWN;
+    for (const char *stop; !found && at < end; at = stop + (stop < end)) {
+        const char *last;
+        if (!(stop = memchr(at, ',', (size_t)(end - at))))
+            stop = end;
+        for (last = stop; last > at && (last[-1] == ' ' || last[-1] == '\t');)
+            last--;
+        while (at < last && (*at == ' ' || *at == '\t'))
+            at++;
+        found = read_host(at, last, bytes);
+    }
+    if (found && memcmp(bytes, MAPPED, sizeof MAPPED))
+        for (int bit = self->ipv6_prefix; bit < 8 * ADDRESS_BYTES; bit++)
+            bytes[bit / 8] &= (unsigned char)~(0x80 >> bit % 8);
+    return found ? IS_ADDRESS : NO_ADDRESS;
 }
 
 /* The stream in a path, as a search for the pattern finds it: empty if there is none; 0 if that is left to Python. */
@@ -797,9 +949,31 @@ static int64_t viewer_of(Scanner *self, const unsigned char *address, int64_t ti
     return number_of_key(self, &self->viewers, &viewer.tick);
 }
 
+/* What an event says beyond its sums: which of its fields are malformed, and when it was if its viewer is not known. */
+static void note_ignored(Scanner *self, uint64_t ignored) {
+    for (size_t field = 0; ignored; field++, ignored >>= 1)
+        self->ignored[field] += ignored & 1;
+}
+
+static void note_unseen(Scanner *self, int64_t at) {
+    if (!self->oldest_ms_unseen || at < self->oldest_ms_unseen)
+        self->oldest_ms_unseen = at;
+    if (at > self->newest_ms_unseen)
+        self->newest_ms_unseen = at;
+}
+
+static void note_viewer(Viewer *seen, int64_t at) {
+    if (!seen->first || at < seen->first)
+        seen->first = at;
+    if (at > seen->last)
+        seen->last = at;
+}
+
+static inline int is_nothing(Span text) { return !text.length || (text.length == 1 && *text.begin == '-'); }
+
 /* Counts a line; 0 if it is not taken, and then nothing has changed but what is remembered. */
 static int count_line(Scanner *self, const Line *line) {
-    int64_t at = read_time(self, line->texts[TIMESTAMP]), groups[MOST_CUBES];
+    int64_t at = read_time(self, line->texts[TIMESTAMP]), groups[MOST_CUBES], number = 0;
     uint32_t numbers[MOST_FIELDS];
     unsigned char address[ADDRESS_BYTES];
     Span stream;
@@ -816,7 +990,8 @@ static int count_line(Scanner *self, const Line *line) {
         return reject(self, TOO_OLD);
     if (at > self->latest_ms && !(at = self->latest_ms))
         return 0;
-    if (!read_address(line->texts[IP], address))
+    int has_address = read_address(self, line->texts[IP], address);
+    if (has_address == NOT_KNOWN)
         return 0;
     for (size_t field = 0; field < self->field_count; field++)
         if (self->fields[field].is_label) {
@@ -829,16 +1004,19 @@ static int count_line(Scanner *self, const Line *line) {
     for (size_t cube = 0; cube < self->cube_count; cube++)
         if ((groups[cube] = group_of(self, &self->cubes[cube], tick, numbers, (uint32_t)of_stream)) < 0)
             return 0;
-    int64_t number = viewer_of(self, address, tick, numbers, (uint32_t)of_stream);
-    if (number < 0)
+    if (has_address && (number = viewer_of(self, address, tick, numbers, (uint32_t)of_stream)) < 0)
         return 0;
     for (size_t cube = 0; cube < self->cube_count; cube++)
         add_to(&self->cubes[cube], line, groups[cube]);
-    Viewer *seen = (Viewer *)self->viewers.entries + number;
-    if (!seen->first || at < seen->first)
-        seen->first = at;
-    if (at > seen->last)
-        seen->last = at;
+    if (has_address)
+        note_viewer((Viewer *)self->viewers.entries + number, at);
+    else
+        note_unseen(self, at);
+    uint64_t ignored = line->ignored;
+    if (!has_address && !is_nothing(line->texts[IP]))
+        ignored |= (uint64_t)1 << IP;
+    if (ignored)
+        note_ignored(self, ignored);
     return 1;
 }
 
@@ -930,7 +1108,7 @@ static int refuse(const char *words) {
 /* Fields: (name, how it is read, whether it is a label). */
 static int take_fields(Scanner *self, PyObject *fields) {
     Py_ssize_t count = PyTuple_Size(fields);
-    if (count < NEEDED || count > MOST_FIELDS)
+    if (count < FIRST || count > MOST_FIELDS)
         return refuse("there are too few fields, or too many");
     for (Py_ssize_t place = 0; place < count; place++) {
         Field *field = &self->fields[place];
@@ -938,7 +1116,7 @@ static int take_fields(Scanner *self, PyObject *fields) {
         Py_ssize_t length;
         if (!PyArg_ParseTuple(PyTuple_GetItem(fields, place), "s#bb", &name, &length, &field->reads, &field->is_label))
             return 0;
-        if (field->reads > FLAG || (place < NEEDED && field->reads != TEXT))
+        if (field->reads > FLAG || (place < FIRST && field->reads != TEXT))
             return refuse("a field cannot be read like this");
         if (!(field->name = copy_of(name, length)))
             return 0;
@@ -1028,18 +1206,21 @@ static int take_table(Table *table, size_t entry_bytes, size_t key_bytes, uint32
 static int take_settings(Scanner *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"fields",     "cubes",     "profile",   "stream",        "tick_seconds", "line_bytes",
                             "oldest_ms",  "latest_ms", "rows",      "admitted_only", "examples",     "secrets",
-                            NULL};
+                            "ipv6_prefix", NULL};
     PyObject *fields, *cubes, *pattern;
     const char *profile;
     Py_ssize_t profile_count;
     unsigned long rows, examples;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!y#O!LLLLkpk(LL)", names, &PyTuple_Type, &fields, &PyTuple_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!y#O!LLLLkpk(LL)i", names, &PyTuple_Type, &fields, &PyTuple_Type,
                                      &cubes, &profile, &profile_count, &PyTuple_Type, &pattern, &self->tick_seconds,
                                      &self->line_bytes, &self->oldest_ms, &self->latest_ms, &rows,
-                                     &self->admitted_only, &examples, &self->secrets[0], &self->secrets[1]))
+                                     &self->admitted_only, &examples, &self->secrets[0], &self->secrets[1],
+                                     &self->ipv6_prefix))
         return 0;
     if (self->tick_seconds < 1)
         return refuse("a tick has a length");
+    if (self->ipv6_prefix < 0)
+        return refuse("a prefix has a length");
     for (int reason = 0; reason < REASONS; reason++)
         self->shown[reason] = (unsigned)examples;
     uint32_t most = rows < MOST_ROWS ? (uint32_t)rows : MOST_ROWS;
@@ -1132,12 +1313,12 @@ static PyObject *scanner_rows(PyObject *object, PyObject *Py_UNUSED(none)) {
 
 /* Python: what is given out */
 
-/* All texts as strings, by their numbers. */
+/* All texts as strings, by their numbers; what is no UTF-8 in them is replaced. */
 static PyObject *strings_of(const Scanner *self) {
     PyObject *strings = PyTuple_New(self->texts.count);
     for (uint32_t number = 0; strings && number < self->texts.count; number++) {
         const Text *text = text_of(self, number);
-        PyObject *string = PyUnicode_DecodeUTF8(self->arena + text->begin, text->length, NULL);
+        PyObject *string = PyUnicode_DecodeUTF8(self->arena + text->begin, text->length, "replace");
         if (!string || PyTuple_SetItem(strings, number, string))
             Py_CLEAR(strings);
     }
@@ -1220,6 +1401,16 @@ static PyObject *all_groups_of(const Scanner *self) {
     return packed(found, (Py_ssize_t)self->cube_count);
 }
 
+static PyObject *ignored_of(const Scanner *self) {
+    PyObject *counts = PyTuple_New((Py_ssize_t)self->field_count);
+    for (size_t field = 0; counts && field < self->field_count; field++) {
+        PyObject *count = PyLong_FromUnsignedLongLong(self->ignored[field]);
+        if (!count || PyTuple_SetItem(counts, (Py_ssize_t)field, count))
+            Py_CLEAR(counts);
+    }
+    return counts;
+}
+
 static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
     Scanner *self = (Scanner *)object;
     if (!is_free(self))
@@ -1232,9 +1423,11 @@ static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
         viewers_of(self),
         Py_BuildValue("(KKK)", (unsigned long long)self->rejects[NO_STREAM],
                       (unsigned long long)self->rejects[NOT_ALLOWED], (unsigned long long)self->rejects[TOO_OLD]),
+        ignored_of(self),
+        Py_BuildValue("(LL)", (long long)self->oldest_ms_unseen, (long long)self->newest_ms_unseen),
     };
     release(self);
-    return packed(parts, 6);
+    return packed(parts, 8);
 }
 
 /* BLAKE2b (RFC 7693), of one block behind the key's */

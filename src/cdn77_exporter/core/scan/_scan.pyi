@@ -20,6 +20,7 @@ class Scanner:
         admitted_only: bool,
         examples: int,  # rejected lines of each reason that are left to Python
         secrets: tuple[int, int],
+        ipv6_prefix: int,  # bits of an IPv6 address that tell viewers apart
     ) -> Scanner: ...
     def take(self, piece: bytes, begin: int, end: int = -1, /) -> list[tuple[int, int, int]]:
         """Count plain lines from `begin` to `end` (-1: all); return what is left (begin and end), each with the lines
@@ -40,9 +41,12 @@ class Scanner:
         bytes,
         tuple[bytes, bytes, bytes, bytes],
         tuple[int, int, int],
+        tuple[int, ...],
+        tuple[int, int],
     ]:
         """All texts; of each cube ticks, labels and sums; profiles; addresses; of the viewers addresses, profiles,
-        first and last; the lines that were rejected for having no stream, a refused one, and for being too old."""
+        first and last; the lines that were rejected for having no stream, a refused one, and for being too old; of each
+        field how many events had it malformed; the first and the last time of events without an address."""
 
 def hash_addresses(addresses: bytes, key: bytes, /) -> bytes:
     """Return 8 bytes for each 16 of an address: keyed BLAKE2b of it, of an IPv4 address in its 4 bytes."""

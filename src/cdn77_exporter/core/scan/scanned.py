@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -35,6 +36,21 @@ _MORE_ROWS = 65_536  # that come before they are counted again
 SCANNED_REJECTS = ("no_stream", "stream_not_allowed", "too_old")
 
 
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The result of a scan.
+
+    `rejects`: lines by reason. `ignored`: malformed values of events, by field. `oldest_ms`, `newest_ms`: first and
+    last of the events whose viewers are not known (Unix milliseconds), 0 without any.
+    """
+
+    counts: Counts
+    rejects: dict[str, int]
+    ignored: dict[str, int]
+    oldest_ms: int
+    newest_ms: int
+
+
 def begin_scan(
     layout: Layout,
     pattern: StreamPattern,
@@ -46,12 +62,13 @@ def begin_scan(
     rows: int,
     admitted_only: bool,
     examples: int,
+    ipv6_prefix: int = 128,
 ) -> Scanner | None:
     """Begin the scan of one file; None where there is none.
 
     `rows`: how many groups and viewers there may be before it is ended. `admitted_only`: take the lines of streams for
     which `admit` has said whether they count, and no others. `examples`: lines of each reason in `SCANNED_REJECTS` that
-    are left.
+    are left. `ipv6_prefix`: how many bits of an IPv6 address tell viewers apart.
     """
     if not scan.COMPILED:
         return None
@@ -68,13 +85,14 @@ def begin_scan(
         rows=min(rows, _LONGEST) + _MORE_ROWS,
         admitted_only=admitted_only,
         examples=examples,
+        ipv6_prefix=ipv6_prefix,
         secrets=_SECRETS,
     )
 
 
-def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts]) -> tuple[Counts, dict[str, int]]:
-    """Return what a scan has counted, and its rejects by reason; `values` are those of each label."""
-    raw, cubes, profiles, addresses, viewers, rejects = scanner.close()
+def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts]) -> Scanned:
+    """End a scan, and return what it has counted; `values` are those of each label."""
+    raw, cubes, profiles, addresses, viewers, rejects, ignored, span = scanner.close()
     relabel = _Relabel(raw, values)
     groups = [relabel.groups(cube, rows) for cube, rows in zip(layout.cubes, cubes, strict=True)]
     of_profiles, _ = relabel(np.frombuffer(profiles, np.uint32).reshape(-1, len(PROFILE)), PROFILE)
@@ -95,7 +113,13 @@ def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts
         found.profiles = of_profiles[firsts]
         found.viewers.profiles = numbers.astype(np.uint32)[found.viewers.profiles]
         found.viewers = reduce_viewers(found.viewers, found.ticks_of_viewers)
-    return found, {reason: count for reason, count in zip(SCANNED_REJECTS, rejects, strict=True) if count}
+    names = (field.name for field in layout.fields)
+    return Scanned(
+        found,
+        {reason: count for reason, count in zip(SCANNED_REJECTS, rejects, strict=True) if count},
+        {name: count for name, count in zip(names, ignored, strict=True) if count},
+        *span,
+    )
 
 
 class _Relabel:

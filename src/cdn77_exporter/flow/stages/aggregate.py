@@ -108,6 +108,7 @@ class Aggregator:
                 lines=stats.lines,
                 events=stats.events,
                 rejects=stats.rejects,
+                ignored=stats.ignored,
                 late=absorbed.late,
                 late_seconds=absorbed.late_seconds or None,
                 skipped=skipped,
