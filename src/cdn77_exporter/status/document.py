@@ -39,6 +39,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="current: the watermark waits for it; lagging: it is not waited for; silent: it has ended."),
     ]
     waiting: Annotated[Count, Meta(description="Its files that are listed and not counted yet.")]
+    first: Annotated[int | None, Meta(description="The sequence number from which on files are known.")]
     highest: Annotated[int | None, Meta(description="The highest sequence number that was counted since the start.")]
     missing: Annotated[Count, Meta(description="Sequence numbers that were passed over.")]
     gaps: Annotated[list[tuple[int, int]], Meta(description="The last of them: first and last number of each gap.")]

@@ -249,7 +249,7 @@ def _stages(pipeline: Pipeline | None, timeline: Timeline | None, counts: Mappin
         ("list", at(At.LISTED), "files waiting", LOOKAHEAD, listed),
         ("fetch", at(At.FETCHING), "downloads", permits.most, in_memory),
         ("decode", at(At.DECODING), "files", None, f"{ledger} in the ledger"),
-        ("count", timeline.held_ticks, "open ticks", None, f"{len(timeline.series)} series"),
+        ("count", timeline.held_ticks, "open ticks", None, f"{len(timeline.series):,} series"),
         ("push", counts.get("requests", 0), "requests", None, outbox),
         ("delete", counts.get("counted", 0), "files to delete", None, ""),
     )
@@ -276,6 +276,7 @@ def _shards(watermark: Watermark, numbers: Mapping[str, Numbers], in_flight: InF
             newest=shard.newest_ms / 1000 or None,
             state=states[name],
             waiting=outstanding.get(name, 0),
+            first=numbers[name].first if name in numbers else None,
             highest=numbers[name].highest if name in numbers else None,
             missing=numbers.get(name, none).missing,
             gaps=numbers.get(name, none).gaps,
@@ -297,7 +298,9 @@ def _meaning(reason: str) -> str:
 
 
 def _bytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+    if size >= 100_000:
+        return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e3:.1f} kB" if size >= 1_000 else f"{size} B"
 
 
 def _shown(value: object) -> str:

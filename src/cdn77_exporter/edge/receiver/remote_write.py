@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -354,9 +356,15 @@ def _network_error(error: BaseException) -> Transient | Misconfigured:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Transient(f"the name {error.host} cannot be resolved ({_first_line(error.os_error)})")
     if isinstance(error, aiohttp.ClientConnectorError):
-        why = "closed during the handshake" if error.os_error.args == (None,) else _first_line(error.os_error)
+        why = "closed during the handshake" if error.os_error.args == (None,) else _why(error.os_error)
         return Transient(f"no connection to {error.host}:{error.port} ({why})")
     return Transient(f"{type(error).__name__}: {_first_line(error)}", lost=True)
+
+
+def _why(error: OSError) -> str:
+    """Return the system's words for an error, without the address, which is told before."""
+    code = error.errno
+    return os.strerror(code) if code is not None and code in errno.errorcode else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -144,12 +144,13 @@ const RECENT = 40;
 
 function sequencePicture(shard) {
   const last = shard.highest;
-  const first = Math.max(0, last - RECENT + 1);
+  const left = last - RECENT + 1;
+  const first = Math.max(shard.first, left); // what was before is not known
   const absent = (number) => shard.gaps.some(([from, to]) => from <= number && number <= to);
   const picture = drawn("svg", { class: "sequence", viewBox: `0 0 ${RECENT * 5} 18`, role: "img",
     "aria-label": `numbers ${first} to ${last}` });
   for (let number = first; number <= last; number += 1) {
-    const x = (number - first) * 5 + 0.75;
+    const x = (number - left) * 5 + 0.75;
     picture.append(drawn("rect", absent(number)
       ? { class: "absent", x, y: 3, width: 3, height: 12 }
       : { class: "there", x, y: 3, width: 3.5, height: 12 }));
