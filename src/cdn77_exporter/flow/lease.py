@@ -125,8 +125,9 @@ class Lease:
                 self.report("setting_doubtful", setting="S3_ACCESS_KEY", doubt=f"no lease: {error}; {error.remedy}")
                 return True
             except Transient as error:
-                self.report("poll_failed", error=str(error), remedy="the lease is asked for again")
-                self.problems.found("bucket", f"{error}; it is tried again")
+                remedy = f"check that the server is running and reachable from here; {error.remedy}"
+                self.report("poll_failed", error=str(error), remedy=remedy)
+                self.problems.found("bucket", f"{error}; {remedy}")
             await pause(self.clock, stop, _WAIT_SECONDS * (0.5 + self.jitter()))
         return False
 
