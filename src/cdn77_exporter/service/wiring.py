@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from cdn77_exporter.clients import open_receiver
 from cdn77_exporter.core.arrivals import Arrivals
+from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.clock import Clock
 from cdn77_exporter.edge.geoip import GeoIp
@@ -51,12 +52,7 @@ async def build_pipeline(
 ) -> Pipeline:
     """Restore the timeline and return the stages around it; `stack` closes what they use."""
     writer = await stack.enter_async_context(open_receiver(settings))
-    watermark = Watermark(
-        idle_seconds=settings.shard_idle_seconds,
-        lag_seconds=settings.idle_lag_seconds,
-        wait_seconds=settings.shard_wait_seconds,
-        lateness_seconds=settings.allowed_lateness_seconds,
-    )
+    watermark = _watermark(settings)
     timeline = await restore(
         settings,
         state,
@@ -78,15 +74,6 @@ async def build_pipeline(
     shards = ShardReports(common, in_flight, watermark, settings.shard_wait_seconds)
     arrivals = Arrivals(settings.tick_seconds, settings.shard_idle_seconds)
     keep, keeps_state = settings.keep_files, not isinstance(settings.state_path, Off)
-    meta = await state.meta()
-    events_seen = await state.events_seen(settings.stream_rules)
-    began_ms = timeline.floor * 1000 if timeline.begun else clock.possible_ms()[-1]
-    since_ms = meta.get("ledger_since_ms", began_ms - int(settings.lookback_hours * 3_600_000))
-    sweeper = Sweeper(common, in_flight, bucket, state, settings.log_names, since_ms, keep_files=keep)
-    quarantine = None
-    if settings.quarantine_prefix and not keep:
-        prefix = settings.quarantine_prefix
-        quarantine = Quarantine(bucket, state, clock, telemetry, telemetry.problems, prefix)
     aggregator = Aggregator(
         common,
         in_flight,
@@ -99,6 +86,7 @@ async def build_pipeline(
         shards=shards,
         patience_seconds=max(0.0, settings.drain_seconds - _PUSH_SECONDS),
     )
+    events_seen = await state.events_seen(settings.stream_rules)
     return Pipeline(
         common=common,
         in_flight=in_flight,
@@ -113,9 +101,9 @@ async def build_pipeline(
             names=settings.log_names,
             interval=settings.poll_interval,
             lookback_hours=settings.lookback_hours,
-            sweeper=sweeper,
+            sweeper=await _sweeper(settings, common, in_flight, bucket, state, timeline),
             keep_files=keep,
-            quarantine=quarantine,
+            quarantine=_quarantine(settings, common, bucket, state),
         ),
         fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
         decoder=FileDecoder(common, in_flight, decoder, state, events_seen=events_seen),
@@ -132,3 +120,30 @@ async def build_pipeline(
         deleter=Deleter(common, bucket, state, keep_files=keep),
         fetched=Channel(max(2, 2 * decoder.most), "fetched"),
     )
+
+
+def _watermark(settings: Settings) -> Watermark:
+    return Watermark(
+        idle_seconds=settings.shard_idle_seconds,
+        lag_seconds=settings.idle_lag_seconds,
+        wait_seconds=settings.shard_wait_seconds,
+        lateness_seconds=settings.allowed_lateness_seconds,
+    )
+
+
+async def _sweeper(
+    settings: Settings, common: Common, in_flight: InFlight, bucket: S3Bucket, state: State, timeline: Timeline
+) -> Sweeper:
+    """Return what finds files that no poll sees; those from before the state's first lookback are not its own."""
+    began_ms = timeline.floor * 1000 if timeline.begun else common.clock.possible_ms()[-1]
+    meta = await state.meta()
+    since_ms = meta.get("ledger_since_ms", began_ms - int(settings.lookback_hours * 3_600_000))
+    keep = settings.keep_files
+    return Sweeper(common, in_flight, bucket, state, settings.log_names, since_ms, keep_files=keep)
+
+
+def _quarantine(settings: Settings, common: Common, bucket: S3Bucket, state: State) -> Quarantine | None:
+    """Return what moves files that were set aside, if they are to be moved."""
+    if not settings.quarantine_prefix or settings.keep_files:
+        return None
+    return Quarantine(bucket, state, common.clock, common.report, common.problems, settings.quarantine_prefix)
