@@ -71,6 +71,28 @@ def test_a_file_that_is_no_log_is_kept_and_told(kind: str, tmp_path: Path) -> No
     world.check()
 
 
+@pytest.mark.parametrize("point", [0, 20, 45, 70, 120])
+def test_sums_beyond_all_bounds_end_there(point: int, tmp_path: Path) -> None:
+    """Thousands of lines of 2^53 bytes in one tick, of one file and of several, end no process."""
+    huge = [log_files.event(BEGAN_MS + 40_000 + place % 2, responseBytes=2**53, timeToFirstByteMs=2**53)
+            for place in range(2048)]  # fmt: skip
+    uploads = [*traffic(2, files=3), upload(0, 90, BEGAN_MS + 60_000, huge), 
+               upload(1, 91, BEGAN_MS + 61_000, huge[:600]), upload(2, 92, BEGAN_MS + 62_000, huge[:600])]  # fmt: skip
+    world = World(tmp_path / "first", uploads)
+    caught = world.catch(point)
+    simulate(world.run())
+    if caught:
+        world = World.after(caught[0], tmp_path / "second", uploads, 5_000)
+        simulate(world.run())
+    assert world.deleted == {one.file.key for one in uploads}
+    own = {dict(labels)["__name__"]: max(series.values()) for labels, series in world.receiver.series.items()
+           if dict(labels).get("pop") == uploads[-3].own_pop}  # fmt: skip
+    assert own["cdn77_requests_total"] == 1024
+    assert own["cdn77_transfer_bytes_total"] == 2.0**63
+    assert own["cdn77_time_to_first_byte_ms"] == pytest.approx(2.0**53, rel=0.01)
+    assert not world.said.of("service_crashed")
+
+
 def test_a_pattern_that_does_not_fit_empties_no_bucket(tmp_path: Path) -> None:
     """Before the first event nothing is deleted; once the pattern fits every file counts, to the unit."""
     uploads = traffic(4, late=False)

@@ -132,12 +132,12 @@ class Run:
             lambda settings, report: ExecutorDecoder(fetched(settings.decoder_rules), Inline(), report=report),
         )
 
-    async def put(self, number: int = 1, events: int = 3, streams: int = 1) -> str:
-        """Upload a log file with events of some streams, in turn; its key."""
+    async def put(self, number: int = 1, events: int = 3, streams: int = 1, **fields: object) -> str:
+        """Upload a log file with events of some streams, in turn, which have these fields; its key."""
         key = f"{FOLDER}rtl.w+0+{number}.ndjson.gz"
         paths = [f"/{stream_name(index % streams)}/x.ts" for index in range(events)]
         ms = self.clock.true_ms() - 30_000
-        await self.bucket.put(key, log_file([event(ms, clientRequestPath=path) for path in paths]))
+        await self.bucket.put(key, log_file([event(ms, clientRequestPath=path, **fields) for path in paths]))
         return key
 
     def at(self, seconds: float, call: Callable[..., object], *values: object) -> None:

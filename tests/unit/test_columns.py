@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cdn77_exporter.core.columns import MOST_SUM, Counts, join, number_rows
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.open_ticks import ROWS_AS_THEY_COME, Sums
 from tests.support import lines as log
 from tests.support.counts import counts_of, plain_counts
 from tests.support.examples import examples
@@ -110,6 +111,16 @@ def test_sums_end_at_what_a_column_holds() -> None:
     most = counts_of({15: {GROUP: [1, MOST_SUM - 1, 2**60, 1]}}, {15: {VIEWER: [1, 2]}})
     assert whole(most, most)["groups"] == {15: {GROUP: [2, MOST_SUM, 2**61, 2]}}
     assert whole(*[most] * 9)["groups"] == {15: {GROUP: [9, MOST_SUM, MOST_SUM, 9]}}
+
+
+def test_rows_that_are_merged_later_end_there_too() -> None:
+    """What an open tick keeps of one cell, when it has become much."""
+    kept = Sums()
+    for _ in range(3):
+        kept.add(np.zeros(ROWS_AS_THEY_COME, np.int64), np.full((ROWS_AS_THEY_COME, 2), [1, 2**53]))
+    cells, sums = kept.take()
+    assert len(cells) < ROWS_AS_THEY_COME * 3
+    assert (sums[:, 0].sum(), sums[0, 1]) == (3 * ROWS_AS_THEY_COME, MOST_SUM)
 
 
 def test_sums_by_fewer_labels() -> None:

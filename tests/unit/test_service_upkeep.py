@@ -160,6 +160,19 @@ def test_a_bound_that_is_reached_is_told_once(new_run: NewRun) -> None:
     simulate(main())
 
 
+def test_sums_that_end_at_their_bound_are_told(new_run: NewRun) -> None:
+    """Once, with how many there were."""
+
+    async def main() -> None:
+        run = new_run()
+        await run.put(events=1025, responseBytes=2**53)
+        async with run.running(THROUGH_SECONDS + 3 * UPKEEP_SECONDS):
+            (told,) = run.said("sums_saturated")
+            assert told["count"] == 1
+
+    simulate(main())
+
+
 # Gauges
 
 

@@ -182,12 +182,15 @@ def reduce_groups(ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
     if equal is None:
         return Groups(ticks, labels, sums)
     order, begins = equal
-    if is_exact:
-        added = np.add.reduceat(sums[order], begins, axis=0)
-    else:
-        whole = np.add.reduceat(sums[order].astype(object), begins, axis=0)
-        added = np.minimum(whole, MOST_SUM).astype(np.int64)
-    return Groups(ticks[order][begins], labels[order][begins], added)
+    return Groups(ticks[order][begins], labels[order][begins], add_up(sums[order], begins))
+
+
+def add_up(sums: Amounts, begins: Amounts) -> Amounts:
+    """Return the sums of the rows [rows, columns] from each begin to the next; they end at `MOST_SUM`."""
+    if int(sums.max(initial=0)) * len(sums) <= MOST_SUM:
+        return np.add.reduceat(sums, begins, axis=0)
+    whole = np.add.reduceat(sums.astype(object), begins, axis=0)
+    return np.minimum(whole, MOST_SUM).astype(np.int64)
 
 
 def _scattered(keys: Amounts, span: int, ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:

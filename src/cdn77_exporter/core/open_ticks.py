@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from cdn77_exporter.core.columns import add_up
 from cdn77_exporter.core.keys import Codes, Places, Vocabulary
 from cdn77_exporter.core.measures import Cube
 from cdn77_exporter.core.viewers.rows import PARTS, merge_seen, split
@@ -59,7 +60,7 @@ class Sums:
             cells, sums = self.take()
             order = np.argsort(cells, kind="stable")
             starts = np.flatnonzero(np.append(True, cells[order][1:] != cells[order][:-1]))
-            self.cells, self.sums = [cells[order][starts]], [np.add.reduceat(sums[order], starts, axis=0)]
+            self.cells, self.sums = [cells[order][starts]], [add_up(sums[order], starts)]
             self._count = self._merged = len(starts)
 
     def take(self) -> tuple[Places, Amounts]:

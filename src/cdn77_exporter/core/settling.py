@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from cdn77_exporter.core.columns import MOST_SUM, add_up
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import Cube, Mean, Measure, OfEvents
 from cdn77_exporter.core.open_ticks import OpenTick
@@ -27,6 +28,7 @@ class Settling:
         self._labelling = labelling
         self._cubes = cubes
         self._means: Numbers = np.zeros((0, 3), np.int64)  # slot, sum, number; by slot
+        self.saturated = 0  # sums of a tick that ended at `MOST_SUM`
 
     def count(self, opened: OpenTick) -> None:
         """Add up the sums of a tick."""
@@ -34,6 +36,7 @@ class Settling:
             if not kept.cells:
                 continue
             cells, sums = kept.take()
+            self.saturated += int(np.count_nonzero(sums == MOST_SUM))
             for place, measure in enumerate(cube.measures):
                 columns = sums[:, _columns_of(measure, cube)]
                 if isinstance(measure.value, Mean):
@@ -51,8 +54,10 @@ class Settling:
         rows = np.concatenate((self._means, rows))
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         starts = np.flatnonzero(np.append(True, rows[1:, 0] != rows[:-1, 0]))
-        added = np.add.reduceat(rows, starts, axis=0)
+        added = add_up(rows, starts)
         added[:, 0] = rows[starts, 0]
+        if rows[:, 1].max() < MOST_SUM:  # else it was counted before
+            self.saturated += int(np.count_nonzero(added[:, 1] == MOST_SUM))
         self._means = added
         changed = added[np.searchsorted(added[:, 0], slots)]
         self._series.put_all(slots, changed[:, 1] / changed[:, 2])

@@ -175,6 +175,11 @@ class Timeline:
         """Series that were asked for over the bound."""
         return self.labelling.overflowed
 
+    @property
+    def saturated(self) -> int:
+        """Sums of a tick that would not have fitted into 64 bits, and ended there."""
+        return self._settling.saturated
+
     def use_places(self, locate: Locate) -> None:
         """Look viewers that come from now on up in this GeoIP database: it is the first, or another than before."""
         self.labelling.use_places(locate)

@@ -42,6 +42,7 @@ class Upkeep:
     geoip: GeoIp
     overview: Overview
     _said: dict[str, int] = field(default_factory=dict)
+    _saturated: int = 0
     _fault: str = ""
 
     @property
@@ -159,6 +160,10 @@ class Upkeep:
             if count and not self._said.get(limit):
                 self.telemetry("limit_reached", limit=limit, value=bounds[limit], refused=count)
             self._said[limit] = count
+        saturated = self.timeline.saturated - self._saturated
+        if saturated:
+            self._saturated += saturated
+            self.telemetry("sums_saturated", count=saturated)
 
     def watch(self) -> None:
         """Connect the gauges with their values."""

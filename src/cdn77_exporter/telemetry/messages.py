@@ -22,6 +22,7 @@ MessageName = Literal[
     "secret_reloaded",
     "library_warned",
     "limit_reached",
+    "sums_saturated",
     "clock_skewed",
     "listing_entries_ignored",
     "worker_replaced",
@@ -254,6 +255,14 @@ _SERVICE = (
         "under their own names but as `other`, so that totals stay true.",
         "Find out who requests so many streams, or where such values come from. If they are real, raise the limit; if "
         "not, name your streams in `STREAM_ALLOWLIST`.",
+    ),
+    Message(
+        "sums_saturated",
+        Level.WARNING,
+        (_number("count", "how many", counter("saturated_sums_total", "Sums of a tick that ended at 2^63 - 1.")),),
+        "A sum of one tick, such as that of `responseBytes` for one stream, would not fit into 64 bits. It ends at "
+        "2^63 - 1, so that those counters are too low.",
+        "Run `inspect` on the newest files: no honest request has a value of that size. Tell the CDN.",
     ),
     Message(
         "clock_skewed",
