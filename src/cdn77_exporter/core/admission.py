@@ -1,9 +1,14 @@
-"""Admits streams to be counted under their own names: the limit on memory that invented stream names can take."""
+"""Admits streams and values of labels to be counted under their own names: invented ones take no more memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
+
+import numpy as np
+import numpy.typing as npt
+
+from cdn77_exporter.core.keys import Codes
 
 #: The stream name under which everything beyond a limit is counted.
 OTHER = "other"
@@ -59,3 +64,31 @@ class Admission:
         """Admit the streams that an earlier process had admitted."""
         for stream in streams:
             self._admitted.setdefault(stream, stream)
+
+
+class AdmittedValues:
+    """The values of one label that count under their own names, `most` at a time.
+
+    Of more at once those with most requests do, so that a flood of invented ones does not displace the others.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.known: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
+
+    def refuse(self, codes: Codes, requests: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Admit texts [rows] as far as there is room; return which rows have one that is not admitted."""
+        refused = ~self.known[codes]
+        if refused.any():
+            new, rows = np.unique(codes[refused], return_inverse=True)
+            room = max(0, self._most - int(np.count_nonzero(self.known)))
+            if len(new) > room:
+                order = np.argsort(-np.bincount(rows.ravel(), requests[refused]), kind="stable")
+                new = new[order[:room]]
+            self.known[new] = True
+            refused = ~self.known[codes]
+        return refused
+
+    def reach(self, end: int) -> None:
+        """Make room for the texts below `end`."""
+        self.known = np.append(self.known, np.zeros(max(0, end - len(self.known)), np.bool_))

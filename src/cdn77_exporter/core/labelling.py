@@ -12,17 +12,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.admission import OTHER, Admission
+from cdn77_exporter.core.admission import OTHER, Admission, AdmittedValues
 from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
 from cdn77_exporter.core.columns import Viewers
 from cdn77_exporter.core.keys import Codes, RowTable, Vocabulary
 from cdn77_exporter.core.keys import Places as Numbers
 from cdn77_exporter.core.measures import (
     PROFILE,
-    STATUS,
     STREAM,
     Appeared,
-    Cube,
     Label,
     Mean,
     Measure,
@@ -34,76 +32,14 @@ from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.places import Locate, Places
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
+from cdn77_exporter.core.slots import LATER, NONE, Cells, ProfileSlots, Slots
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
-
-Slots = npt.NDArray[np.int64]
-
-#: Instead of a slot: it is made when it is needed; the series does not exist.
-LATER, NONE = -1, -2
 
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-
-
-class _Cells:
-    """The groups of one cube by number; `slots` [cells, measures of the cube]."""
-
-    def __init__(self, cube: Cube) -> None:
-        self.cube = cube
-        self.table = RowTable(len(cube.labels))
-        self.slots: Slots = np.zeros((0, len(cube.measures)), np.int64)
-        self.stream = cube.labels.index(STREAM) if STREAM in cube.labels else None
-        self.status = cube.labels.index(STATUS) if STATUS in cube.labels else None
-        self.places = [[cube.labels.index(label) for label in measure.by] for measure in cube.measures]
-
-    def add(self, rows: Codes, slots: Sequence[Sequence[int]]) -> Numbers:
-        numbers = self.table.add(rows)
-        if self.table.end > len(self.slots):
-            more = len(self.table.rows) - len(self.slots)
-            self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
-        self.slots[numbers] = slots
-        return numbers
-
-    def forget(self, gone: npt.NDArray[np.bool_], counted: Iterable[Numbers]) -> None:
-        """Forget cells with a slot that is gone [slots]; those that are `counted` in open ticks find it anew."""
-        numbers = self.table.numbers()
-        own = self.slots[numbers]
-        lost = gone[np.maximum(own, 0)] & (own >= 0)
-        ended = numbers[lost.any(axis=1)]
-        if len(ended):
-            self.slots[numbers] = np.where(lost, LATER, own)
-            self.table.remove(np.setdiff1d(ended, np.concatenate([np.zeros(0, np.int64), *counted])))
-
-
-class _Values:
-    """The values of one label that count under their own names, `most` at a time.
-
-    Of more at once those with most requests do, so that a flood of invented ones does not displace the others.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.known: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
-
-    def refuse(self, codes: Codes, requests: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Admit texts [rows] as far as there is room; return which rows have one that is not admitted."""
-        refused = ~self.known[codes]
-        if refused.any():
-            new, rows = np.unique(codes[refused], return_inverse=True)
-            room = max(0, self._most - int(np.count_nonzero(self.known)))
-            if len(new) > room:
-                order = np.argsort(-np.bincount(rows.ravel(), requests[refused]), kind="stable")
-                new = new[order[:room]]
-            self.known[new] = True
-            refused = ~self.known[codes]
-        return refused
-
-    def reach(self, end: int) -> None:
-        """Make room for the texts below `end`."""
-        self.known = np.append(self.known, np.zeros(max(0, end - len(self.known)), np.bool_))
 
 
 class Labelling:
@@ -137,7 +73,7 @@ class Labelling:
         self.vocabulary = Vocabulary()
         self._other = self.vocabulary.code(OTHER)
         self._places = Places(locate, self.vocabulary)
-        self._cells = [_Cells(cube) for cube in measures.cubes]
+        self._cells = [Cells(cube) for cube in measures.cubes]
         self._measures = measures
         self._choose_measures()
         self._viewer_rows = RowTable(5)  # stream, device, country; country and region of the place
@@ -146,7 +82,7 @@ class Labelling:
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
         self._tidy_at = _FIRST_TEXTS
         labels = {label for cube in measures.cubes for label in cube.labels}.union(PROFILE)
-        self._values = {label: _Values(max_label_values) for label in labels if label.source is Source.FIELD}
+        self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source is Source.FIELD}
         self._max_label_values = max_label_values
         self.overflowed = 0  # series that were asked for over the bound
         self.values_refused = 0  # requests with a label whose value is counted as OTHER
@@ -160,7 +96,7 @@ class Labelling:
         chosen = [row for row in self._measures.of_viewers if self._places.known or not row.needs_places]
         self._appear = [row for row in chosen if isinstance(row.value, Appeared)]
         self._present = [row for row in chosen if not isinstance(row.value, Appeared)]
-        self._slots = [_ProfileSlots(len(self._appear)), _ProfileSlots(len(self._present))]
+        self._slots = [ProfileSlots(len(self._appear)), ProfileSlots(len(self._present))]
 
     def use_places(self, locate: Locate) -> None:
         """Ask this database for the place of every address from now on; it may be the first one."""
@@ -183,7 +119,7 @@ class Labelling:
             numbers[~known] = self._new_cells(cells, rows)[inverse.ravel()]
         return numbers
 
-    def _admit(self, cells: _Cells, labels: Codes, sums: npt.NDArray[np.int64], *, first: bool) -> Codes:
+    def _admit(self, cells: Cells, labels: Codes, sums: npt.NDArray[np.int64], *, first: bool) -> Codes:
         """Return the labels with OTHER for every stream that does not count under its own name."""
         self._room_for_texts()
         streams = labels[:, cells.stream]
@@ -259,7 +195,7 @@ class Labelling:
             texts = self.vocabulary.texts
             self._streams.restore(texts[code] for code in np.unique(labels[:, cells.stream]).tolist())
 
-    def _new_cells(self, cells: _Cells, rows: Codes) -> Numbers:
+    def _new_cells(self, cells: Cells, rows: Codes) -> Numbers:
         """Make cells, and their series, for groups [rows] that are different and have none; return their numbers."""
         if len(cells.table) + len(rows) > self._max_series + _SPARE_CELLS:
             return self._within_bounds(cells, rows)
@@ -274,7 +210,7 @@ class Labelling:
             )
         return cells.add(rows, slots)
 
-    def _within_bounds(self, cells: _Cells, rows: Codes) -> Numbers:
+    def _within_bounds(self, cells: Cells, rows: Codes) -> Numbers:
         """Count groups that no memory is kept for as one: every label is OTHER."""
         self.overflowed += len(rows)
         one = np.full((1, rows.shape[1]), self._other, np.uint32)
@@ -474,30 +410,6 @@ class Labelling:
             values.known = values.known[:count][used]
         self._places.forget()
         self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
-
-
-class _ProfileSlots:
-    """The slots of some measures by profile [profiles, measures]."""
-
-    def __init__(self, measures: int) -> None:
-        self.slots: Slots = np.full((0, measures), LATER)
-
-    def reach(self, end: int) -> None:
-        """Make rows for the profiles below `end`."""
-        more = end - len(self.slots)
-        if more > 0:
-            more = max(more, len(self.slots) // 4)
-            self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
-
-    def forget(self, gone: npt.NDArray[np.bool_]) -> None:
-        """Mark the slots that are gone [slots] to be found anew."""
-        lost = gone[np.maximum(self.slots, 0)] & (self.slots >= 0)
-        self.slots[lost.any(axis=1)] = LATER
-
-    def reset(self, number: int) -> None:
-        """Mark all slots of a profile to be found anew: the number is another's now."""
-        if number < len(self.slots):
-            self.slots[number] = LATER
 
 
 def _value(label: Label, profile: Profile, window: str) -> str | None:
