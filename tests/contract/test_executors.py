@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from tests.support.counts import plain_counts
 from tests.support.decode_jobs import DEADLY, boom, decode_or_die, decode_or_wait
 from tests.support.exporter_process import wait_until
 
-RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits())
+RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits(), ipv6_prefix=64)
 LATEST_MS = log_files.EXAMPLE_MS + 3_600_000
 
 
@@ -49,13 +50,25 @@ def logs_of(count: int, lines: int = 300) -> list[RawLog]:
             body = body[:-20]
         if number == 4:
             body = log_files.gzip_bytes(b'{"timestamp": 1}\nnonsense\n')
+        if number == 5:
+            body = log_files.gzip_bytes(b"\xef\xbb\xbf" + log_files.ndjson(map(_odd, content)).replace(b"@@", b"\xff"))
         found.append(RawLog(LogFile(f"logs/rtl.w+{number % 2}+{number}.ndjson.gz", f"e{number}", len(body), 1), body))
     return found
 
 
+def _odd(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same request, oddly told; no IPv4 address is in it."""
+    return {
+        **fields,
+        "clientIP": "[2001:db8:7::1]:443, 10.0.0.1",
+        "timeToFirstByteMs": -1,
+        "clientRequestUserAgent": "@@",
+    }
+
+
 def truth(logs: list[RawLog]) -> Decoded:
     """What the files count, decoded here one after the other."""
-    return Decoder(examples=True).decode_all([log.body for log in logs], [LATEST_MS] * len(logs), 0)
+    return Decoder(examples=True, ipv6_prefix=64).decode_all([log.body for log in logs], [LATEST_MS] * len(logs), 0)
 
 
 def plain(decoded: Decoded) -> tuple[list[object], dict[str, object]]:

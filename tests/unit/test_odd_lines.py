@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdn77_exporter.core.catalogue import split_key
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import FileStats
+from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.judging import unfit
+from cdn77_exporter.core.timeline import Rules, Timeline
 from tests.support.counts import plain_groups, plain_viewers
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line
 from tests.support.oracle import Oracle
@@ -283,3 +286,30 @@ def test_addresses_of_one_ipv6_network_are_one_viewer(prefix: int, viewers: int)
     of_ipv6 = {viewer[1] for viewer in seen if ":" in viewer[1]}
     assert {viewer[1] for viewer in seen} - of_ipv6 == {"198.51.100.7", "198.51.100.8"}
     assert len(seen) == viewers
+
+
+def test_requests_without_an_address_have_no_place(way: str) -> None:
+    """With a GeoIP database, too: they count as requests, and nobody is looked up or counted as a viewer."""
+    asked: list[str] = []
+
+    def locate(address: str) -> tuple[str, str]:
+        asked.append(address)
+        return "CZ", "Prague"
+
+    timeline = Timeline(Rules(), start_ms=EXAMPLE_MS - 60_000, key=b"k" * 32, locate=locate)
+    content = json_line(event(clientIP="198.51.100.xxx")) * 2 + json_line(event(clientIP="198.51.100.7:80, 10.0.0.1"))
+    stats, counts = decode(content)
+    timeline.absorb([(LogFile("k", "e", 1, EXAMPLE_MS), stats)], counts)
+    timeline.advance(EXAMPLE_MS + 60_000, EXAMPLE_MS + 60_000)
+    values: dict[str, float] = {}
+    for key in timeline.series.keys():  # noqa: SIM118 - it is no dict
+        slot = timeline.series.find(key)
+        assert slot is not None
+        measure = timeline.series.catalogue.measure(split_key(key)[0])
+        assert measure is not None
+        name = measure.name
+        values[name] = values.get(name, 0) + timeline.series.value[slot]
+    assert asked == ["198.51.100.7"]
+    assert values["cdn77_requests_total"] == 3
+    for name in ("cdn77_viewers_total", "cdn77_viewers_by_region_total", "cdn77_active_viewers_by_country"):
+        assert values[name] == 1

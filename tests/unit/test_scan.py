@@ -290,7 +290,7 @@ def test_what_clients_can_send_is_taken(name: str) -> None:
 def test_what_is_of_no_known_form_is_left() -> None:
     """Nested values, exponents, escapes that are none, names with escapes or with bytes that are no UTF-8."""
     assert not takes(clientRequestReferer=[])
-    assert not takes(locationID="x" * 513)
+    assert not takes(locationID="x" * 4097)
     assert not takes(locationID=True)
     assert not takes(responseBytes="many")
     assert not takes(clientIP="fe80::1%eth0")

@@ -37,7 +37,7 @@
 #define MOST_COUNT ((uint64_t)1 << 53) /* lines.MAX_COUNT */
 #define MOST_SUM ((uint64_t)INT64_MAX) /* columns.MOST_SUM: sums end there */
 #define MOST_TEXTS ((uint32_t)1 << 20)
-#define MOST_TEXT 512                    /* bytes of one that is remembered */
+#define MOST_TEXT 4096                   /* bytes of one that is remembered */
 #define MOST_ARENA ((uint32_t)1 << 26)   /* bytes of all of them */
 #define MOST_ROWS ((uint32_t)1 << 24)    /* of each other table, whatever is asked for */
 #define MOST_MEMBERS 64                  /* of a line */
