@@ -121,7 +121,7 @@ class PlainView:
         self._console.print(
             f"{progress.elapsed:5.0f} s  {progress.phase}: "
             f"{progress.files_written} files written, {progress.files_counted} counted, {progress.queue} waiting; "
-            f"{progress.pushes} pushes, {progress.samples:,} samples; {progress.lag_seconds:.0f} s behind",
+            f"batches pushed: {progress.pushes}, samples: {progress.samples:,}; {progress.lag_seconds:.0f} s behind",
             highlight=False,
             soft_wrap=True,
         )

@@ -216,7 +216,7 @@ class _Demo:
                 target = await self._start_s3(stack)
                 receiver = await self._start_receiver(stack)
                 daemon, status = await self._start_daemon(stack, target, receiver)
-                self._introduce(receiver)
+                self._introduce(receiver, status)
                 bucket = await stack.enter_async_context(target.open())
                 with self._view:
                     traffic = await self._write(bucket, daemon, stop)
@@ -289,12 +289,13 @@ class _Demo:
         await self._until(polled.is_set, daemon, 30, "the daemon's first poll")
         return daemon, status
 
-    def _introduce(self, receiver: _Receiver) -> None:
+    def _introduce(self, receiver: _Receiver, status: str) -> None:
         quick = ", ".join(f"{name}={value}" for name, value in _QUICK.items())
         say: Callable[[str], None] = lambda words: self._console.print(words, highlight=False, soft_wrap=True)  # noqa: E731
         say(f"S3 server: moto. Receiver: {receiver.name}. Daemon: as in production, but quicker: {quick}.")
         if receiver.embedded:
             say("There is no prometheus on this machine; with one (apt-get install prometheus) the demo uses it.")
+        say(f"Status page: http://{status}/  {receiver.name}: {receiver.address}/")
         say(f"Traffic for {self._options.seconds:g} s; Ctrl-C ends it sooner.")
 
     async def _until(self, condition: Callable[[], bool], daemon: Child, seconds: float, what: str) -> None:
@@ -367,7 +368,7 @@ class _Demo:
         console.print(
             f"{progress.files_written} files, {totals.lines:,} lines: {totals.events:,} events and "
             f"{sum(totals.rejects.values())} bad lines, which were skipped. "
-            f"{progress.pushes} pushes with {progress.samples:,} samples, {progress.refused} requests refused. "
+            f"Batches pushed: {progress.pushes}, samples: {progress.samples:,}, requests refused: {progress.refused}. "
             f"Viewers by region need a GeoIP database and are left out.",
             highlight=False,
             soft_wrap=True,
