@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.installed-dev
 INSTALLED_DEMO := $(VENV)/.installed-demo
 INSTALLED_BENCH := $(VENV)/.installed-bench
 JOBS ?= 4
+# Seeds of `make soak`: hours of mishaps each, in virtual time.
+CAMPAIGNS ?= 300
 # Each job imports everything once more, which costs more than it saves where tests are quick.
 FAST_JOBS ?= 2
 
@@ -66,8 +68,9 @@ bench: $(INSTALLED_BENCH) ## measure everything, or one PART, and write its page
 bench-smoke: $(INSTALLED_BENCH) ## the same on little data, to see that it runs
 	$(BIN)/python -m bench --smoke
 
-soak: $(INSTALLED) servers ## hours of traffic with hundreds of kills and faults, memory watched; 45 minutes
-	SOAK_SECONDS=14400 OUTAGE_SECONDS=600 KILLS=200 $(BIN)/python -m pytest tests/soak tests/e2e/test_kills.py tests/e2e/test_standby.py
+soak: $(INSTALLED) servers ## hours of traffic with hundreds of kills and faults, days of them in virtual time, memory watched; 2 hours
+	CAMPAIGNS=$(CAMPAIGNS) $(BIN)/python -m pytest -n $(JOBS) tests/soak/test_campaigns.py
+	SOAK_SECONDS=14400 OUTAGE_SECONDS=600 KILLS=200 $(BIN)/python -m pytest tests/soak/test_soak.py tests/e2e/test_kills.py tests/e2e/test_standby.py
 
 docs: $(INSTALLED) ## build the documentation site into site/
 	$(BIN)/python tools/generate_docs.py --check

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
@@ -16,7 +15,8 @@ from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
 from tests.support.examples import examples
 from tests.support.plain_timeline import Happened, decoded_of
-from tests.support.samples import SeriesName, increase, is_stale, parsed
+from tests.support.samples import SeriesName, parsed
+from tests.support.strict_prometheus import in_windows, on_victoria_metrics, over_all
 
 START = 1_700_000_100
 STREAMS = ["a" * 32, "b" * 32]
@@ -37,25 +37,11 @@ class Receiver:
                 own.append((sample.timestamp, sample.value))
 
     def seen(self, metric: str) -> float:
-        """What increase() adds up, in windows of five minutes: what is further apart no window sees."""
-        return sum(
-            increase(near, 0, 2**60)
-            for name, samples in self.samples.items()
-            if ("__name__", metric) in name
-            for near in runs(samples)
-        )
-
-
-def runs(samples: list[tuple[int, float]]) -> Iterator[list[tuple[int, float]]]:
-    """Samples of which each is at most five minutes after the one before it."""
-    run: list[tuple[int, float]] = []
-    for at, value in samples:
-        if run and at - run[-1][0] > 300_000:
-            yield run
-            run = []
-        if not is_stale(value):
-            run.append((at, value))
-    yield run
+        """What increase() adds up, in windows of five minutes as in all at once, and on VictoriaMetrics."""
+        found = [samples for name, samples in self.samples.items() if ("__name__", metric) in name]
+        views = [sum(map(view, found)) for view in (in_windows, over_all, on_victoria_metrics)]
+        assert views == [views[0]] * 3
+        return views[0]
 
 
 class World:
@@ -104,11 +90,12 @@ class World:
     def push(self, outcome: str, most: int = 10_000) -> None:
         """Bring requests of the outbox to an end; then what is owed is in the state, too."""
         for number, tick, _ in self.database.outbox()[:most]:
-            body = self.database.body(number)
-            if outcome != "refused":
+            body = self.timeline.seen_of(self.database.body(number))
+            if body and outcome != "refused":
                 self.receiver.take(body)
             told = self.database.told(tick) if outcome == "refused" else None
-            self.timeline.settle(body, stored=outcome != "refused", told=told)
+            if body:
+                self.timeline.settle(body, stored=outcome != "refused", told=told)
             self.timeline.done([number])
             self.database.mark_done([number], None, owed=self.timeline.owed.take_changes())
 
@@ -121,7 +108,7 @@ class World:
         assert self.receiver.seen("cdn77_requests_total") == len(self.happened)
         assert self.receiver.seen("cdn77_transfer_bytes_total") == sum(one.size for one in self.happened)
         viewers = {(one.stream, one.ip) for one in self.happened}
-        if self.second < 900:
+        if self.second < self.rules.session_window_seconds:
             assert self.receiver.seen("cdn77_viewers_total") == len(viewers)
 
 
@@ -162,6 +149,42 @@ def test_a_short_refusal_costs_no_reset() -> None:
         if ("__name__", "cdn77_requests_total") in name:
             values = [value for _, value in samples]
             assert values == sorted(values)
+
+
+def test_what_nobody_would_see_rightly_is_not_sent() -> None:
+    """Requests that waited behind refused ones bring no value without a sample shortly before."""
+    world = World()
+    world.count(STREAMS[0], 5)
+    world.pass_time(60)
+    world.push("stored")
+    for _ in range(30):
+        world.count(STREAMS[0], 1)
+        world.count(STREAMS[1], 1)  # this one begins
+        world.pass_time(15)
+    world.push("refused", 25)
+    world.push("stored")
+    world.check()
+
+
+@pytest.mark.parametrize("fate", ["stored", "refused"])
+@pytest.mark.parametrize("ticks", [1, 2, 5, 19, 20, 21])
+def test_a_series_that_returns_right_behind_its_end_is_seen_whole(ticks: int, fate: str) -> None:
+    """Its stale marker leaves less room for zeros than usual, or none: then its zero comes first, its value next."""
+    world = World(Rules(session_window_seconds=60, series_idle_seconds=600))
+    world.count(STREAMS[0], 5)
+    world.pass_time(615)
+    world.push("stored")
+    while world.timeline.series.live.any():
+        world.pass_time(15)
+        world.push("stored")
+    world.pass_time(15 * (ticks - 1))
+    world.count(STREAMS[0], 7)
+    world.pass_time(15)
+    world.push(fate)
+    world.count(STREAMS[0], 2)
+    world.pass_time(15)
+    world.push("stored")
+    world.check()
 
 
 def test_what_is_owed_holds_the_series() -> None:

@@ -8,7 +8,8 @@ carries the whole:
 - zero otherwise: the series begins again, with what was not seen yet. To go on from an old value would hide the growth
   on Prometheus and count the old value once more on VictoriaMetrics.
 
-A series is owed until all of its value was seen; until then no file is deleted that the value may be from.
+A series is owed until all of its value was seen; until then no file is deleted that the value may be from. What earlier
+ticks say of it, and would not be seen, is left out of their requests.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     """The content of one tick for counters: kept with its requests until they are done.
 
     `slots`, `before`: counters that changed, as bytes, with their values on the tick `previous` (Unix seconds); NaN for
-    one that begins. Those have zeros every `step` seconds from the tick `zeros_from` on.
+    one that begins. Those have zeros every `step` seconds from the tick `zeros_from` on, or from that of `zero_ticks`.
     """
 
     previous: int
@@ -39,6 +40,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     before: bytes
     zeros_from: int
     step: int
+    zero_ticks: dict[int, int] = {}
 
 
 @dataclass(slots=True)
@@ -110,7 +112,33 @@ class Owed:
                 del self._debts[sample.slot]
                 self._series.owed[sample.slot] = False
 
+    def unseen(self, samples: Iterable[Sample]) -> set[int]:
+        """Return the slots of those owed whose growth no receiver would see in samples, given in order of their times.
+
+        Those are values without a sample shortly before. Prometheus hides what they have grown by from short windows
+        and not from long ones, and VictoriaMetrics counts all of them: they are not sent, and stay owed.
+        """
+        last: dict[int, int] = {}
+        found = set()
+        for sample in samples:
+            debt = self._debts.get(sample.slot)
+            if debt is None:
+                continue
+            before = last.get(sample.slot, -PADDING_SECONDS if debt.last is None else debt.last_tick)
+            if sample.value and sample.tick - before > PADDING_SECONDS:
+                found.add(sample.slot)
+            last[sample.slot] = sample.tick
+        return found
+
     # Paying
+
+    def begin(self, slots: Iterable[int], tick: int) -> None:
+        """Note series of which the tick has the zero with which they begin: the next one has their value."""
+        for slot in slots:
+            if slot not in self._debts:
+                self._debts[slot] = Debt(0.0, None, tick - 1, carried=tick)  # what was before is another series'
+                self._series.owed[slot] = True
+                self._changed = True
 
     def pay(self, tick: int, previous: int) -> Carried | None:
         """Return what the tick carries instead of the values, and begin those series again that have to.
@@ -157,4 +185,4 @@ def _beginning(first: Sample, told: Told) -> Debt:
     Its zeros may be in several requests, sent in their order: those before this one were stored, or there was a debt.
     """
     zero = first.tick - told.step
-    return Debt(0.0, 0.0, zero) if zero >= told.zeros_from else Debt(0.0)
+    return Debt(0.0, 0.0, zero) if zero >= told.zero_ticks.get(first.slot, told.zeros_from) else Debt(0.0)

@@ -108,6 +108,8 @@ class SeriesTable:
         self._emitted = 0  # the last tick
         #: Counters that changed with the last tick, and their values before; NaN for those that began with it.
         self.told: tuple[Slots, Values] = (np.zeros(0, np.int64), np.zeros(0))
+        #: Of those that began, the ones that had ended shortly before: the first tick with a zero.
+        self.zero_ticks: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -217,6 +219,7 @@ class SeriesTable:
         self._tell(touched, begun)
         begun = np.union1d(begun, carried.begins) if carried else begun
         frames = self._pad(begun, tick, offset_ms, pad_from)
+        carried = self._with_zeros(carried, tick)
         chosen, stale = self._choose(touched, tick, tick if settled is None else settled)
         slots = np.flatnonzero(chosen)
         values = self.value[slots]
@@ -272,12 +275,29 @@ class SeriesTable:
         earliest = self.zeros_from(tick, pad_from)
         ticks = range(earliest, tick, self._tick)
         skipped = np.maximum(0, (self.written[slots] - earliest) // self._tick + 1)
+        late = slots[skipped > 0]
+        self.zero_ticks = dict(zip(late.tolist(), (earliest + skipped[skipped > 0] * self._tick).tolist(), strict=True))
         frames = []
         for skip in np.unique(skipped[skipped < len(ticks)]).tolist():
             times = tuple(at * 1000 + offset_ms for at in ticks[skip:])
             own = slots[skipped == skip]
             frames.append(Frame(times, own, np.zeros(len(own))))
         return frames
+
+    def _with_zeros(self, carried: Carried | None, tick: int) -> Carried | None:
+        """Add those that begin on the tick after their end: no tick before it has room for a zero, so it has theirs."""
+        zeros = np.array([slot for slot, first in self.zero_ticks.items() if first >= tick], np.int64)
+        if carried is not None:
+            zeros = np.setdiff1d(zeros, carried.slots)
+        if not len(zeros):
+            return carried
+        slots, values = zeros, np.zeros(len(zeros))
+        begins = zeros
+        if carried is not None:
+            slots, values = np.append(carried.slots, slots), np.append(carried.values, values)
+            begins = np.union1d(carried.begins, begins)
+        order = np.argsort(slots)
+        return Carried(slots[order], values[order], begins)
 
     def _choose(self, touched: Slots, tick: int, settled: int) -> tuple[_Flags, _Flags]:
         """Return which series have a sample on this tick, and which of them a stale marker."""

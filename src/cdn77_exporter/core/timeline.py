@@ -20,12 +20,12 @@ from cdn77_exporter.core.catalogue import Catalogue
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.content import Content
-from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of
+from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of, without
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import MEASURES, Measure, Measures
 from cdn77_exporter.core.open_ticks import OpenTick, decode_held, sums_of
-from cdn77_exporter.core.owed import Owed, Told
+from cdn77_exporter.core.owed import Owed, Sample, Told
 from cdn77_exporter.core.places import Locate
 from cdn77_exporter.core.series import Frame, SeriesTable
 from cdn77_exporter.core.settling import Settling
@@ -296,8 +296,9 @@ class Timeline:
             settled=min(self.unsettled.values(), default=None),
         )
         slots, before = self.series.told
-        zeros_from = self.series.zeros_from(tick, pad_from)
-        told = Told(self.emitted, slots.tobytes(), before.tobytes(), zeros_from, self._tick)
+        zeros_from, zero_ticks = self.series.zeros_from(tick, pad_from), self.series.zero_ticks
+        self.owed.begin((slot for slot, first in zero_ticks.items() if first >= tick), tick)
+        told = Told(self.emitted, slots.tobytes(), before.tobytes(), zeros_from, self._tick, zero_ticks)
         bodies = self._encoder.encode(self.series, frames)
         self.labelling.forget(*self.series.forget(tick), self._open.values())
         self.labelling.tidy()
@@ -323,13 +324,20 @@ class Timeline:
         for number in numbers:
             self.unsettled.pop(number, None)
 
+    def seen_of(self, body: bytes) -> bytes:
+        """Return the part of a request that a receiver sees rightly: what is owed and would be hidden stays owed."""
+        unseen = self.owed.unseen(self._samples_of(body))
+        return without(body, self.series, unseen) if unseen else body
+
+    def _samples_of(self, body: bytes) -> list[Sample]:
+        return sorted(samples_of(body, self.series, self._tick), key=lambda sample: sample.tick)
+
     def settle(self, body: bytes, *, stored: bool, told: bytes | None = None) -> None:
         """Note what became of a request, or of a part of one, that has these samples.
 
         `told`: what its tick tells of counters, for one that was not stored; None where the state has nothing of it.
         """
-        samples = samples_of(body, self.series, self._tick)
-        samples.sort(key=lambda sample: sample.tick)
+        samples = self._samples_of(body)
         if stored:
             self.owed.stored(samples)
         elif told is not None:

@@ -30,6 +30,11 @@ class ToldUntilAccepted:
     aggregator: Aggregator
     ledger: Remembers
 
+    async def to_send(self, body: bytes) -> bytes:
+        """Return the part of a request that the receiver would see rightly: the rest is owed, and stays so."""
+        timeline = self.aggregator.timeline
+        return await self.aggregator.between_steps(lambda: timeline.seen_of(body)) if len(timeline.owed) else body
+
     async def settled(self, number: int, tick: int, body: bytes, delivery: Delivery) -> None:
         """Enter a request, or a part of it, that is stored or not stored."""
         del number

@@ -198,6 +198,9 @@ class Outbox(Protocol):
 class Accounts(Protocol):
     """Whoever keeps account of what the receiver has been told."""
 
+    async def to_send(self, body: bytes) -> bytes:
+        """Return the part of a request that is to be sent now; empty for none of it."""
+
     async def settled(self, number: int, tick: int, body: bytes, delivery: Delivery) -> None:
         """Take note that a request, or a part of it, is stored or not stored, before it leaves the outbox.
 

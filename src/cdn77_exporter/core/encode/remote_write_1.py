@@ -9,7 +9,7 @@ Source: Prometheus Remote-Write 1.0 specification (prometheus.io/docs/specs/prw/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 
 import cramjam
@@ -97,24 +97,37 @@ def timestamp_bytes(timestamp_ms: int) -> bytes:
 
 def samples_of(body: bytes, series: SeriesTable, tick_seconds: int) -> list[Sample]:
     """Return the samples of a request body whose series are still there, in its order; stale markers are left out."""
+    return [
+        Sample(
+            slot,
+            sample.timestamp // 1000 // tick_seconds * tick_seconds,
+            _counted(sample.value, int(series.per[slot])),
+        )
+        for slot, entry in _slots_of(body, series)
+        if slot is not None
+        for sample in entry.samples
+        if sample.value == sample.value
+    ]
+
+
+def without(body: bytes, series: SeriesTable, slots: Collection[int]) -> bytes:
+    """Return a request body without the series of some slots; nothing when it has no others."""
+    kept = [entry for slot, entry in _slots_of(body, series) if slot not in slots]
+    return compress(WriteRequest(timeseries=kept).SerializeToString()) if kept else b""
+
+
+def _slots_of(body: bytes, series: SeriesTable) -> Iterator[tuple[int | None, TimeSeries]]:
+    """Yield each entry of a request body with the slot of its series, None where that is no longer there."""
     codes = {(measure.name, measure.labels): code for code, measure in enumerate(series.catalogue.measures) if measure}
     names = {measure.name: measure.labels for measure in series.catalogue.measures if measure}
-    found = []
     for entry in WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body))).timeseries:
         texts = {label.name: label.value for label in entry.labels}
         name = texts["__name__"]
         labels = names.get(name)
         if labels is None:
-            continue
-        slot = series.find(series_key(codes[name, labels], [texts.get(label, "") for label in labels]))
-        if slot is not None:
-            per = int(series.per[slot])
-            found += [
-                Sample(slot, sample.timestamp // 1000 // tick_seconds * tick_seconds, _counted(sample.value, per))
-                for sample in entry.samples
-                if sample.value == sample.value
-            ]
-    return found
+            yield None, entry
+        else:
+            yield series.find(series_key(codes[name, labels], [texts.get(label, "") for label in labels])), entry
 
 
 def _counted(value: float, per: int) -> float:

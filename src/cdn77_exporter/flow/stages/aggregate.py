@@ -85,9 +85,9 @@ class Aggregator:
             if not self.keeps_state:
                 await self._flush(outlet)
 
-    async def between_steps(self, call: Callable[[], None]) -> None:
+    async def between_steps(self, call: Callable[[], T]) -> T:
         """Do something with the timeline when nothing else does."""
-        await self._work(call)
+        return await self._work(call)
 
     async def _work(self, call: Callable[..., T], *values: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: call(*values))

@@ -109,6 +109,9 @@ class Pusher:
         if not request.samples:
             await self._sender.describe(body)
             return Delivery.STORED
+        body = await self.accounts.to_send(body)
+        if not body:
+            return Delivery.NOT_STORED
         return await self._sender.deliver(request, body, lost=request.number == self._interrupted)
 
     async def _done(self, request: Unsent | None, acknowledged: int | None, following: int = 0) -> None:

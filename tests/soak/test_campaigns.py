@@ -1,0 +1,39 @@
+"""Hours of mishaps of every kind, drawn at random, in virtual time: afterwards every number is the truth.
+
+`CAMPAIGNS` is how many seeds are lived through, of which each fifth may have outages of up to a day.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.campaign import drawn, live_through
+
+_SEEDS = int(os.environ.get("CAMPAIGNS", "4"))
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for state files, in memory where that is possible: a campaign has thousands of synced commits."""
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("seed", range(_SEEDS))
+def test_whatever_happens_the_numbers_are_true(folder: Path, seed: int) -> None:
+    """Kills, clocks that lie, copies of the state, a bucket and a receiver that fail in every way change no number.
+
+    Every counter has grown by the truth, asked over all and in short windows, on Prometheus and on VictoriaMetrics; no
+    file was deleted before; nothing is owed, wrong, or left in the bucket.
+    """
+    live_through(drawn(seed, long=seed % 5 == 4), folder)
