@@ -402,3 +402,71 @@ def test_metadata_holds_up_no_sample(error: Exception) -> None:
 
 def _fields(request: Request) -> tuple[int, int, int]:
     return request.number, request.tick, request.samples
+
+
+class _Scripted(_InOrder):
+    """The same receiver, whose first answers are given: an error, and whether the request is stored all the same."""
+
+    def __init__(self, *answers: tuple[Exception | None, bool]) -> None:
+        super().__init__(lose=0)
+        self._answers = list(answers)
+
+    async def write(self, body: bytes) -> None:
+        error, stored = self._answers.pop(0) if self._answers else (None, True)
+        if stored:
+            await super().write(body)
+        if error is not None:
+            raise error
+
+
+_LOST, _DUPLICATE = Transient("cut", lost=True), Refused(409, "duplicate sample")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [(_DUPLICATE, False), (_LOST, False)],
+        [(_DUPLICATE, False), (_LOST, True)],
+        [(_LOST, False), (Refused(400, "no"), False), (_LOST, True)],
+        [(_LOST, False), (_LOST, False), (_LOST, False), (_LOST, True), (_LOST, False)],
+    ],
+    ids=["refused, one lost", "refused, one stored", "lost, refused, one stored", "lost, one stored"],
+)
+def test_what_was_stored_of_one_series_says_nothing_about_the_others(
+    answers: list[tuple[Exception | None, bool]],
+) -> None:
+    """That a part is a duplicate, or was lost later, does not make the rest of its request stored: the rest is sent."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Scripted(*answers)
+        names = [f"s{number}" for number in range(20)]
+        body = _body(names, TICK - 30, TICK - 15, TICK)
+        accounts = await _send(bench, receiver, lambda _: [body], 1, recalls=_Memory(None))
+        assert set(receiver.taken) == set(names)
+        assert accounts.of(Delivery.NOT_STORED) == {}
+
+    simulate(main())
+
+
+def test_a_kill_while_a_request_is_sent_in_parts_leaves_none_of_them_out() -> None:
+    """The next process takes apart what it finds to be stored in part, though words say that all of it is there."""
+
+    async def main() -> None:
+        bench = StageBench()
+        names = [f"s{number}" for number in range(20)]
+        body = _body(names, TICK - 30, TICK - 15, TICK)
+        bench.counted(requests=[Request(1, TICK, 60, body)])
+        receiver = _InOrder(lose=0)
+        for one in series_in(body)[:19]:
+            await receiver.write(request_of([one]))
+        bench.database.mark_sending(-1)
+        inbox: Channel[Batch] = Channel(1)
+        accounts = _Noting()
+        async with inbox:
+            pass
+        await Pusher(bench.common, receiver, bench.state, accounts, 3600).run(inbox, Channel(300))
+        assert set(receiver.taken) == set(names)
+        assert accounts.of(Delivery.NOT_STORED) == {}
+
+    simulate(main())

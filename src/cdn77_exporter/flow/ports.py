@@ -177,7 +177,7 @@ class Outbox(Protocol):
         """Return the body of a request."""
 
     async def sending(self) -> int:
-        """Return the number of the request of which an answer may be lost, 0 for none."""
+        """Return the number of the request of which an answer may be lost, 0 for none; negative when sent in parts."""
 
     async def mark_sending(self, number: int) -> None:
         """Record the request of which an answer may be lost from now on, 0 for none; raises Transient."""

@@ -42,7 +42,7 @@ class _GivenUpError(Exception):
 
 
 class _OthersPassError(Exception):
-    """A part of the request was stored alone; this is the rest."""
+    """A part of the request has come to its end alone; this is the rest."""
 
     def __init__(self, rest: _Part) -> None:
         super().__init__()
@@ -53,13 +53,14 @@ Failure = Transient | Misconfigured | Refused
 
 
 class _Part:
-    """A request or a part of one; `lost`: an answer to it was."""
+    """A request or a part of one; `lost`: an answer to it was; `mixed`: some of it may be stored without the rest."""
 
-    __slots__ = ("_series", "body", "lost")
+    __slots__ = ("_series", "body", "lost", "mixed")
 
-    def __init__(self, body: bytes, *, lost: bool) -> None:
+    def __init__(self, body: bytes, *, lost: bool, mixed: bool = False) -> None:
         self.body = body
         self.lost = lost
+        self.mixed = mixed
         self._series: Sequence[Series] | None = None
 
     @classmethod
@@ -97,6 +98,7 @@ class _Work:
     request: Unsent
     began: float
     in_doubt: bool  # some of it may be stored
+    in_parts: bool = False  # since some attempts were of parts, so may be what is stored
     attempts: int = 0
     ended: dict[Delivery, list[tuple[_Part, Failure]]] = field(default_factory=dict)
 
@@ -111,7 +113,10 @@ class _Known:
 
 @dataclass(slots=True)
 class Sender:
-    """Sends requests. `mark`: notes the request of which an answer may be lost from now on, 0 for none."""
+    """Sends requests.
+
+    `mark`: notes the request of which an answer may be lost from now on, 0 for none; negative when it is sent in parts.
+    """
 
     common: Common
     receiver: Receives
@@ -137,11 +142,15 @@ class Sender:
                 self._metadata_from = clock.monotonic() + _METADATA_SECONDS
                 self.common.report("metadata_refused", error=str(error))
 
-    async def deliver(self, request: Unsent, body: bytes, *, lost: bool) -> Delivery:
-        """Send a request until its end, and enter that in the accounts, part by part if its parts end differently."""
-        work = _Work(request, self.common.clock.monotonic(), lost)
+    async def deliver(self, request: Unsent, body: bytes, *, lost: bool, in_parts: bool = False) -> Delivery:
+        """Send a request until its end, and enter that in the accounts, part by part if its parts end differently.
+
+        `lost`: an answer to it was, in an earlier process; `in_parts`: or to parts of it.
+        """
         rest, known = self._without_known(body, lost=lost)
+        work = _Work(request, self.common.clock.monotonic(), lost, in_parts or bool(known))
         if rest is not None:
+            rest.mixed = in_parts
             await self._whole(work, rest)
         await self._try_known(work, known)
         self._tell_end(work)
@@ -150,26 +159,29 @@ class Sender:
     # A whole request
 
     async def _whole(self, work: _Work, part: _Part | None) -> None:
-        while part is not None:
+        left = [part] if part is not None else []
+        while left:
+            part = left.pop()
             try:
                 await self._until_answered(work, part)
             except _OthersPassError as error:
-                part = await self._take_apart(work, error.rest)
+                left += await self._take_apart(work, error.rest)
             except Refused as error:
-                rest = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
-                self._refused_whole = rest is None
-                if rest is None:
-                    await self._end(work, part, error)
-                    return
-                part = await self._take_apart(work, rest)
+                rest = part
+                if not part.mixed:
+                    found = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
+                    self._refused_whole = found is None
+                    if found is None:
+                        await self._end(work, part, error)
+                        continue
+                    rest = found
+                left += await self._take_apart(work, rest)
             except _GivenUpError as error:
                 cause = error.__cause__
                 assert isinstance(cause, Transient)  # noqa: S101
                 await self._end(work, part, cause)
-                return
             else:
                 await self._stored(work, part)
-                return
 
     async def _until_answered(self, work: _Work, part: _Part) -> None:
         """Try a request again and again; now and then, whether one of its series would pass."""
@@ -216,7 +228,7 @@ class Sender:
 
     async def _attempt(self, work: _Work, part: _Part) -> None:
         """Make one attempt, noting before it that its answer may be lost, and after it that it was not."""
-        await self.mark(work.request.number)
+        await self.mark(-work.request.number if work.in_parts else work.request.number)
         work.attempts += 1
         try:
             await self.receiver.write(part.body)
@@ -235,6 +247,7 @@ class Sender:
 
     async def _try(self, work: _Work, part: _Part) -> Failure | None:
         """Make one attempt of a part and enter it in the accounts if it is stored; return why it is not."""
+        work.in_parts = True
         try:
             await self._attempt(work, part)
         except (Transient, Misconfigured, Refused) as error:
@@ -247,17 +260,23 @@ class Sender:
     # Parts
 
     async def _sample(self, work: _Work, part: _Part, most: int) -> _Part | None:
-        """Try some series of a part alone until one is stored; return the others then, None when none was."""
+        """Try some series of a part alone until one is stored, or may be; return the others then, None when none was.
+
+        What may be stored is sent until its end first: what is said of the part thereafter would say nothing about it.
+        """
         if len(part.series) < 2:
             return None
         for place in random.sample(range(len(part.series)), min(most, len(part.series))):  # chosen, not secret
             one, others = part.without(place)
-            if await self._try(work, one) is None:
-                return others
-            part.lost = part.lost or one.lost
+            error = await self._try(work, one)
+            if error is not None and not (isinstance(error, Transient) and error.lost):
+                continue
+            if error is not None:
+                await self._whole(work, one)
+            return others
         return None
 
-    async def _take_apart(self, work: _Work, part: _Part) -> _Part | None:
+    async def _take_apart(self, work: _Work, part: _Part) -> list[_Part]:
         """Split what fails until the series that fail stand alone; return what is left when the receiver is at fault.
 
         The series that fail come last and are tried once more, so that they hold up no other.
@@ -285,14 +304,11 @@ class Sender:
             # A refusal may say that an attempt whose answer was lost was stored: then it would pass the next time.
             if found is not None and await self._end(work, one, found) is Delivery.NOT_STORED:
                 self._remember(one, found, 0.0)
-        rest = [series for one in reversed(left) for series in one.series]
-        if not rest:
-            return None
-        joined = _Part.of(rest, lost=any(one.lost for one in left))
         if work.attempts < most:
-            return joined
-        await self._end(work, joined, last)
-        return None
+            return _joined(left)
+        for one in _joined(left):
+            await self._end(work, one, last)
+        return []
 
     # Series known to fail
 
@@ -390,6 +406,13 @@ class Sender:
             )
         what = f"{series} series of a request were {verb}, such as {example}" if example else f"a request was {verb}"
         self.common.problems.found("delivery", f"{what} ({error}); see the receiver's words and its log")
+
+
+def _joined(parts: Sequence[_Part]) -> list[_Part]:
+    """Join parts, but none of which an answer was lost: of those, what is said of the whole says nothing."""
+    certain = [series for part in reversed(parts) if not part.lost for series in part.series]
+    found = [part for part in parts if part.lost]
+    return [*found, _Part.of(certain, lost=False)] if certain else found
 
 
 def _is_away(error: Failure) -> bool:

@@ -46,7 +46,9 @@ class Pusher:
     stats: PushStats = field(default_factory=PushStats, init=False)
     _sender: Sender = field(init=False)
     _marked: int = field(default=0, init=False)  # the request that the state knows as being sent
-    _interrupted: int = field(default=0, init=False)  # the request that an earlier process was sending
+    _interrupted: int = field(
+        default=0, init=False
+    )  # the request that an earlier process was sending; as it was marked
 
     def __post_init__(self) -> None:
         self._sender = Sender(
@@ -112,7 +114,8 @@ class Pusher:
         body = await self.accounts.to_send(body)
         if not body:
             return Delivery.NOT_STORED
-        return await self._sender.deliver(request, body, lost=request.number == self._interrupted)
+        lost, in_parts = request.number == abs(self._interrupted), request.number == -self._interrupted
+        return await self._sender.deliver(request, body, lost=lost, in_parts=in_parts)
 
     async def _done(self, request: Unsent | None, acknowledged: int | None, following: int = 0) -> None:
         """Take a request out of the outbox; the one that follows it is noted as being sent by the same write."""
