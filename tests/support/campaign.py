@@ -293,7 +293,7 @@ class Campaign:
                 wrong = {
                     where: (growth[name].get(where), truth[name].get(where))
                     for where in growth[name].keys() | truth[name].keys()
-                    if growth[name].get(where) != truth[name].get(where)
+                    if round(growth[name].get(where, -1), 6) != round(truth[name].get(where, -1), 6)  # some are seconds
                 }
                 assert not wrong, f"{view.__name__} of {name}: {len(wrong)} differ, such as {next(iter(wrong.items()))}"
         step = int(self.plan.environ["TICK_SECONDS"]) * 1000
