@@ -42,7 +42,7 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may ask for: inflated bytes, bytes of a line, malformed lines, and entries of its counts.
+    """The limits of one file: inflated bytes, bytes of a line, malformed lines, and entries of its counts.
 
     Entries are what has to be remembered: each group and each viewer of a tick is one, of some 100 bytes in the
     compiled scan and some 500 without it. A file of the usual limits has fewer than 220,000 lines that have all the
@@ -324,7 +324,7 @@ class Decoder:
         self._stats.ignored[name] = self._stats.ignored.get(name, 0) + times
 
     def _look(self, row: Any) -> tuple[str, str, _Second, int]:
-        """A line's stream and time where the tables do not have them; the reason first, if it is no event."""
+        """Find a line's stream and time where the tables lack them; the reason first, if it is no event."""
         fraction = self._fraction(row.timestamp[19:])
         begin = second_ms(row.timestamp[:19]) if fraction is not None else None
         in_utc = fraction is not None and begin is not None
@@ -354,7 +354,7 @@ class Decoder:
         return "", stream, (at, self._part(at)), 0
 
     def _fraction(self, text: str) -> int | None:
-        """The milliseconds of what follows a timestamp's seconds; None when that is not how UTC is written."""
+        """Return the milliseconds of what follows a timestamp's seconds; None when that is not how UTC is written."""
         known = self._fractions.get(text)
         if known is None:
             known = fraction_ms(text)
@@ -367,7 +367,7 @@ class Decoder:
         return (found[self._group] or "") if found else ""
 
     def _address(self, text: str | None) -> bytes | None:
-        """An address that is not known yet; None for what is none."""
+        """Read an address that is not known yet; None for what is none."""
         if text is None or text in NOTHING:
             return None
         address = packed_address(text, self._ipv6_prefix)
@@ -429,7 +429,7 @@ class Decoder:
         return scanner
 
     def _counts(self) -> Counts:
-        """What the rows count, and the scan, and what was folded before."""
+        """Return what the rows count, and the scan, and what was folded before."""
         parts = [self._folded]
         if self._scanner:
             scanned = end_scan(self._scanner, self._layout, self._values)
@@ -458,7 +458,7 @@ class Decoder:
 
 
 def _total(amounts: Amounts) -> int:
-    """The sum of any size."""
+    """Return the sum, of any size."""
     if int(amounts.max(initial=0)) * len(amounts) <= MOST_SUM:
         return int(amounts.sum())
     return sum(amounts.tolist())

@@ -1,4 +1,4 @@
-"""What comes of decoding files: what has to be said of each by itself, and what all of them count together.
+"""The results of decoding files: the facts about each, and the counts of all of them together.
 
 Counts of files that are counted in one step may be joined before: the step adds up the same numbers. What is about a
 single file, such as its lines, how far it has brought its shard, or why it cannot be read, stays apart.
@@ -25,7 +25,7 @@ class Example:
 
 @dataclass(slots=True)
 class FileStats:
-    """What is said of one file. `requests`: its events by their tick (Unix seconds); times in Unix milliseconds."""
+    """The facts about one file. `requests`: its events by their tick (Unix seconds); times in Unix milliseconds."""
 
     lines: int = 0
     events: int = 0
@@ -42,7 +42,7 @@ class FileStats:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a file counts nothing: an error of `core.errors` as plain values, as not every error survives a journey."""
+    """The reason why a file counts nothing: an error of `core.errors` as plain values, which survive a journey."""
 
     kind: str
     reason: str = ""

@@ -1,4 +1,4 @@
-"""What decoding reads of a line for a table of measures: the fields, and where each stands in cubes and profiles."""
+"""The fields that decoding reads for a table of measures, and where each stands in cubes and profiles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LABELS_OF_LINES = (Source.FIELD, Source.STREAM, Source.DEVICE)
 
 
 class Adds(IntEnum):
-    """What an event adds to a column, as the compiled scan is told."""
+    """The ways in which an event adds to a column, as the compiled scan is told."""
 
     ONE = 0
     VALUE = 1

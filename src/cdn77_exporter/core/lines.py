@@ -1,4 +1,4 @@
-"""What the fields of a line mean, whatever format it is in: instants, addresses, numbers, texts as label values."""
+"""The meaning of a line's fields, whatever its format: instants, addresses, numbers, texts as label values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a file cannot be counted, and why a line is not an event: two closed lists with their meanings."""
+"""The reasons why a file cannot be counted, and why a line is not an event: two closed lists."""
 
 from __future__ import annotations
 

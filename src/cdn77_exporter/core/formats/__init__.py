@@ -1,4 +1,4 @@
-"""What log lines are written in: a module for each format, which the decoder uses by the same few methods."""
+"""The formats of log lines: a module for each format, which the decoder uses by the same few methods."""
 
 from __future__ import annotations
 
