@@ -122,7 +122,19 @@ def _is_function(node: ast.AST) -> bool:
     return not any(isinstance(mark, ast.Name) and mark.id.endswith("property") for mark in node.decorator_list)
 
 
-PAGES = files("README.md", "docs/*.md", "src/**/*.html", "src/**/*.js", "deploy/**/*.yml", "deploy/**/*.json")
+PAGES = files(
+    *(
+        "README.md",
+        "CHANGELOG.md",
+        "docs/**/*.md",
+        "src/**/*.html",
+        "src/**/*.js",
+        "compose.yaml",
+        "Dockerfile",
+        "Makefile",
+    ),
+    *("deploy/**/*.yml", "deploy/**/*.yaml", "deploy/**/*.json", "deploy/**/*.service"),
+)
 MODULES = files("src/**/*.py", "tools/*.py", "bench/*.py", "deploy/**/*.py")
 
 
