@@ -80,9 +80,9 @@ def _fields(line: bytes) -> dict[str, object] | None:
     except orjson.JSONDecodeError:
         return None
     path = fields.get("clientRequestPath") if isinstance(fields, dict) else None
-    sound = isinstance(path, str) and re.search("/[0-9a-f]{32}/", path) and "-13-" not in fields["timestamp"]
-    size, ip = fields.get("responseBytes") if sound else None, fields.get("clientIP") if sound else None
-    return fields if sound and isinstance(size, int) and size >= 0 and ip != "not-an-address" else None
+    time = fields.get("timestamp", "") if isinstance(fields, dict) else ""
+    sound = isinstance(path, str) and re.search("/[0-9a-f]{32}/", path) and time.endswith("Z") and "-13-" not in time
+    return fields if sound else None
 
 
 @dataclass
