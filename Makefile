@@ -14,7 +14,7 @@ CAMPAIGNS ?= 300
 FAST_JOBS ?= 2
 
 # Servers that the tests use when they are there. With CI set, a test whose server is missing fails.
-SERVERS := prometheus ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
+SERVERS := prometheus victoria-metrics ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-fast sanitize lint format bench bench-smoke soak docs generate locks build sbom clean

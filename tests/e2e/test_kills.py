@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,19 +12,21 @@ import pytest
 from tests.e2e.killing import PLAN, POINTS, campaign
 from tests.e2e.scene import Bucket, open_scene
 from tests.support.prometheus import Prometheus
+from tests.support.victoria_metrics import VictoriaMetrics
 
 _KILLS = int(os.environ.get("KILLS", "12"))  # of each run; hundreds in `make soak`
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(120 + 10 * _KILLS)]
 
 
-@pytest.mark.parametrize("out_of_order", ["", "2h"], ids=["in order only", "out of order too"])
-def test_no_kill_changes_a_number(tmp_path: Path, bucket: Bucket, out_of_order: str) -> None:
+@pytest.mark.parametrize(
+    "receiver",
+    [Prometheus, partial(Prometheus, out_of_order="2h"), VictoriaMetrics],
+    ids=["in order only", "out of order too", "VictoriaMetrics"],
+)
+def test_no_kill_changes_a_number(tmp_path: Path, bucket: Bucket, receiver: Callable[[Path], Prometheus]) -> None:
     """Killed at each step of commit, push, mark and delete, and in between, the daemon neither loses nor doubles."""
-    with (
-        Prometheus(tmp_path / "receiver", out_of_order=out_of_order) as prometheus,
-        campaign(tmp_path, bucket, prometheus, seed=len(out_of_order)) as found,
-    ):
+    with receiver(tmp_path / "receiver") as server, campaign(tmp_path, bucket, server, seed=_KILLS) as found:
         found.scene.exporter.kill()
         found.run(_KILLS)
         found.finish()

@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -34,10 +34,18 @@ REFUSALS = (
 
 def require_prometheus() -> None:
     """Skip the test without the binary; in CI it must be there."""
-    if BINARY is None:
+    require("prometheus")
+
+
+def require(program: str) -> str:
+    """Return where a program is, which is in the Debian package of its name; without it skip, or fail in CI."""
+    found = shutil.which(program)
+    if found is None:
+        said = f"needs the {program} binary: apt-get install {program}"
         if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-            pytest.fail("CI needs the prometheus binary: apt-get install prometheus")
-        pytest.skip("needs the prometheus binary: apt-get install prometheus")
+            pytest.fail(said)
+        pytest.skip(said)
+    return found
 
 
 def free_port() -> int:
@@ -54,6 +62,8 @@ class Prometheus:
     same port with the same data.
     """
 
+    READY = "/-/ready"
+
     def __init__(self, folder: Path, *, out_of_order: str = "") -> None:
         self._folder = folder
         self._out_of_order = out_of_order
@@ -62,8 +72,7 @@ class Prometheus:
         self.address = f"http://127.0.0.1:{self._port}"
         self.write_url = f"{self.address}/api/v1/write"
 
-    def __enter__(self) -> Prometheus:
-        require_prometheus()
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -74,15 +83,20 @@ class Prometheus:
 
     def start(self) -> None:
         """Start the server and wait until it is ready."""
-        assert BINARY is not None
         self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "server.log").open("ab") as log:
+            self._server = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self._folder)
+        self._wait_until_ready()
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
         config = self._folder / "prometheus.yml"
         config.write_text("global: {scrape_interval: 1h}\n")
         if self._out_of_order:
             with config.open("a") as lines:
                 lines.write(f"storage: {{tsdb: {{out_of_order_time_window: {self._out_of_order}}}}}\n")
-        command = [
-            BINARY,
+        return [
+            require("prometheus"),
             f"--config.file={config}",
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self._port}",
@@ -91,23 +105,20 @@ class Prometheus:
             "--query.max-samples=200000000",
             "--log.level=warn",
         ]
-        with (self._folder / "prometheus.log").open("ab") as log:
-            self._server = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
-        self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
         assert self._server is not None
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                with urllib.request.urlopen(f"{self.address}/-/ready", timeout=2) as answer:  # noqa: S310
+                with urllib.request.urlopen(f"{self.address}{self.READY}", timeout=2) as answer:  # noqa: S310
                     if answer.status == 200:
                         return
             except OSError:
                 pass
             if self._server.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"Prometheus did not start:\n{self.log()}")
+                raise RuntimeError(f"{type(self).__name__} did not start:\n{self.log()}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -124,7 +135,7 @@ class Prometheus:
 
     def log(self) -> str:
         """What the server wrote."""
-        return (self._folder / "prometheus.log").read_text(errors="replace")
+        return (self._folder / "server.log").read_text(errors="replace")
 
     # Questions
 
