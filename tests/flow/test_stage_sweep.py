@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import pytest
+
+from cdn77_exporter.commands.quarantine import set_aside
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.flow.stages.sweep import Sweeper
+from cdn77_exporter.settings import load
 from tests.support.fake_bucket import FakeBucket, StoredObject
+from tests.support.service_run import ENVIRON
 from tests.support.stage_bench import NAMES, NOW_MS, StageBench
 from tests.support.virtual_time import simulate
 
@@ -58,6 +64,22 @@ def test_files_of_any_hour_of_seven_days_are_found_once() -> None:
     assert sweep.sweeper.take() == []
     assert not sweep.bench.said.of("files_left_out")
     assert not sweep.bench.trouble.now
+
+
+def test_a_file_that_is_released_in_an_old_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set aside in a folder that no poll lists, it is left alone; once it is released the next sweep takes it."""
+    monkeypatch.setattr(time, "time", lambda: NOW_MS / 1000)
+    sweep = _Sweep()
+    keys = [sweep.put(hour, 1, NOW_MS - 5 * DAY_MS) for hour in ("20260105/10", "20260101/10")]
+    for key in keys:
+        sweep.bench.database.set_aside(sweep.bucket.file(key), "truncated")
+    assert sweep.found() == []
+    release = [
+        simulate(set_aside._release_in_place(sweep.bucket, load(ENVIRON), sweep.bucket.file(key)))  # type: ignore[arg-type]
+        for key in keys
+    ]
+    assert [(one.done, one.to) for one in release] == [(True, keys[0]), (False, "")]
+    assert sweep.found() == [keys[0]]
 
 
 def test_what_is_older_than_seven_days_is_told_by_number_and_age() -> None:

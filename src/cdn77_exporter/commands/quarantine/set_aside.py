@@ -13,7 +13,7 @@ from typing import Any
 from cdn77_exporter.clients import open_bucket
 from cdn77_exporter.commands.output import instant
 from cdn77_exporter.core.errors import Conflict, FileGone
-from cdn77_exporter.core.files import LogFile, hour_prefixes
+from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_of, hour_prefixes
 from cdn77_exporter.core.visible import visible
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state import BucketState
@@ -191,9 +191,13 @@ async def _in_bucket_state(settings: Settings, place: InBucket, seconds: float) 
 
 
 async def _release_in_place(bucket: S3Bucket, settings: Settings, file: LogFile) -> Released:
-    """Write the file anew with the same bytes: its later time tells the exporter to try it once more."""
-    if not _is_listed(settings, file.key):
-        words = "its hour folder is no longer listed; set LOOKBACK_HOURS so that it is, restart, and release it then"
+    """Write the file anew with the same bytes: its later time tells the exporter to try it once more.
+
+    A poll sees that, or in a folder that is polled no longer the next sweep.
+    """
+    hour_ms = hour_of(settings.s3_prefix, file.key)
+    if hour_ms is None or hour_ms < time.time() * 1000 - MAX_AGE_MS:
+        words = "it is in no hour folder of the last seven days; what is older is not counted"
         return Released(file.key, done=False, words=words)
     found = await bucket.get(file.key)
     if found is None:
