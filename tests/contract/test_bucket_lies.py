@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import re
 import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -267,3 +269,21 @@ async def test_an_object_without_an_end_is_left(bucket: S3Bucket, monkeypatch: p
     assert isinstance(await failure(bucket.get("state")), Misconfigured)
     async with client(bucket._endpoint) as other:
         assert await other.get("nothing") is None
+
+
+async def test_a_server_that_never_says_to_continue_gets_the_body(no_waits: None) -> None:
+    """Not every server and proxy knows `Expect: 100-continue`; one that waits for the body gets it at once."""
+    bodies: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        (length,) = re.findall(rb"(?i)content-length: ([0-9]+)", head)
+        bodies.append(await reader.readexactly(int(length)))
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with client(f"http://127.0.0.1:{port}", waits=Waits(connect=2.0, read=2.0, call=5.0)) as bucket:
+            await bucket.put("logs/x", b"some bytes")
+    assert bodies == [b"some bytes"]

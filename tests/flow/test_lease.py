@@ -8,7 +8,15 @@ import functools
 import pytest
 
 from cdn77_exporter.core.errors import LeaseLost, Misconfigured, Transient
-from cdn77_exporter.flow.lease import CHECK_SECONDS, LEASE_SECONDS, Lease, OwnersReceiver, last_tick_key, lease_prefix
+from cdn77_exporter.flow.lease import (
+    CHECK_SECONDS,
+    CONFIRM_SECONDS,
+    LEASE_SECONDS,
+    Lease,
+    OwnersReceiver,
+    last_tick_key,
+    lease_prefix,
+)
 from tests.support.fake_bucket import FakeBucket
 from tests.support.virtual_time import VirtualClock, simulate
 from tests.support.world import Said, Trouble
@@ -287,6 +295,33 @@ def test_nothing_is_pushed_while_the_bucket_does_not_answer() -> None:
         process.stop.set()
         with pytest.raises(Transient):
             await process.push(30)
+
+    simulate(main())
+
+
+@pytest.mark.parametrize("call", ["list_uploads", "put"])
+def test_a_call_that_hangs_is_told_and_made_again(call: str) -> None:
+    """Nothing is pushed meanwhile, which is a problem and a log line within seconds."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process = _Process(bucket)
+        assert await process.take()
+        answers = getattr(bucket, call)
+
+        async def hang(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        setattr(bucket, call, hang)
+        pushing = asyncio.create_task(process.push(15))
+        await asyncio.sleep(CONFIRM_SECONDS + 1)
+        assert not process.bodies
+        assert "does not answer" in process.trouble.now["lease"]
+        assert process.said.of("push_retried")
+        setattr(bucket, call, answers)
+        await pushing
+        assert process.bodies == [b"15"]
+        assert not process.trouble.now
 
     simulate(main())
 

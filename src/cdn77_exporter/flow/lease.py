@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import random
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.errors import LeaseLost, Misconfigured, Transient
@@ -31,8 +32,12 @@ LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
 #: A push trusts a look at the lease that is not older than this.
 CHECK_SECONDS = 5.0
+#: A bucket that takes longer has not answered: so it is told soon why nothing is pushed.
+CONFIRM_SECONDS = 10.0
 _WAIT_SECONDS = 2.0
 _TICK = re.compile(rb"[0-9]{1,12}\n?")
+
+T = TypeVar("T")
 
 
 class LeaseBucket(Protocol):
@@ -224,7 +229,7 @@ class Lease:
         Wait while the bucket does not answer. Raises LeaseLost, and Transient when the stop comes first.
         """
         async with self._turn:
-            while True:
+            for attempt in itertools.count(1):
                 try:
                     return await self._confirm()
                 except (Transient, Misconfigured) as error:
@@ -232,24 +237,34 @@ class Lease:
                     self.problems.found("lease", f"{words}; {error.remedy}")
                     if stop.is_set():
                         raise Transient(words) from error
+                    self.report("push_retried", attempt=attempt, error=words, wait_seconds=_WAIT_SECONDS)
                 await pause(self.clock, stop, _WAIT_SECONDS)
 
     async def _confirm(self) -> None:
         new = self._remembers and self._committed > self.last_tick
         if self._upload is not None and (new or self.clock.monotonic() - self._checked >= CHECK_SECONDS):
             began = self.clock.monotonic()
-            held = [key for key, _ in await self.bucket.list_uploads(self.prefix)]
+            held = [key for key, _ in await _in_time(self.bucket.list_uploads(self.prefix))]
             if self._key not in held:
                 await self._lose(held[0].removeprefix(self.prefix) if held else "")
             self._checked = began
         if new:
             tick = self._committed
             try:
-                await self.bucket.put(last_tick_key(self.prefix), b"%d\n" % tick)
+                await _in_time(self.bucket.put(last_tick_key(self.prefix), b"%d\n" % tick))
             except Misconfigured as error:
                 self._forget(error)
             self.last_tick = tick
         self.problems.solved("lease")
+
+
+async def _in_time(answer: Awaitable[T]) -> T:
+    """Return the bucket's answer; raises Transient when it takes too long."""
+    try:
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise Transient(f"the bucket does not answer within {CONFIRM_SECONDS:g} seconds") from None
 
 
 @dataclass(frozen=True, slots=True)

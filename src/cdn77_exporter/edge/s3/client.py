@@ -129,6 +129,7 @@ class S3Bucket:
         # Handlers for any service come first: the library's own would read the whole listing to look for an error.
         events.register("before-parse.*.ListObjectsV2", _read_listing)
         events.register("before-sign.s3.DeleteObjects", _add_content_md5)
+        events.register("before-sign.s3.PutObject", _send_at_once)
         events.register("before-call.s3.HeadBucket", _refuse_to_move)
         return self
 
@@ -463,6 +464,11 @@ def _add_content_md5(request: Any, **_: object) -> None:
     """Add the hash without which some servers do not delete several objects."""
     digest = hashlib.md5(request.body, usedforsecurity=False).digest()
     request.headers["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+def _send_at_once(request: Any, **_: object) -> None:
+    """Some servers and proxies never say `100 Continue`, and the HTTP library would wait for it without an end."""
+    del request.headers["Expect"]
 
 
 def _refuse_to_move(**_: object) -> None:
