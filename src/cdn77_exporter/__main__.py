@@ -33,6 +33,7 @@ class Command(Protocol):
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if words is None else words)
+    _stand_in_for_closed_streams()
     try:
         if given and given[0] in COMMANDS:
             return _run_command(given[0], given[1:])
@@ -42,6 +43,17 @@ def main(words: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except (ConfigError, ModuleNotFoundError, OSError) as error:
         return _explain(error)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Open the null device for a standard stream that the process was started without.
+
+    A file or connection that is opened later would get its number, and what is printed would go into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for all that follows
 
 
 def _explain(error: ConfigError | ModuleNotFoundError | OSError) -> int:

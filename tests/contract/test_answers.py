@@ -126,6 +126,8 @@ async def test_what_is_no_answer_may_have_been_taken(answer: bytes) -> None:
         ("text/plain", '{"success": false}'),
         ("application/json", '{"statusCode": 404, "message": "Not Found"}'),
         ("application/problem+json", '{"title": "Forbidden", "status": 403}'),
+        ("application/json", '{"code": "401", "message": "Unauthorized"}'),
+        ("application/json", '[{"error": "denied"}]'),
     ],
 )
 async def test_a_success_that_is_a_page_or_an_error_is_none(kind: str, body: str) -> None:
@@ -137,6 +139,27 @@ async def test_a_success_that_is_a_page_or_an_error_is_none(kind: str, body: str
         with pytest.raises(Misconfigured) as raised:
             await writer.write(b"body")
     assert "PROMETHEUS_URL" in raised.value.remedy
+
+
+async def test_a_success_with_any_json_is_one() -> None:
+    """JSON that tells of no error, or is nested deeper than anything reads, is no reason to send a request again."""
+    for body in (b'{"code": 200}', b'{"status": "success"}', b"[1, [2]]", b"{}", b'{"a":' + b"[" * 4000):
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        async with _server(lambda _, answer=answer: answer) as url, RemoteWriter(url, timeout_seconds=5) as writer:  # type: ignore[misc]
+            await writer.write(b"body")
+
+
+async def test_no_part_of_an_address_that_may_be_secret_is_told() -> None:
+    """Neither of the receiver's own address, nor of one that it redirects to."""
+    location = b"https://user:hidden@elsewhere/x?token=hidden#hidden"
+    redirect = b"HTTP/1.1 307 x\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+    for answer in (redirect, b"nonsense\r\n\r\n"):
+        async with _server(lambda _, answer=answer: answer) as url:  # type: ignore[misc]
+            writer = RemoteWriter(f"{url}?token=hidden", timeout_seconds=2)
+            async with writer:
+                with pytest.raises((Misconfigured, Transient)) as raised:
+                    await writer.write(b"body")
+        assert "hidden" not in str(raised.value)
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503])

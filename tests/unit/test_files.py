@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core.files import LogFile, hour_prefixes, oldest_first
+from cdn77_exporter.core.files import LogFile, LogNames, hour_prefixes, oldest_first
 
 HOUR = "logs/20260110/14"
 
@@ -31,6 +31,18 @@ def test_the_hours_from_the_lookback_to_now_are_listed() -> None:
     ]
     assert hour_prefixes("", now - 600_000, 0.5) == ["20260101/00/"]
     assert hour_prefixes("", now - 600_000, 1) == ["20251231/23/", "20260101/00/"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "dated"), [(-999_999, 60), (-6, 60), (-4, -4), (0, 0), (30, 30), (200, 200)], ids=str
+)
+def test_no_upload_is_before_the_hour_of_its_folder(minutes: int, dated: int) -> None:
+    """A bucket that names an earlier time, such as 1970, says nothing of it: the end of the hour stands for it."""
+    begin_ms = int(datetime(2026, 1, 10, 14, tzinfo=UTC).timestamp() * 1000)
+    (taken,), _, _ = LogNames("logs").take([_file(3, 8, begin_ms + minutes * 60_000)])
+    assert taken == _file(3, 8, begin_ms + dated * 60_000)
+    elsewhere = _file(3, 8, 0, folder="logs/other")
+    assert LogNames("logs").take([elsewhere])[0] == [elsewhere]
 
 
 def test_a_file_that_was_uploaded_late_goes_to_its_place() -> None:

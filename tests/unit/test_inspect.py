@@ -327,14 +327,15 @@ def test_every_hostile_line_is_in_a_named_reason(tmp_path: Path, capsys: pytest.
     """All of them in one file beside good lines: the good ones count, each bad one under its reason."""
     now = timestamp(EXAMPLE_MS + 2000)
     bad = list(hostile.bad_lines())
-    content = ndjson([hostile.WITNESS] * 7) + b"".join(line for _, line, _ in bad)
+    good = len(bad)
+    content = ndjson([hostile.WITNESS] * good) + b"".join(line for _, line, _ in bad)
     expected: dict[str, int] = {}
     for _, _, reason in bad:
         expected[reason] = expected.get(reason, 0) + 1
     path = write(tmp_path / "a.gz", gzip_bytes(content))
     answer = found(capsys, path, "--now", now)
-    assert (answer["lines"], answer["events"], answer["requests"]) == (7 + len(bad), 7, 7)
-    assert (answer["bytes"], answer["streams"]) == (7000, 1)
+    assert (answer["lines"], answer["events"], answer["requests"]) == (good + len(bad), good, good)
+    assert (answer["bytes"], answer["streams"]) == (1000 * good, 1)
     assert answer["rejects"] == expected
     text = said(capsys, path, "--now", now)
     assert all(reason in text for reason in expected)
@@ -345,12 +346,25 @@ def test_people_see_where_rejects_are_and_no_address(tmp_path: Path, capsys: pyt
     lines = [json_line(event(NOW_MS, clientIP="203.0.113.9", clientRequestXForwardedFor="203.0.113.9"))] * 3
     lines[1] = json_line(event(NOW_MS, clientIP="2001:db8::beef", timestamp="yesterday"))
     path = write(tmp_path / "a.gz", gzip_bytes(b"".join(lines) + b"203.0.113.77 nonsense\n" * 200))
-    text = said(capsys, path)
+    text = said(capsys, path, code=1)
+    assert "not_a_log" in text
     assert f"{path}:2: bad_timestamp" in text
     assert f"{path}:4: not_json *** nonsense" in text
     assert text.count("nonsense") == inspection.EXAMPLES
     assert "203.0.113" not in text
     assert "beef" not in text
+
+
+def test_what_the_service_sets_aside_is_unreadable_here_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of another format is told with a line of it, is counted in nothing, and the exit code says so."""
+    write(tmp_path / "a.gz", gzip_bytes(b"timestamp,clientIP\n" + b"2026-01-10,203.0.113.9\n" * 5))
+    write(tmp_path / "b.gz", log_file([event(NOW_MS)]))
+    answer = found(capsys, tmp_path, code=1)
+    assert answer["unreadable"] == [{"path": str(tmp_path / "a.gz"), "reason": "not_a_log"}]
+    assert (answer["lines"], answer["events"], answer["rejects"]) == (1, 1, {})
+    text = said(capsys, tmp_path, code=1)
+    assert "a.gz:1: not_json timestamp,clientIP" in text
+    assert "203.0.113.9" not in text
 
 
 @pytest.mark.parametrize("line", [b"\0", b"x\n", b'{"a":"'])
@@ -425,9 +439,9 @@ def test_settings_are_honoured(
 ) -> None:
     """Limits, pattern and ticks as the service would take them."""
     path = write(
-        tmp_path / "a.gz", gzip_bytes(ndjson([event(NOW_MS, clientRequestPath="/live/one/x.ts")] * 2) + b"x\n" * 2)
+        tmp_path / "a.gz", gzip_bytes(ndjson([event(NOW_MS, clientRequestPath="/live/one/x.ts")] * 3) + b"x\n" * 2)
     )
-    assert found(capsys, path)["rejects"] == {"no_stream": 2, "not_json": 2}
+    assert found(capsys, path)["rejects"] == {"no_stream": 3, "not_json": 2}
     monkeypatch.setenv("STREAM_PATTERN", "/live/([a-z]+)/")
     monkeypatch.setenv("TICK_SECONDS", "60")
     assert list(found(capsys, path)["by_stream"]) == ["one"]
@@ -440,7 +454,7 @@ def test_settings_are_honoured(
             within.setenv(name, value)
             assert found(capsys, path, code=1)["unreadable"] == [{"path": str(path), "reason": reason}]
     monkeypatch.setenv("MAX_LINE_BYTES", "256")
-    assert found(capsys, path)["rejects"] == {"line_too_long": 2, "not_json": 2}
+    assert found(capsys, path, code=1)["unreadable"] == [{"path": str(path), "reason": "not_a_log"}]
 
 
 @pytest.mark.parametrize("as_file", [False, True], ids=["pattern", "file of names"])

@@ -41,6 +41,25 @@ def test_without_a_configuration_the_service_says_everything_that_is_missing() -
     assert "wJalrXUtnFEMIexample" not in ended.stderr
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2])
+@pytest.mark.parametrize("words", ["inspect -", "check", "healthcheck", ""])
+def test_a_stream_that_is_closed_is_the_null_device(closed: int, words: str, tmp_path: Path) -> None:
+    """A process that is started without a standard stream ends as with one, and says nothing of its insides."""
+    command = f"exec {sys.executable} -m cdn77_exporter {words} {closed}{'>' if closed else '<'}&-"
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PYTHONPATH": str(SOURCE), "PATH": os.defpath},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert ended.returncode == (1 if words in ("inspect -", "healthcheck") else 2)
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("words", [["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)])
 def test_help_is_everywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Help goes to stdout with exit code 0 and needs no configuration."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from cdn77_exporter.core.content import Content
 
@@ -13,6 +14,7 @@ _NAME = re.compile(r"(?:^|/)rtl\.(?P<writer>[^/+]*)\+(?P<shard>\d{1,18})\+(?P<se
 _HOUR = re.compile(r"\d{8}/\d{2}/")
 #: Events and files older than this are not counted (seven days).
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
+_CLOCKS_DIFFER_MS = 5 * 60 * 1000
 #: The shard of every file whose name has another form.
 OTHER_SHARD = "other"
 
@@ -61,7 +63,7 @@ def hour_prefixes(prefix: str, now_ms: int, lookback_hours: float) -> list[str]:
     """List the hour folders under `prefix` from the lookback to five minutes past now (UTC), oldest first."""
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     hour = (now - timedelta(hours=lookback_hours)).replace(minute=0, second=0, microsecond=0)
-    last = now + timedelta(minutes=5)  # clocks differ
+    last = now + timedelta(milliseconds=_CLOCKS_DIFFER_MS)
     found = []
     while hour <= last:
         found.append(f"{prefix}/{hour:%Y%m%d}/{hour:%H}/" if prefix else f"{hour:%Y%m%d}/{hour:%H}/")
@@ -90,9 +92,21 @@ class LogNames:
 
     def take(self, page: Sequence[LogFile]) -> tuple[list[LogFile], int, int]:
         """Return the log files of a page, and how many objects are none, and how many have no bytes."""
-        logs = [file for file in page if file.key.endswith(self.suffix)]
+        logs = [self._dated(file) for file in page if file.key.endswith(self.suffix)]
         full = [file for file in logs if file.size]
         return full, len(page) - len(logs), len(logs) - len(full)
+
+    def _dated(self, file: LogFile) -> LogFile:
+        """Return the file with a time that can be that of its upload: not before the hour of its folder."""
+        end_ms = _hour_of_folder(self.prefix, file.folder)
+        if end_ms is None or file.modified_ms >= end_ms - 3_600_000 - _CLOCKS_DIFFER_MS:
+            return file
+        return replace(file, modified_ms=end_ms)
+
+
+@lru_cache(maxsize=256)
+def _hour_of_folder(prefix: str, folder: str) -> int | None:
+    return hour_of(prefix, f"{folder}/")
 
 
 def oldest_first(files: Sequence[LogFile]) -> list[LogFile]:

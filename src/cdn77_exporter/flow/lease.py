@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import re
 import secrets
 import socket
@@ -229,7 +228,9 @@ class Lease:
         Wait while the bucket does not answer. Raises LeaseLost, and Transient when the stop comes first.
         """
         async with self._turn:
-            for attempt in itertools.count(1):
+            attempt = 0
+            while True:
+                attempt += 1
                 try:
                     return await self._confirm()
                 except (Transient, Misconfigured) as error:

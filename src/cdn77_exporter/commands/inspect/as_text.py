@@ -33,6 +33,7 @@ def show(inspection: Inspection, top: int) -> None:
             _below(screen, _abreast(left, right))
     if inspection.rejects:
         _below(screen, _rejects(inspection))
+    if inspection.examples:
         _below(screen, Text("Examples, client addresses masked", style="bold"))
         for line in _examples(inspection):
             screen.print(line, soft_wrap=True)
@@ -132,8 +133,8 @@ def _ignored(found: Inspection) -> Table:
 
 
 def _examples(found: Inspection) -> Iterable[Text]:
-    for reason in largest(found.rejects, len(found.rejects)):
-        for path, example in found.examples.get(reason, ()):
+    for reason, examples in sorted(found.examples.items(), key=lambda entry: -found.rejects[entry[0]]):
+        for path, example in examples:
             yield Text.assemble(
                 f"{printable(path)}:{example.line}: ", (reason, "yellow"), f" {visible(example.excerpt)}"
             )

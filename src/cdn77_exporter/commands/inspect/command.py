@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "As in the service, events older than seven days are rejected (too_old) and events later than the current time "
         "are counted as of now. The seven days end at the current time; for a file without an event of the last seven "
         "days they end at its newest event, so that old files can be looked at too. "
-        "Exit codes: 0 every file was read, 1 a file is unreadable or not there, 2 usage or configuration."
+        "Exit codes: 0 the service would count every file, 1 it would not, or one is not there, 2 usage or "
+        "configuration."
     )
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="a file, a folder (every *.gz in it), or - for standard input"

@@ -16,6 +16,7 @@ from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Example, FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS
+from cdn77_exporter.core.judging import unfit
 from cdn77_exporter.core.measures import CACHE, MEASURES, POP, RESPONSES, STATUS, STREAM, TRANSFER_BYTES
 from cdn77_exporter.core.scan.addresses import hash_addresses
 
@@ -91,12 +92,16 @@ class Inspection:
             self.rejects[reason] += count
         for name, count in stats.ignored.items():
             self.ignored[name] += count
+        self.add_examples(path, stats)
+        self._add_groups(counts)
+        self._add_viewers(counts)
+
+    def add_examples(self, path: str, stats: FileStats) -> None:
+        """Keep some of a file's rejected lines to be shown."""
         for example in stats.examples:
             of_reason = self.examples.setdefault(example.reason, [])
             if len(of_reason) < EXAMPLES:
                 of_reason.append((path, example))
-        self._add_groups(counts)
-        self._add_viewers(counts)
 
     def _add_groups(self, counts: Counts) -> None:
         groups, texts = counts.groups[_CUBE_NUMBER], counts.texts
@@ -163,11 +168,16 @@ def _newest_ms(stats: FileStats, now_ms: int, ahead_tick: int) -> int:
 def inspect_file(
     inspection: Inspection, decoder: Decoder, path: str, pieces: Pieces, now_ms: int, tick_ms: int
 ) -> None:
-    """Decode a file and add it, or why it could not be read."""
+    """Decode a file and add it, or why the service would not count it."""
     inspection.files += 1
     try:
         stats, counts, ahead_tick = decode_file(decoder, pieces, now_ms, tick_ms)
     except Unreadable as error:
         inspection.unreadable.append((path, error.reason))
-    else:
+        return
+    reason = unfit(stats)
+    if reason is None:
         inspection.add(path, stats, counts, ahead_tick)
+    else:
+        inspection.unreadable.append((path, reason))
+        inspection.add_examples(path, stats)

@@ -26,6 +26,10 @@ _WINDOW = re.compile(r"^\s*out_of_order_time_window:\s*(\S+)", re.MULTILINE)
 
 _CREDENTIALS = "check PROMETHEUS_USER and PROMETHEUS_PASSWORD, or PROMETHEUS_BEARER_TOKEN: it asks for a login too"
 
+_NO_ANSWER = "the answer is none of the Prometheus query API"
+#: What the JSON library raises on a text that it cannot read; the second, when it is nested too deep.
+_UNREADABLE = (msgspec.MsgspecError, RecursionError)
+
 Labels = Mapping[str, str]
 
 
@@ -134,10 +138,10 @@ class QueryApi:
     def _data(self, body: bytes) -> dict[str, Any]:
         try:
             found = msgspec.json.decode(body)["data"]
-        except (msgspec.MsgspecError, KeyError, TypeError):
+        except (*_UNREADABLE, KeyError, TypeError):
             found = None
         if not isinstance(found, dict):
-            raise Refused(200, "the answer is none of the Prometheus query API")
+            raise Refused(200, _NO_ANSWER)
         return found
 
     async def query(self, expression: str, at_seconds: float) -> list[Series]:
@@ -145,12 +149,12 @@ class QueryApi:
         body = await self._ask("/api/v1/query", query=expression, time=f"{at_seconds:.3f}")
         try:
             answer = msgspec.json.decode(body, type=_Answer)
-        except msgspec.MsgspecError:
-            raise Refused(200, "the answer is none of the Prometheus query API") from None
-        return [
-            Series(
-                row.metric,
-                [(round(at * 1000), float(text)) for at, text in ([row.value] if row.value else row.values)],
-            )
-            for row in answer.data.result
-        ]
+            return [
+                Series(
+                    row.metric,
+                    [(round(at * 1000), float(text)) for at, text in ([row.value] if row.value else row.values)],
+                )
+                for row in answer.data.result
+            ]
+        except (*_UNREADABLE, ValueError, OverflowError):
+            raise Refused(200, _NO_ANSWER) from None

@@ -57,6 +57,7 @@ _NO_SUCCESS = "PROMETHEUS_URL leads to something that answers 200 to failures to
 #: Names of a JSON object that say so when they have a value, and values of its status.
 _FAILURES = ("error", "errors", "errortype", "error_code", "exception", "fault")
 _FAILED = {"error", "fail", "failed", "failure"}
+_ERROR_CODE = re.compile(r"[45][0-9]{2,4}")
 _TRANSIENT = {408, 425, 429}
 #: A gateway answers so when what became of the request behind it is not known.
 _ANSWER_LOST = {502, 504}
@@ -311,15 +312,23 @@ def _judge_accepted(response: aiohttp.ClientResponse, body: bytes) -> None:
     text = body.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"<") or (text and "html" in response.content_type):
         raise Misconfigured(f"{response.status} with a web page", _WEB_PAGE)
-    if text.startswith(b"{") and _tells_error(text):
+    if text.startswith((b"{", b"[")) and _tells_error(text):
         raise Misconfigured(f"{response.status} with an error: {_words(text[:_WORDS_BYTES])}", _NO_SUCCESS)
 
 
 def _tells_error(text: bytes) -> bool:
-    """Return whether a JSON object is about a failure."""
+    """Return whether a JSON object, or one in a list, is about a failure."""
     try:
         said = msgspec.json.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    if isinstance(said, list):
+        return any(_is_failure(one) for one in said)
+    return _is_failure(said)
+
+
+def _is_failure(said: object) -> bool:
+    if not isinstance(said, dict):
         return False
     said = {str(name).lower(): value for name, value in said.items()}
     if any(said.get(name) for name in _FAILURES):
@@ -328,8 +337,8 @@ def _tells_error(text: bytes) -> bool:
         return True
     if str(said.get("status", "")).lower() in _FAILED:
         return True
-    codes = [said.get(name) for name in ("status", "code", "statuscode", "status_code")]
-    return any(isinstance(code, int) and not isinstance(code, bool) and code >= 400 for code in codes)
+    codes = [str(said.get(name)) for name in ("status", "code", "statuscode", "status_code")]
+    return any(_ERROR_CODE.fullmatch(code) for code in codes)
 
 
 def _words(body: bytes) -> str:
@@ -341,8 +350,8 @@ def _words(body: bytes) -> str:
 def _address(target: str) -> str:
     """Return where a redirect leads, without what may be secret in an address."""
     try:
-        parsed = URL(target)
-        return _words(str(parsed.with_user(None).with_query(None) if parsed.host else parsed.with_query(None)).encode())
+        parsed = URL(target).with_query(None).with_fragment(None)
+        return _words(str(parsed.with_user(None) if parsed.host else parsed).encode())
     except ValueError:
         return "an address that is none"
 
@@ -358,6 +367,8 @@ def _network_error(error: BaseException) -> Transient | Misconfigured:
     if isinstance(error, aiohttp.ClientConnectorError):
         why = "closed during the handshake" if error.os_error.args == (None,) else _why(error.os_error)
         return Transient(f"no connection to {error.host}:{error.port} ({why})")
+    if isinstance(error, aiohttp.ClientResponseError):  # its text holds the address as it was asked
+        return Transient("the answer is no HTTP; see that PROMETHEUS_URL names the port of the receiver", lost=True)
     return Transient(f"{type(error).__name__}: {_first_line(error)}", lost=True)
 
 
