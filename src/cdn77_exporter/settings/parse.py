@@ -284,11 +284,18 @@ def pattern(text: str) -> str:
     return text
 
 
+_ALLOWLIST_BYTES = 16 * 1024 * 1024
+
+
 def allowlist(text: str) -> Allowlist:
     """Return a rule for streams, from a regular expression or from a file of names."""
     if text.startswith(("/", "./", "../")):
+        with readable_file(text).open("rb") as file:
+            content = file.read(_ALLOWLIST_BYTES + 1)
+        if len(content) > _ALLOWLIST_BYTES:
+            raise ValueError("is larger than 16 MiB; a file with one stream a line")
         try:
-            lines = readable_file(text).read_text("utf-8").splitlines()
+            lines = content.decode("utf-8").splitlines()
         except UnicodeDecodeError:
             raise ValueError("is not UTF-8 text; a file with one stream a line") from None
         names = frozenset(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
