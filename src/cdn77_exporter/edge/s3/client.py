@@ -467,7 +467,7 @@ def _add_content_md5(request: Any, **_: object) -> None:
 
 
 def _send_at_once(request: Any, **_: object) -> None:
-    """Some servers and proxies never say `100 Continue`, and the HTTP library would wait for it without an end."""
+    """Send the body unasked: some servers never say `100 Continue`, for which the HTTP library waits without an end."""
     del request.headers["Expect"]
 
 
