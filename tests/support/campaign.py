@@ -28,6 +28,7 @@ from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.service import app, ownership, wiring
 from cdn77_exporter.service.app import Service
+from cdn77_exporter.service.shutdown import Shutdown
 from cdn77_exporter.service.upkeep import Upkeep
 from cdn77_exporter.telemetry.logger import Telemetry
 from tests.support import files as log_files
@@ -742,6 +743,7 @@ def live_through(plan: Plan, folder: Path) -> Campaign:
         ),
         patch.object(ownership, "Database", database),
         patch.object(Upkeep, "measure_lag", idle),
+        patch.object(Shutdown, "listen", lambda shutdown: None),  # a signal ends the campaign, not one of its processes
         patch.object(remote_write_1, "MAX_SAMPLES", plan.most_samples),
     ):
         try:
