@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.clocks import AGREE_MS, CONFIRM_SECONDS, NEAR_MS, Clocks, ClockSource
@@ -40,6 +40,7 @@ AHEAD = st.sampled_from([0, 300, -300, 20_000, 90_000, -90_000, 400_000, DAY, -D
 
 
 @given(st.lists(st.tuples(AHEAD, AHEAD, st.integers(1, 12)), max_size=12))
+@example([(0, 400_000, 1), (400_000, 0, 1)])  # each of the clocks is set to what the other showed
 @examples(300)
 def test_with_events_and_one_right_clock_no_other_time_is_ever_believed(steps: list[tuple[int, int, int]]) -> None:
     """Whatever the other clock shows and whichever it is: what is believed is near true time, or nothing is."""

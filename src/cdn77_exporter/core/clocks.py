@@ -53,6 +53,7 @@ class Clocks:
         self._events: deque[tuple[float, float]] = deque(maxlen=1000)  # when they came, and their distances
         self._carried: float | None = None  # what was believed last; the clock that never jumps carries it on
         self._doubt = True
+        self._moved = False  # whether a clock was set since the start
         self._apart_since: float | None = None
         self._pending: _Pending | None = None
 
@@ -60,18 +61,22 @@ class Clocks:
 
     def machine(self, now_ms: float, steady: float) -> None:
         """Note what this machine's clock shows."""
-        self._machine = now_ms - steady * 1000
+        self._machine = self._read(self._machine, now_ms - steady * 1000)
         self._judge(steady, answers=0)
 
     def bucket(self, now_ms: float, steady: float) -> None:
         """Note what the bucket's clock showed at `steady`, by a successful answer."""
-        self._bucket = now_ms - steady * 1000
+        self._bucket = self._read(self._bucket, now_ms - steady * 1000)
         self._judge(steady, answers=1)
 
     def events(self, newest_ms: float, arrived: float, steady: float) -> None:
         """Note the newest event of a file that came into the bucket shortly before `arrived`."""
         self._events.append((arrived, newest_ms - arrived * 1000))
         self._judge(steady, answers=1)
+
+    def _read(self, before: float | None, offset_ms: float) -> float:
+        self._moved |= before is not None and abs(offset_ms - before) > NEAR_MS
+        return offset_ms
 
     # Answers
 
@@ -126,10 +131,12 @@ class Clocks:
                 self._doubt = True
             return
         self._apart_since = None
-        if self._carried is not None and abs(found - self._carried) <= _SAME_MS:
+        if self._carried is None:
+            certain = self._source is not ClockSource.AUTO or self._agree_at_once()
+        else:
+            certain = abs(found - self._carried) <= _SAME_MS
+        if certain:
             self._believe(found)
-        elif self._carried is None and (self._source is not ClockSource.AUTO or self._both_near()):
-            self._believe(found)  # clocks that are wrong are hardly wrong by the same
         else:
             self._confirm(found, steady, answers)
 
@@ -158,6 +165,13 @@ class Clocks:
         if machine is None or bucket is None or abs(machine - bucket) >= AGREE_MS:
             return None
         return min(machine, bucket)  # nothing that is later is certain
+
+    def _agree_at_once(self) -> bool:
+        """Return whether the clocks have agreed from the start: those that are wrong are hardly wrong by the same.
+
+        One that was set may agree with what the other showed before that was set, too.
+        """
+        return not self._moved and self._both_near()
 
     def _both_near(self) -> bool:
         return self._machine is not None and self._bucket is not None and abs(self.skew_ms) <= NEAR_MS
