@@ -74,9 +74,13 @@ class Merging:
         return len(files)
 
     def settle(self, half_minute: int) -> None:
-        """Emit what is complete, and commit it."""
-        now_ms = end_ms(half_minute)
-        requests, _ = self.timed("advance", lambda: self.timeline.advance(now_ms - 2000, now_ms))
+        """Emit what is complete, and commit it; at first the empty ticks since the start take several steps."""
+        while self._step(end_ms(half_minute)):
+            pass
+
+    def _step(self, now_ms: int) -> bool:
+        """Emit and commit some ticks; return whether there are more."""
+        requests, more = self.timed("advance", lambda: self.timeline.advance(now_ms - 2000, now_ms))
 
         def commit() -> None:
             self._database.commit(self.timeline.take_changes(requests, now_ms - 2000, []))
@@ -85,6 +89,7 @@ class Merging:
             self._database.mark_done(numbers, None)
 
         self.timed("commit", commit)
+        return more
 
     def close(self) -> None:
         """Close the state."""

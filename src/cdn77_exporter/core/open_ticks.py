@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.columns import add_up
+from cdn77_exporter.core.columns import sum_by
 from cdn77_exporter.core.keys import Codes, Places, Vocabulary
 from cdn77_exporter.core.measures import Cube
-from cdn77_exporter.core.viewers.rows import PARTS, merge_seen, split
+from cdn77_exporter.core.viewers.rows import PARTS, merge_runs_of_seen, split
 
 #: Rows that a tick keeps as they come; of more, those of one viewer, or of one group, are merged.
 ROWS_AS_THEY_COME = 200_000
@@ -58,16 +58,14 @@ class Sums:
         self._count += len(cells)
         if self._count > max(ROWS_AS_THEY_COME, self._merged * _MOST_BEFORE_MERGING):
             cells, sums = self.take()
-            order = np.argsort(cells, kind="stable")
-            starts = np.flatnonzero(np.append(True, cells[order][1:] != cells[order][:-1]))
-            self.cells, self.sums = [cells[order][starts]], [add_up(sums[order], starts)]
-            self._count = self._merged = len(starts)
+            self.cells, self.sums = [cells], [sums]
+            self._count = self._merged = len(cells)
 
     def take(self) -> tuple[Places, Amounts]:
-        """Return all rows, which are no longer here then."""
+        """Return all rows, each cell once, which are no longer here then."""
         cells, sums = self.cells, self.sums
         self.cells, self.sums, self._count = [], [], 0
-        return np.concatenate(cells), np.concatenate(sums)
+        return sum_by(np.concatenate(cells), np.concatenate(sums))
 
 
 class OpenTick:
@@ -98,7 +96,7 @@ class OpenTick:
         self._count += len(rows)
         if self._count > max(ROWS_AS_THEY_COME, self._merged * _MOST_BEFORE_MERGING):
             for part in self._viewers:
-                part[:] = merge_seen(part, tick_seconds) if part else []
+                part[:] = merge_runs_of_seen(part, tick_seconds * 1000) if part else []
             self._count = self._merged = sum(len(own) for part in self._viewers for own in part)
 
     def take_viewers(self) -> Iterator[Rows]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.columns import MOST_SUM, add_up
+from cdn77_exporter.core.columns import MOST_SUM, sum_by
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import Cube, Mean, Measure, OfEvents
 from cdn77_exporter.core.open_ticks import OpenTick
@@ -50,17 +50,13 @@ class Settling:
         """Add slot, sum and number [rows, 3] to those that there are."""
         if not len(rows):
             return
-        slots = np.unique(rows[:, 0])
-        rows = np.concatenate((self._means, rows))
-        rows = rows[np.argsort(rows[:, 0], kind="stable")]
-        starts = np.flatnonzero(np.append(True, rows[1:, 0] != rows[:-1, 0]))
-        added = add_up(rows, starts)
-        added[:, 0] = rows[starts, 0]
-        if rows[:, 1].max() < MOST_SUM:  # else it was counted before
-            self.saturated += int(np.count_nonzero(added[:, 1] == MOST_SUM))
-        self._means = added
-        changed = added[np.searchsorted(added[:, 0], slots)]
-        self._series.put_all(slots, changed[:, 1] / changed[:, 2])
+        whole = np.concatenate((self._means, rows))
+        slots, sums = sum_by(whole[:, 0], whole[:, 1:])
+        if whole[:, 1].max() < MOST_SUM:  # else it was counted before
+            self.saturated += int(np.count_nonzero(sums[:, 0] == MOST_SUM))
+        self._means = np.column_stack((slots, sums))
+        changed = np.isin(slots, rows[:, 0])
+        self._series.put_all(slots[changed], sums[changed, 0] / sums[changed, 1])
 
     def move(self, movement: Movement) -> None:
         """Count viewers that appeared, came and left."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cdn77_exporter.core.admission import Admission
 from cdn77_exporter.core.catalogue import Catalogue
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
-from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.columns import Counts, stable_order
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of, without
 from cdn77_exporter.core.files import LogFile
@@ -200,7 +200,7 @@ class Timeline:
             seen = self.labelling.viewers(codes[counts.profiles], counts.addresses, counts.viewers)
             ticks = (counts.viewers.first // 1000 // self._tick + 1) * self._tick
             for tick, begin, end, order in self._by_tick(ticks):
-                self._opened(tick).add_viewers(seen[order[begin:end]], self._tick)
+                self._opened(tick).add_viewers(seen.take(order[begin:end]), self._tick)
         return [self._enter(file, stats) for file, stats in files]
 
     def _opened(self, tick: int) -> OpenTick:
@@ -213,7 +213,7 @@ class Timeline:
     def _by_tick(self, ticks: npt.NDArray[np.int64]) -> Iterable[tuple[int, int, int, npt.NDArray[np.int64]]]:
         """Yield each tick that counts the rows, with where its rows begin and end in an order of all of them."""
         ticks = np.maximum(ticks, self.settled + self._tick)
-        order = np.argsort(ticks, kind="stable")
+        order = stable_order(ticks)
         ticks = ticks[order]
         starts = np.flatnonzero(np.append(True, ticks[1:] != ticks[:-1]))
         ends = np.append(starts[1:], len(ticks))

@@ -2,6 +2,8 @@
 
 Whatever takes several times the memory of the rows is done for a part of the keys at a time. A row's part is that of
 its key, so all rows of a viewer are in the same one, wherever they are split.
+
+Rows are chosen by `take` and `compress`: to index an array of such rows takes several times as long.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _TOP_BYTE = 7  # of a key, where a row has it
 def split(rows: npt.NDArray[np.void]) -> list[npt.NDArray[np.void]]:
     """Return the rows of each part, in their order."""
     parts = rows["key"] >> np.uint64(64 - PART_BITS)
-    return [rows[parts == number] for number in range(PARTS)]
+    return [rows.compress(parts == number) for number in range(PARTS)]
 
 
 def starts_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -35,27 +37,53 @@ def starts_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
-def merge_seen(runs: list[npt.NDArray[np.void]], tick_seconds: int) -> list[npt.NDArray[np.void]]:
-    """Merge runs of `SEEN` rows of one part into one row for each viewer, profile and tick of its events.
+def merge_runs_of_seen(runs: list[npt.NDArray[np.void]], tick_ms: int) -> list[npt.NDArray[np.void]]:
+    """Merge runs of `SEEN` rows of one part, as `merge_seen` does.
 
-    Rows of different ticks stay apart: a viewer may have left the window between them. All rows of a viewer are in the
-    same one of the arrays returned. The list given is empty then, for they may be large.
+    All rows of a viewer are in the same one of the arrays returned. The list given is empty then, for they may be
+    large.
     """
     rows = np.concatenate(runs)
     runs.clear()
     # By the bits below those of the part: what sorting takes is several times the rows.
     shares = (rows["key"] >> np.uint64(64 - 2 * PART_BITS)).astype(np.uint8) & (PARTS - 1)
-    return [_merge_some(rows[shares == number], tick_seconds) for number in range(PARTS) if (shares == number).any()]
+    return [merge_seen(rows.compress(shares == number), tick_ms) for number in range(PARTS) if number in shares]
 
 
-def _merge_some(rows: npt.NDArray[np.void], tick_seconds: int) -> npt.NDArray[np.void]:
-    ticks = rows["first"] // (tick_seconds * 1000)
+def merge_seen(rows: npt.NDArray[np.void], tick_ms: int) -> npt.NDArray[np.void]:
+    """Return one row of `SEEN` for each viewer, profile and tick of its events, by key and then by first event.
+
+    Rows of different ticks stay apart: a viewer may have left the window between them.
+    """
+    rows = rows.take(np.argsort(rows["key"]))
+    starts = starts_of(rows["key"])
+    if len(starts) == len(rows):
+        return rows
+    merged = _one_of_each(rows, starts)
+    profiles = rows["profile"]
+    several = np.maximum.reduceat(profiles, starts) != np.minimum.reduceat(profiles, starts)
+    several |= merged["first"] // tick_ms != merged["last"] // tick_ms
+    if not several.any():
+        return merged
+    of_several = rows.compress(np.repeat(several, np.diff(starts, append=len(rows))))
+    merged = np.concatenate((merged.compress(~several), _merge_several(of_several, tick_ms)))
+    return merged.take(np.argsort(merged["key"], kind="stable"))
+
+
+def _merge_several(rows: npt.NDArray[np.void], tick_ms: int) -> npt.NDArray[np.void]:
+    """Merge rows of viewers who have several profiles or ticks."""
+    ticks = rows["first"] // tick_ms
     order = np.lexsort((ticks, rows["profile"], rows["key"]))
-    rows, ticks = rows[order], ticks[order]
+    rows, ticks = rows.take(order), ticks[order]
     new = (rows["key"][1:] != rows["key"][:-1]) | (rows["profile"][1:] != rows["profile"][:-1])
     new |= ticks[1:] != ticks[:-1]
-    starts = np.flatnonzero(np.append(True, new))
-    merged = rows[starts]
+    merged = _one_of_each(rows, np.flatnonzero(np.append(True, new)))
+    return merged.take(np.lexsort((merged["first"], merged["key"])))
+
+
+def _one_of_each(rows: npt.NDArray[np.void], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+    """Return one row for those from each start to the next."""
+    merged = rows.take(starts)
     merged["first"] = np.minimum.reduceat(rows["first"], starts)
     merged["last"] = np.maximum.reduceat(rows["last"], starts)
     return merged
@@ -81,7 +109,7 @@ def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> list[bytes]
         _, latest = np.unique(rows[["key", "profile"]][facets], return_index=True)
         chosen[facets[latest]] = True
     parts = tops >> (8 - PART_BITS)
-    return [rows[chosen & (parts == number)].tobytes() for number in range(PARTS)]
+    return [rows.compress(chosen & (parts == number)).tobytes() for number in range(PARTS)]
 
 
 def _latest(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

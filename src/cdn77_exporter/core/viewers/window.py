@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from cdn77_exporter.core.columns import stable_order
 from cdn77_exporter.core.viewers.profiles import Profiles
-from cdn77_exporter.core.viewers.rows import FACET, PARTS, STATE, merge_runs, split, starts_of
+from cdn77_exporter.core.viewers.rows import FACET, PARTS, STATE, merge_runs, merge_seen, split, starts_of
 from cdn77_exporter.core.viewers.table import FILL, Keys, Places, Table
 
 Numbers = npt.NDArray[np.uint32]
@@ -117,7 +118,7 @@ class ViewerWindow:
         """Take up runs of `STATE` rows, oldest first (the window must be empty); `now_ms`: the last tick."""
         for run in runs:
             rows = np.frombuffer(run, STATE)
-            rows = rows[rows["seen"] >= now_ms - self._window_ms]
+            rows = rows.compress(rows["seen"] >= now_ms - self._window_ms)
             for part, own in zip(self._parts, split(rows), strict=True):
                 if len(own):
                     part.restore(own)
@@ -209,8 +210,7 @@ class _Seen:
             self._calendar.setdefault(int(leaves[0]), []).append(places.astype(np.uint32))
             return
         steps = (leaves - leaves.min()) // self._tick_ms
-        # Numbers that are this small are sorted by counting, which takes a tenth of the time.
-        order = np.argsort(steps.astype(np.uint16) if steps.max() < 1 << 16 else steps, kind="stable")
+        order = stable_order(steps)
         leaves = leaves[order]
         starts = np.flatnonzero(np.append(True, leaves[1:] != leaves[:-1]))
         ticks = leaves[starts]
@@ -283,6 +283,7 @@ class _Part:
 
     def __init__(self, profiles: Profiles, window_ms: int, tick_ms: int) -> None:
         self._profiles = profiles
+        self._tick_ms = tick_ms
         self._viewers = _Seen(window_ms, tick_ms)
         self._facets = _Seen(window_ms, tick_ms)
 
@@ -301,17 +302,14 @@ class _Part:
     def see(self, rows: Rows, movement: Movement) -> None:
         """Take in rows of `SEEN`: in the order of their places in the table, and some at a time, so that memory is
         walked through and small arrays stay near the processor."""
-        order = np.argsort(rows["key"])
-        keys = rows["key"][order]
-        starts = starts_of(keys)
-        if len(starts) < len(keys):  # the rows of a viewer by their times
-            order = np.lexsort((rows["first"], rows["key"]))
+        rows = merge_seen(rows, self._tick_ms)
+        starts = starts_of(rows["key"])
         self._viewers.make_room(len(starts))
         ends = np.append(starts[_STEP::_STEP], len(rows)).tolist()
         for number, end in enumerate(ends):
             part = starts[number * _STEP : (number + 1) * _STEP]
             begin = int(part[0])
-            self._see_some(rows[order[begin:end]], part - begin, movement)
+            self._see_some(rows[begin:end], part - begin, movement)
 
     def _see_some(self, rows: Rows, starts: Places, movement: Movement) -> None:
         """Take in rows by viewer, each of which begins at one of `starts`."""
@@ -334,7 +332,7 @@ class _Part:
             own = profiles.copy()
             own[of_several] = self._profiles.whole_of(profiles[of_several])
             self._open_facets(keys, seen, before, several & known, movement)
-            self._see_facets(rows[of_several], movement)
+            self._see_facets(rows.compress(of_several), movement)
         movement.appear(own[appeared])
         self._settle(keys, places, known, before, newest, np.maximum.reduceat(rows["last"], starts), movement)
 
@@ -410,7 +408,7 @@ class _Part:
     def restore(self, rows: Rows) -> None:
         """Take up rows of `STATE`, later than those before."""
         facet = (rows["profile"] & FACET) != 0
-        facets, viewers = rows[facet], rows[~facet]
+        facets, viewers = rows.compress(facet), rows.compress(~facet)
         numbers = facets["profile"] & ~np.uint32(FACET)
         self._facets.restore(_facet_keys(facets["key"], numbers), numbers, facets["seen"].copy())
         self._viewers.restore(viewers["key"].copy(), viewers["profile"].copy(), viewers["seen"].copy())
