@@ -182,41 +182,54 @@ def stable_order(numbers: npt.NDArray[Any]) -> Amounts:
 def sum_by(numbers: Amounts, amounts: Amounts) -> tuple[Amounts, Amounts]:
     """Return each different number once, in order, and the sums [numbers, columns] of its rows of amounts."""
     found, rows = np.unique(numbers, return_inverse=True)
-    sums = np.zeros((len(found), amounts.shape[1]), np.int64)
-    for column in range(amounts.shape[1]):
-        np.add.at(sums[:, column], rows, amounts[:, column])
-    return found, sums
+    return found, _sum_at(rows, len(found), amounts)
+
+
+def _sum_at(places: Amounts, count: int, amounts: Amounts) -> Amounts:
+    """Return rows [count, columns], each the sum of those rows of amounts that have its place, ended at `MOST_SUM`."""
+    exact = _is_exact(amounts)
+    sums = np.zeros((count, amounts.shape[1]), np.int64 if exact else object)
+    for column in range(amounts.shape[1]):  # one by one takes a fifth of the time of all at once
+        np.add.at(sums[:, column], places, amounts[:, column])
+    return sums if exact else _ended(sums)
 
 
 def reduce_groups(ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
     """Return groups in which rows of the same tick and labels are one; sums end at `MOST_SUM`."""
     keys, span = _keys([ticks, *labels.T])
-    is_exact = int(sums.max(initial=0)) * len(ticks) <= MOST_SUM
-    if is_exact and span <= len(ticks):
+    if span <= len(ticks):
         return _scattered(keys, span, ticks, labels, sums)
     equal = _equal_rows(keys)
     if equal is None:
         return Groups(ticks, labels, sums)
     order, begins = equal
-    return Groups(ticks[order][begins], labels[order][begins], add_up(sums[order], begins))
+    kept = order[begins]
+    return Groups(ticks[kept], labels.take(kept, axis=0), _add_up(sums.take(order, axis=0), begins))
 
 
-def add_up(sums: Amounts, begins: Amounts) -> Amounts:
+def _add_up(sums: Amounts, begins: Amounts) -> Amounts:
     """Return the sums of the rows [rows, columns] from each begin to the next; they end at `MOST_SUM`."""
-    if int(sums.max(initial=0)) * len(sums) <= MOST_SUM:
+    if _is_exact(sums):
         return np.add.reduceat(sums, begins, axis=0)
-    whole = np.add.reduceat(sums.astype(object), begins, axis=0)
-    return np.minimum(whole, MOST_SUM).astype(np.int64)
+    return _ended(np.add.reduceat(sums.astype(object), begins, axis=0))
+
+
+def _is_exact(amounts: Amounts) -> bool:
+    return int(amounts.max(initial=0)) * len(amounts) <= MOST_SUM
+
+
+def _ended(sums: npt.NDArray[Any]) -> Amounts:
+    """Return sums of any size, those that are too large ended at `MOST_SUM`."""
+    return np.minimum(sums, MOST_SUM).astype(np.int64)
 
 
 def _scattered(keys: Amounts, span: int, ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
     """Return groups reduced without sorting, where there can be few of them."""
     rows = np.full(span, -1)
     rows[keys] = np.arange(len(keys))  # the last of each
-    added = np.zeros((span, sums.shape[1]), np.int64)
-    np.add.at(added, keys, sums)
     used = np.flatnonzero(rows >= 0)
-    return Groups(ticks[rows[used]], labels[rows[used]], added[used])
+    kept = rows[used]
+    return Groups(ticks[kept], labels.take(kept, axis=0), _sum_at(keys, span, sums).take(used, axis=0))
 
 
 def reduce_viewers(viewers: Viewers, ticks: Amounts) -> Viewers:

@@ -93,7 +93,9 @@ class RowTable:
         at[order] = np.searchsorted(self._hashes, hashes[order])
         at[at == len(self._hashes)] = 0
         numbers = self._numbers[at].astype(np.int64)
-        known = (self._hashes[at] == hashes) & (self.rows[numbers] == rows).all(axis=1)
+        known = self._hashes[at] == hashes
+        for same in (self.rows.take(numbers, axis=0) == rows).T:
+            known &= same
         return numbers, known
 
     def add(self, rows: Codes) -> Places:

@@ -195,7 +195,7 @@ class Timeline:
                 cells = self.labelling.cells(number, labels, groups.sums)
                 for tick, begin, end, order in self._by_tick(groups.ticks):
                     rows = order[begin:end]
-                    self._opened(tick).add_sums(number, cells[rows], groups.sums[rows])
+                    self._opened(tick).add_sums(number, cells[rows], groups.sums.take(rows, axis=0))
         if len(counts.viewers):
             seen = self.labelling.viewers(codes[counts.profiles], counts.addresses, counts.viewers)
             ticks = (counts.viewers.first // 1000 // self._tick + 1) * self._tick
