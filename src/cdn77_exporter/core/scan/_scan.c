@@ -1457,49 +1457,57 @@ static uint64_t little_word(const unsigned char *bytes) {
     return word;
 }
 
-static void compress(uint64_t state[8], const unsigned char block[BLOCK_BYTES], uint64_t bytes, int last) {
-    uint64_t v[16], m[16];
+/* Compress a block of these words, the last for an address. Inlined, so that words that are zero cost nothing. */
+static inline __attribute__((always_inline)) void compress(uint64_t state[8], const uint64_t words[16], uint64_t bytes,
+                                                           int last) {
+    uint64_t v[16];
     for (int each = 0; each < 8; each++)
         v[each] = state[each], v[each + 8] = IV[each];
     v[12] ^= bytes;
     if (last)
         v[14] = ~v[14];
-    for (int each = 0; each < 16; each++)
-        m[each] = little_word(block + each * 8);
 #pragma GCC unroll 12 /* so that which words are mixed is known */
     for (int round = 0; round < 12; round++) {
         const uint8_t *s = SIGMA[round % 10];
-        MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);
-        MIX(1, 5, 9, 13, m[s[2]], m[s[3]]);
-        MIX(2, 6, 10, 14, m[s[4]], m[s[5]]);
-        MIX(3, 7, 11, 15, m[s[6]], m[s[7]]);
-        MIX(0, 5, 10, 15, m[s[8]], m[s[9]]);
-        MIX(1, 6, 11, 12, m[s[10]], m[s[11]]);
-        MIX(2, 7, 8, 13, m[s[12]], m[s[13]]);
-        MIX(3, 4, 9, 14, m[s[14]], m[s[15]]);
+        MIX(0, 4, 8, 12, words[s[0]], words[s[1]]);
+        MIX(1, 5, 9, 13, words[s[2]], words[s[3]]);
+        MIX(2, 6, 10, 14, words[s[4]], words[s[5]]);
+        MIX(3, 7, 11, 15, words[s[6]], words[s[7]]);
+        MIX(0, 5, 10, 15, words[s[8]], words[s[9]]);
+        MIX(1, 6, 11, 12, words[s[10]], words[s[11]]);
+        MIX(2, 7, 8, 13, words[s[12]], words[s[13]]);
+        MIX(3, 4, 9, 14, words[s[14]], words[s[15]]);
     }
     for (int each = 0; each < 8; each++)
         state[each] ^= v[each] ^ v[each + 8];
 }
 
+/* Begin with a key, which is the same for all. */
+static void begin_keyed(uint64_t state[8], const unsigned char *key, size_t length) {
+    unsigned char block[BLOCK_BYTES] = {0};
+    uint64_t words[16];
+    memcpy(state, IV, sizeof IV);
+    state[0] ^= 0x01010000u ^ (uint64_t)length << 8 ^ DIGEST_BYTES;
+    if (!length)
+        return;
+    memcpy(block, key, length);
+    for (int each = 0; each < 16; each++)
+        words[each] = little_word(block + each * 8);
+    compress(state, words, BLOCK_BYTES, 0);
+}
+
 static void hash_all(const unsigned char *addresses, size_t count, const unsigned char *key, size_t key_length,
                      unsigned char *digests) {
     uint64_t keyed[8];
-    unsigned char block[BLOCK_BYTES] = {0};
-    memcpy(keyed, IV, sizeof keyed);
-    keyed[0] ^= 0x01010000u ^ (uint64_t)key_length << 8 ^ DIGEST_BYTES;
+    begin_keyed(keyed, key, key_length);
     size_t before = key_length ? BLOCK_BYTES : 0;
-    if (key_length) { /* the same for all */
-        memcpy(block, key, key_length);
-        compress(keyed, block, BLOCK_BYTES, 0);
-    }
     for (size_t each = 0; each < count; each++, addresses += ADDRESS_BYTES, digests += DIGEST_BYTES) {
-        size_t skipped = memcmp(addresses, MAPPED, sizeof MAPPED) ? 0 : sizeof MAPPED;
+        int is_mapped = !memcmp(addresses, MAPPED, sizeof MAPPED);
+        uint64_t first = little_word(addresses), second = little_word(addresses + 8);
+        const uint64_t words[16] = {is_mapped ? second >> 32 : first, is_mapped ? 0 : second};
         uint64_t state[8];
         memcpy(state, keyed, sizeof state);
-        memset(block, 0, sizeof block);
-        memcpy(block, addresses + skipped, ADDRESS_BYTES - skipped);
-        compress(state, block, before + ADDRESS_BYTES - skipped, 1);
+        compress(state, words, before + (is_mapped ? ADDRESS_BYTES - sizeof MAPPED : ADDRESS_BYTES), 1);
         for (int place = 0; place < DIGEST_BYTES; place++)
             digests[place] = (unsigned char)(state[0] >> 8 * place);
     }
