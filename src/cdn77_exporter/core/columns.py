@@ -220,7 +220,8 @@ def _is_exact(amounts: Amounts) -> bool:
 
 def _ended(sums: npt.NDArray[Any]) -> Amounts:
     """Return sums of any size, those that are too large ended at `MOST_SUM`."""
-    return np.minimum(sums, MOST_SUM).astype(np.int64)
+    ended: Amounts = np.minimum(sums, MOST_SUM).astype(np.int64)
+    return ended
 
 
 def _scattered(keys: Amounts, span: int, ticks: Amounts, labels: Numbers, sums: Amounts) -> Groups:
