@@ -85,7 +85,7 @@ def _fields(message: str) -> set[str]:
     found = set()
     for field in MESSAGES[message].fields:
         found |= {f"rejects_{name}" for name in REJECT_REASONS} if field.name == "rejects" else {field.name}
-        assert field.holds is not Holds.TABLE or field.name in ("rejects", "settings")
+        assert field.holds is not Holds.TABLE or field.name in ("rejects", "ignored", "settings")
     return found
 
 
