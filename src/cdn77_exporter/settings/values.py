@@ -33,7 +33,8 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
     @property
     def stream_rules(self) -> int:
         """A hash of what decides whether a line has a stream that counts."""
-        return crc32(repr((self.stream_pattern, str(self.stream_allowlist))).encode())
+        allowed = self.stream_allowlist
+        return crc32(repr((self.stream_pattern, allowed and (sorted(allowed.names), allowed.pattern))).encode())
 
     @property
     def log_names(self) -> LogNames:
