@@ -1,4 +1,4 @@
-"""Writes the parts of `docs/` that follow from the code: settings, metrics, log messages, moves.
+"""Writes the parts of `docs/` that follow from the code and its tests: settings, metrics, log messages, guarantees.
 
 `--check` writes nothing and prints which pages are stale.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
@@ -22,12 +25,15 @@ from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MADE = "<!-- Made by tools/generate_docs.py from the code; change it there. -->"
 _SOURCE = Path(__file__).resolve().parent.parent / "src" / "cdn77_exporter"
+_TESTS = Path(__file__).resolve().parent.parent / "tests"
 _LAYERS = (
     *("__main__.py", "service", "commands", "demo", "clients.py", "status", "settings", "telemetry", "flow", "edge"),
     *("core", "runtime.py"),
 )
 #: What stands before this line of a page is written by hand, and stays.
 MARKER = "<!-- From here on made by tools/generate_docs.py from the code; change it there. -->"
+#: A table within a page that is written by hand: what begins it, its name, and what ends it.
+TABLE = re.compile(r"(?s)(<!-- table (\w+): [^>]*-->\n).*?(<!-- end of table -->)")
 
 
 def configuration() -> str:
@@ -202,10 +208,56 @@ def _effects(at: At, to: At, message: str | None) -> str:
     return f" : {label}" if label else ""
 
 
+def guarantees() -> str:
+    """Return the page on guarantees, with its tables made anew."""
+    page = DOCS / "guarantees.md"
+    tables, proofs = guarantee_tables(), guarantee_tests()
+
+    def table(found: re.Match[str]) -> str:
+        lines = ["", *_guarantee_table(found[2], tables[found[2]], proofs), ""]
+        return found[1] + _page(lines) + found[3]
+
+    return TABLE.sub(table, page.read_text("utf-8")) if page.is_file() else ""
+
+
+def guarantee_tables() -> dict[str, dict[str, Any]]:
+    """Return the words of the tables of guarantees, by table: its headings, and its rows by their names."""
+    return tomllib.loads((_TESTS / "guarantees.toml").read_text("utf-8"))
+
+
+def guarantee_tests(folder: Path = _TESTS) -> dict[str, list[str]]:
+    """Return the tests that prove a row, by `table.row`: those with the mark, which are read and not imported."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("test_*.py")):
+        source = path.read_text("utf-8")
+        for node in ast.parse(source).body if "mark.guarantee(" in source else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                for row in _rows_proved(node):
+                    found.setdefault(row, []).append(f"{path.relative_to(folder).as_posix()}::{node.name}")
+    return found
+
+
+def _rows_proved(test: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    marks = [mark for mark in test.decorator_list if isinstance(mark, ast.Call)]
+    proving = [mark for mark in marks if ast.unparse(mark.func) == "pytest.mark.guarantee"]
+    return [ast.literal_eval(row) for mark in proving for row in mark.args]
+
+
+def _guarantee_table(name: str, table: dict[str, Any], proofs: dict[str, list[str]]) -> list[str]:
+    """Return the lines of a table, and of the list below it that names the tests of each row."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (table["headings"], *table["rows"].values())]
+    lines.insert(1, "|---" * len(table["headings"]) + "|")
+    lines += ["", '<details markdown="1">', "<summary>The tests of each row</summary>", ""]
+    for row, cells in table["rows"].items():
+        lines.append(f"- {cells[0]}: {', '.join(f'`{test}`' for test in proofs.get(f'{name}.{row}', ()))}")
+    return [*lines, "", "</details>"]
+
+
 #: Page -> what writes it, or its end when the page has a part that is written by hand.
 PAGES = {
     "architecture.md": architecture,
     "configuration.md": configuration,
+    "guarantees.md": guarantees,
     "metrics.md": metrics,
     "operations.md": log_messages,
 }

@@ -76,6 +76,7 @@ async def _server(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
             connection.close()
 
 
+@pytest.mark.guarantee("receiver.odd_success")
 @pytest.mark.parametrize("name", TAKEN)
 async def test_what_is_taken_is_taken_once(name: str) -> None:
     """A 2xx is done at its first attempt, and so is the next request."""
@@ -113,6 +114,7 @@ async def test_what_is_no_answer_may_have_been_taken(answer: bytes) -> None:
     assert raised.value.lost
 
 
+@pytest.mark.guarantee("receiver.web_page")
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
@@ -162,6 +164,7 @@ async def test_no_part_of_an_address_that_may_be_secret_is_told() -> None:
         assert "hidden" not in str(raised.value)
 
 
+@pytest.mark.guarantee("receiver.too_old")
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
 async def test_too_old_is_a_refusal_with_any_status(status: int) -> None:
     """No other attempt can make a sample younger: Prometheus 2.42 says so with 500."""
@@ -173,6 +176,7 @@ async def test_too_old_is_a_refusal_with_any_status(status: int) -> None:
     assert raised.value.too_old
 
 
+@pytest.mark.guarantee("receiver.too_old")
 @pytest.mark.prometheus
 @pytest.mark.parametrize("window", ["", "10m"])
 async def test_prometheus_says_that_a_sample_is_too_old(tmp_path: Path, window: str) -> None:
@@ -229,6 +233,7 @@ async def _forward_proxy(credentials: str = "") -> AsyncIterator[tuple[int, list
             task.cancel()
 
 
+@pytest.mark.guarantee("receiver.proxy")
 async def test_a_receiver_behind_a_forward_proxy() -> None:
     """Requests go through the proxy that the environment names, with its credentials, unless NO_PROXY covers them."""
     async with FakeReceiver() as receiver, _forward_proxy("user:p@ss") as (port, seen):
@@ -246,6 +251,7 @@ async def test_a_receiver_behind_a_forward_proxy() -> None:
         assert "HTTPS_PROXY" in raised.value.remedy
 
 
+@pytest.mark.guarantee("receiver.proxy")
 async def test_a_bucket_behind_a_forward_proxy(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bucket is asked through the proxy that it is given, and through none otherwise."""
     async with _forward_proxy("user:p@ss") as (port, seen):
@@ -263,6 +269,7 @@ async def test_a_bucket_behind_a_forward_proxy(moto: str, monkeypatch: pytest.Mo
         assert len(seen) == through
 
 
+@pytest.mark.guarantee("receiver.proxy")
 @pytest.mark.parametrize(
     ("environ", "target", "shown"),
     [

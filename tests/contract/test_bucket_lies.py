@@ -45,6 +45,7 @@ async def elsewhere() -> AsyncIterator[FaultProxy]:
 # The time
 
 
+@pytest.mark.guarantee("clocks.seconds")
 @pytest.mark.parametrize(
     ("status", "code"), [(403, "RequestTimeTooSkewed"), (403, "AccessDenied"), (404, "NoSuchKey"), (503, "SlowDown")]
 )
@@ -67,6 +68,7 @@ async def test_the_time_in_an_error_answer_is_not_heard(
 # Redirects
 
 
+@pytest.mark.guarantee("bucket.redirect")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("call", CALLS)
 async def test_no_redirect_is_followed(
@@ -119,6 +121,7 @@ _TOO_LARGE: dict[str, Callable[[str], Fault]] = {
 }
 
 
+@pytest.mark.guarantee("bucket.endless")
 @pytest.mark.parametrize("kind", _TOO_LARGE)
 @pytest.mark.parametrize("call", ["list", "delete", "copy"])
 async def test_an_answer_has_a_bound(bucket: S3Bucket, proxy: FaultProxy, kind: str, call: str) -> None:
@@ -135,6 +138,7 @@ async def test_an_answer_has_a_bound(bucket: S3Bucket, proxy: FaultProxy, kind: 
     assert len(await keys(bucket)) >= 8  # the server may have done what it was asked
 
 
+@pytest.mark.guarantee("bucket.endless")
 async def test_pages_without_an_end_are_left(
     bucket: S3Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def _listing(*entries: str, more: str = "") -> bytes:
     return f"<ListBucketResult>{token}{''.join(entries)}</ListBucketResult>".encode()
 
 
+@pytest.mark.guarantee("bucket.odd_entry", "bucket.outside")
 @pytest.mark.parametrize(
     ("odd", "why"),
     [
@@ -200,6 +205,7 @@ async def test_an_odd_entry_is_left_out_and_told(bucket: S3Bucket, proxy: FaultP
     assert bucket.take_ignored() == {}
 
 
+@pytest.mark.guarantee("bucket.no_etag")
 @pytest.mark.parametrize("header", [None, f"W/{_ETAG}"], ids=["no ETag", "a weak ETag"])
 async def test_answers_without_a_strong_etag_are_enough(
     bucket: S3Bucket, proxy: FaultProxy, header: str | None
@@ -235,6 +241,7 @@ async def test_another_weak_etag_is_another_object(bucket: S3Bucket, proxy: Faul
 # Names that not every server can tell of
 
 
+@pytest.mark.guarantee("bucket.refused_name")
 async def test_a_name_that_the_server_refuses_holds_up_no_other(bucket: S3Bucket, proxy: FaultProxy) -> None:
     """Of many deletions those that can be done are done; why a strange name's could not is told by its identity."""
     listed = await files(bucket, proxy, 12)

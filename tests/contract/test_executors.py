@@ -151,6 +151,7 @@ async def test_a_fault_in_the_program_is_raised_as_it_is(executor: Executor) -> 
     assert plain(await decode(decoder, logs_of(2))) == plain(truth(logs_of(2)))
 
 
+@pytest.mark.guarantee("files.deadly")
 @pytest.mark.parametrize("executor", DYING, indirect=True)
 async def test_a_file_that_kills_whoever_decodes_it_is_found_and_the_others_count(executor: Executor) -> None:
     """After a death the files are decoded alone; the deadly one is unreadable after some, and nothing else is lost."""

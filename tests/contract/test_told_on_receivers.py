@@ -106,6 +106,7 @@ def test_a_gap_of_25_minutes(server: Prometheus, world: World) -> None:
     check(server, world)
 
 
+@pytest.mark.guarantee("receiver.outlives")
 def test_a_stream_that_lives_only_in_an_outage(server: Prometheus, world: World) -> None:
     """All of its 200 requests are told, though the outage lasts for 100 minutes."""
     for number in range(420):
@@ -123,6 +124,7 @@ def test_a_stream_that_lives_only_in_an_outage(server: Prometheus, world: World)
     assert sum(found.values()) == pytest.approx(200, rel=0.02)
 
 
+@pytest.mark.guarantee("receiver.first_refused")
 def test_zeros_and_first_values_that_were_refused(server: Prometheus, world: World) -> None:
     """A series whose first requests were refused shows all of its 1001 requests."""
     world.count(STREAMS[0], 1001)

@@ -35,6 +35,7 @@ def traffic(first_ms: int) -> list[Happened]:
     return found
 
 
+@pytest.mark.guarantee("viewers.mean")
 def test_the_mean_by_pop_is_that_of_the_requests(tmp_path: Path) -> None:
     """What the query answers is within 1 % of the truth, where a mean of the groups' means is far too high."""
     with Prometheus(tmp_path) as server:

@@ -295,6 +295,7 @@ async def _write(url: str, body: bytes) -> None:
         await writer.write(body)
 
 
+@pytest.mark.guarantee("receiver.short_window")
 @pytest.mark.prometheus
 @pytest.mark.parametrize(
     ("window", "wanted", "status"), [("10m", "2h", "failed"), ("3h", "2h", "ok"), ("10m", "30m", "")]
@@ -316,6 +317,7 @@ def test_a_window_that_reaches_further_back_than_the_receiver(
             assert "out_of_order_time_window" in found["BACKFILL_WINDOW"]["remedy"]
 
 
+@pytest.mark.guarantee("receiver.proxy")
 def test_a_proxy_is_shown_without_its_password(setting: Setting) -> None:
     """What goes through a proxy says so, and what does not go through at all, too."""
     setting.set(HTTP_PROXY="http://user:a-secret-word@127.0.0.1:9")

@@ -76,6 +76,7 @@ def test_a_restart_in_the_middle_changes_nothing(
     check_manners(scene)
 
 
+@pytest.mark.guarantee("receiver.away")
 def test_the_receiver_may_be_away(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """While the receiver is down nothing is deleted that it has not got, and afterwards everything is there."""
     scene = open_scene(tmp_path, bucket, prometheus)

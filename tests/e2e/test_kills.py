@@ -19,6 +19,14 @@ _KILLS = int(os.environ.get("KILLS", "12"))  # of each run; hundreds in `make so
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(120 + 10 * _KILLS)]
 
 
+@pytest.mark.guarantee(
+    "crash.while_reading",
+    "crash.before_push",
+    "crash.during_push",
+    "crash.before_mark",
+    "crash.before_deletion",
+    "crash.during_deletion",
+)
 @pytest.mark.parametrize(
     "receiver",
     [Prometheus, partial(Prometheus, out_of_order="2h"), VictoriaMetrics],
@@ -33,6 +41,7 @@ def test_no_kill_changes_a_number(tmp_path: Path, bucket: Bucket, receiver: Call
         assert {point.name for point in POINTS} <= set(found.kills)
 
 
+@pytest.mark.guarantee("copies.damaged")
 def test_a_torn_state_is_refused_with_a_way_out(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """A damaged state file ends the start with exit code 1 and a sentence with a way out, which works."""
     scene = open_scene(tmp_path, bucket, prometheus)

@@ -76,6 +76,7 @@ def test_a_full_disk_holds_everything_and_loses_nothing(tmp_path: Path, bucket: 
         assert exporter.stop() == 0
 
 
+@pytest.mark.guarantee("crash.stop_cut_off")
 def test_a_full_disk_does_not_hold_a_stop_up(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """A stop on a full disk ends within `DRAIN_SECONDS`, and the next process makes it good."""
     with campaign(tmp_path, bucket, prometheus, seed=7, DRAIN_SECONDS="2") as found:
@@ -92,6 +93,7 @@ def test_a_full_disk_does_not_hold_a_stop_up(tmp_path: Path, bucket: Bucket, pro
         assert exporter.stop() == 0
 
 
+@pytest.mark.guarantee("clocks.machine", "clocks.jumps")
 def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """An hour forward at the start, an hour back later: it is told, and samples and numbers stay those of true time."""
     off = tmp_path / "clock"
@@ -122,6 +124,7 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
         assert exporter.stop() == 0
 
 
+@pytest.mark.guarantee("files.again", "files.grown", "files.changed")
 def test_a_key_counts_once_whatever_is_put_there(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """The same content again counts nothing, a longer one its tail, and any other is set aside and told."""
     scene = open_scene(tmp_path, bucket, prometheus)

@@ -136,6 +136,7 @@ def check_state(path: Path, addresses: set[str]) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.guarantee("copies.secrets")
 def test_secrets_are_changed_while_it_runs(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """From the moment that the files change the new keys and the new token are used, by nobody's leave or restart."""
     files = {name: tmp_path / name for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY", "PROMETHEUS_BEARER_TOKEN")}

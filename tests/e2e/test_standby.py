@@ -36,6 +36,7 @@ def check_working(exporter: Exporter, since: int = 0) -> None:
     exporter.wait_until(lambda: exporter.get("/readyz")[0] == 200, 20, "readiness")
 
 
+@pytest.mark.guarantee("copies.two_writers")
 def test_a_stand_by_on_another_machine_takes_over(tmp_path: Path, bucket: Bucket, prometheus: Prometheus) -> None:
     """With the state in the bucket a stand-by goes on exactly when the first freezes; thawed, that one ends itself."""
     scenes = [

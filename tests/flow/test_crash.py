@@ -90,6 +90,16 @@ def _witnessed(folder: Path, uploads: list[Upload], *, out_of_order: bool, seed:
     return witness
 
 
+@pytest.mark.guarantee(
+    "crash.while_reading",
+    "crash.before_commit",
+    "crash.during_commit",
+    "crash.before_push",
+    "crash.during_push",
+    "crash.before_mark",
+    "crash.before_deletion",
+    "crash.during_deletion",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 6], ids=["no backlog", "a backlog"])
 @pytest.mark.parametrize("out_of_order", [False, True], ids=["in order only", "out of order too"])

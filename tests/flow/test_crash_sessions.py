@@ -95,6 +95,7 @@ def test_kills_do_not_change_who_is_new(folder: Path, window_seconds: int, seed:
     check_every_window(last)
 
 
+@pytest.mark.guarantee("viewers.late_event")
 @pytest.mark.parametrize("seed", sample(range(8), fast=1))
 def test_a_late_event_may_change_what_a_session_was(folder: Path, seed: int) -> None:
     """Requests stay exact; viewers are off by two at most for each event that came when its tick was written.

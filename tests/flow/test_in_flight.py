@@ -119,6 +119,7 @@ def test_a_flood_of_failing_files_is_remembered_within_a_bound() -> None:
     assert [book.attempt(files[number]).count for number in (51, 49)] == [2, 1]
 
 
+@pytest.mark.guarantee("shards.hangs")
 def test_a_file_that_cannot_be_fetched_is_expected_for_so_long_only() -> None:
     """Counted from its first attempt, over polls; its shard is, once one of its files is fetched."""
     now = 0.0

@@ -187,6 +187,7 @@ def test_two_with_the_same_state_file_in_turn_are_two_owners() -> None:
     assert first.lease.owner != second.lease.owner
 
 
+@pytest.mark.guarantee("copies.lease_lost")
 def test_who_was_thrown_out_pushes_nothing_more() -> None:
     """A process that slept through its lease sees before its next push that it is another's, and sends nothing."""
 
@@ -206,6 +207,7 @@ def test_who_was_thrown_out_pushes_nothing_more() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("copies.lease_lost")
 def test_a_lease_that_is_gone_without_another_is_lost_too() -> None:
     """Who ended the upload is not known, and may push meanwhile."""
 

@@ -26,7 +26,7 @@ def with_body(one: Upload, body: bytes, **changed: object) -> Upload:
     return replace(one, file=file, body=body)
 
 
-# What is no log (F1)
+# What is no log
 
 
 def _csv(events: list[Event]) -> bytes:
@@ -54,6 +54,7 @@ NO_LOGS: dict[str, Callable[[list[Event]], bytes]] = {
 }
 
 
+@pytest.mark.guarantee("files.no_log")
 @pytest.mark.parametrize("kind", NO_LOGS)
 def test_a_file_that_is_no_log_is_kept_and_told(kind: str, tmp_path: Path) -> None:
     """It is set aside with an example, counts nothing, and is never deleted; the others are exact."""
@@ -71,6 +72,7 @@ def test_a_file_that_is_no_log_is_kept_and_told(kind: str, tmp_path: Path) -> No
     world.check()
 
 
+@pytest.mark.guarantee("files.huge_values")
 @pytest.mark.parametrize("point", [0, 20, 45, 70, 120])
 def test_sums_beyond_all_bounds_end_there(point: int, tmp_path: Path) -> None:
     """Thousands of lines of 2^53 bytes in one tick, of one file and of several, end no process."""
@@ -93,6 +95,7 @@ def test_sums_beyond_all_bounds_end_there(point: int, tmp_path: Path) -> None:
     assert not world.said.of("service_crashed")
 
 
+@pytest.mark.guarantee("files.no_stream")
 def test_a_pattern_that_does_not_fit_empties_no_bucket(tmp_path: Path) -> None:
     """Before the first event nothing is deleted; once the pattern fits every file counts, to the unit."""
     uploads = traffic(4, late=False)
@@ -107,6 +110,7 @@ def test_a_pattern_that_does_not_fit_empties_no_bucket(tmp_path: Path) -> None:
     again.check()
 
 
+@pytest.mark.guarantee("files.no_stream")
 def test_a_pattern_that_is_changed_and_no_longer_fits_empties_no_bucket(tmp_path: Path) -> None:
     """Until there was an event by the new rules, files without one are kept; with the right ones they count."""
     uploads = traffic(5, late=False)
@@ -124,6 +128,7 @@ def test_a_pattern_that_is_changed_and_no_longer_fits_empties_no_bucket(tmp_path
     assert again.deleted == {one.file.key for one in uploads}
 
 
+@pytest.mark.guarantee("files.no_stream")
 def test_files_without_a_stream_go_once_there_was_an_event(tmp_path: Path) -> None:
     """Lines of other paths are no rejects: their files are done, those that came before the first event too."""
     uploads = traffic(5, late=False)
@@ -137,7 +142,7 @@ def test_files_without_a_stream_go_once_there_was_an_event(tmp_path: Path) -> No
     world.check()
 
 
-# The same key again (F3)
+# The same key again
 
 
 def _key_again(tmp_path: Path, later: bytes, later_ms: int, **changed: object) -> tuple[World, Upload, Upload]:
@@ -170,6 +175,7 @@ def _content(count: int) -> bytes:
 LATER_MS = [55_000, 4 * MINUTE_MS]  # before the first is settled, and long after it was deleted
 
 
+@pytest.mark.guarantee("files.again", "files.grown")
 @pytest.mark.parametrize("later_ms", LATER_MS)
 @pytest.mark.parametrize(
     ("body", "changed", "total"),
@@ -190,6 +196,7 @@ def test_a_key_counts_once(body: bytes, changed: dict[str, object], total: int, 
     assert len([said for said in world.said.of("file_counted") if said["key"] == second.file.key]) == 2
 
 
+@pytest.mark.guarantee("files.changed")
 @pytest.mark.parametrize("later_ms", LATER_MS)
 @pytest.mark.parametrize(
     "body",
@@ -205,9 +212,10 @@ def test_other_content_of_a_key_that_counted_is_set_aside(body: bytes, later_ms:
     assert first.file.key not in world.deleted
 
 
-# Files that cannot be had (F10)
+# Files that cannot be had
 
 
+@pytest.mark.guarantee("files.out_of_reach")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -274,9 +282,10 @@ def test_a_file_that_fails_now_and_then_is_not_set_aside(tmp_path: Path) -> None
     world.check()
 
 
-# Hours that are not polled (F4)
+# Hours that are not polled
 
 
+@pytest.mark.guarantee("files.old_folder")
 @pytest.mark.parametrize("hour", ["20260110/09", "20260104/23"])
 def test_a_file_in_an_old_folder_counts_within_an_hour(hour: str, tmp_path: Path) -> None:
     """A file that is uploaded late into a folder that is no longer polled counts, however old the folder."""
@@ -293,6 +302,7 @@ def test_a_file_in_an_old_folder_counts_within_an_hour(hour: str, tmp_path: Path
     assert key in world.deleted
 
 
+@pytest.mark.guarantee("files.old_folder")
 def test_after_a_long_stop_everything_counts(tmp_path: Path) -> None:
     """A process that was away for longer than the lookback lists from where the one before had ended."""
     uploads = traffic(10, late=False)

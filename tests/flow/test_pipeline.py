@@ -267,6 +267,7 @@ def test_a_file_that_comes_back_is_deleted_and_not_counted(tmp_path: Path) -> No
     world.check()
 
 
+@pytest.mark.guarantee("files.damaged")
 def test_an_unreadable_file_is_never_deleted_and_holds_nothing_up(tmp_path: Path) -> None:
     """A corrupt file is tried at three polls and set aside; all others end at the truth and the watermark goes on."""
     uploads = traffic(8)

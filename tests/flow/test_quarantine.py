@@ -116,6 +116,7 @@ def test_a_file_that_was_set_aside_is_moved_with_its_reason() -> None:
     assert len(bench.said.events) == 1
 
 
+@pytest.mark.guarantee("crash.during_move")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_at_any_step_loses_nothing(after: bool) -> None:
     """Whichever call is the last, the content is in the bucket, and the next process brings the move to its end."""

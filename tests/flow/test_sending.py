@@ -130,6 +130,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.guarantee("receiver.some_series")
 @pytest.mark.parametrize("poisoned", [1, 3])
 @pytest.mark.parametrize("kind", FAILURES)
 def test_series_that_fail_for_good_hold_up_no_other(kind: str, poisoned: int) -> None:
@@ -162,6 +163,7 @@ def test_series_that_fail_for_good_hold_up_no_other(kind: str, poisoned: int) ->
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.some_series")
 def test_a_series_that_fails_slowly_takes_a_small_part_of_the_time() -> None:
     """A request that runs into the time-out because of one series does so when it is found out, and seldom later."""
     names = [f"s{number}" for number in range(40)]
@@ -196,6 +198,7 @@ def test_a_series_that_is_taken_again_is_no_longer_set_apart() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.series_limit")
 def test_a_receiver_that_refuses_everything_is_not_asked_for_each_series() -> None:
     """After a 503 each request is refused for good: each is told as not stored, at the cost of a few attempts."""
 
@@ -214,6 +217,7 @@ def test_a_receiver_that_refuses_everything_is_not_asked_for_each_series() -> No
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.too_old")
 def test_an_outbox_that_has_become_too_old_is_refused_in_seconds() -> None:
     """An hour of requests that the receiver calls too old ends at once, one attempt or two each, as not stored."""
 
@@ -239,6 +243,7 @@ def test_an_outbox_that_has_become_too_old_is_refused_in_seconds() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.fails")
 def test_giving_up_is_bounded_by_outage() -> None:
     """A receiver that answers with failures only delays the first request for so long, and those after it hardly."""
 
@@ -255,6 +260,7 @@ def test_giving_up_is_bounded_by_outage() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.away")
 @pytest.mark.parametrize(
     "away",
     [Transient("no connection"), Transient("no answer", lost=True), Transient("502", lost=True)],
@@ -374,6 +380,7 @@ def test_what_is_no_request_has_no_parts(body: bytes) -> None:
     assert last_sample(body) is None
 
 
+@pytest.mark.guarantee("receiver.metadata")
 @pytest.mark.parametrize("error", [Refused(400, "no"), Transient("500", answered=True), Transient("cut", lost=True)])
 def test_metadata_holds_up_no_sample(error: Exception) -> None:
     """A refused description is noted once, raises no alarm, and is not sent again for hours."""

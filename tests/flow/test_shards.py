@@ -38,6 +38,7 @@ def lags(world: World) -> list[float]:
     return [float(str(said["lag_seconds"])) for said in world.said.of("batch_pushed")]
 
 
+@pytest.mark.guarantee("shards.old_files")
 @pytest.mark.parametrize("age_ms", [400_000, 3_600_000])
 def test_a_shard_that_delivers_old_files_holds_up_no_other(tmp_path: Path, age_ms: int) -> None:
     """The samples of the others stay fresh, its events count late, all totals are true, and it is told of once."""
@@ -53,6 +54,7 @@ def test_a_shard_that_delivers_old_files_holds_up_no_other(tmp_path: Path, age_m
     assert ("shards", world.trouble.ever[0][1]) in world.trouble.ever
 
 
+@pytest.mark.guarantee("shards.recovers")
 def test_a_shard_that_catches_up_is_waited_for_again(tmp_path: Path) -> None:
     """After some minutes of old files it delivers current ones; from then on nothing of it is late."""
     old, new = steady(1, 10, age_ms=1_800_000), steady(1, 20)[20:]
@@ -67,6 +69,7 @@ def test_a_shard_that_catches_up_is_waited_for_again(tmp_path: Path) -> None:
     assert not sum(int(str(fields["late"])) for name, fields in after if name == "file_counted")
 
 
+@pytest.mark.guarantee("shards.backlog")
 def test_a_backlog_of_hours_is_worked_off_level(tmp_path: Path) -> None:
     """Of shards that begin and end hours apart none is left behind while its files wait, so nothing is late."""
     begin = BEGAN_MS - 5 * 3_600_000
@@ -83,6 +86,7 @@ def test_a_backlog_of_hours_is_worked_off_level(tmp_path: Path) -> None:
     assert not world.said.of("shard_lagging")
 
 
+@pytest.mark.guarantee("shards.hangs")
 @pytest.mark.parametrize("hanging", [1, 30])
 def test_a_download_that_hangs_holds_up_the_others_no_longer_than_an_idle_shard(tmp_path: Path, hanging: int) -> None:
     """Whether one file of a shard or all of them hang for ten minutes: the others' samples go on, totals are true."""
@@ -113,6 +117,7 @@ def test_a_download_that_hangs_holds_up_the_others_no_longer_than_an_idle_shard(
     simulate(main())
 
 
+@pytest.mark.guarantee("shards.silent")
 def test_a_shard_that_falls_silent_is_told_of_and_holds_up_nothing(tmp_path: Path) -> None:
     """Others go on without it; when it has been away for an hour it is taken for one that has ended."""
     world = World(tmp_path, [*steady(0, 70), *steady(1, 5)])

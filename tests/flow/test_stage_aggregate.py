@@ -162,6 +162,7 @@ def test_many_bytes_of_files_do_not_wait_for_their_commit() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("copies.no_state")
 @pytest.mark.parametrize(("patience", "at_ms"), [(20.0, (TICK + 15) * 1000), (5.0, TICK * 1000 + 100)])
 def test_a_stop_without_a_state_waits_for_the_next_tick(patience: float, at_ms: int) -> None:
     """What is held is written on it, never before its time; who may not wait so long writes the last tick again."""

@@ -105,6 +105,7 @@ def test_a_file_without_events_is_deleted_with_the_next_receipt() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("bucket.refused_name")
 def test_files_that_cannot_be_deleted_are_tried_again_and_the_others_are_gone() -> None:
     """A failure of one file holds no other; it stays in the ledger, is told, and is tried with the next receipt."""
 

@@ -141,6 +141,7 @@ def test_a_file_that_is_back_after_its_deletion_is_deleted_again(keep_files: boo
     simulate(main())
 
 
+@pytest.mark.guarantee("bucket.redirect", "bucket.endless")
 @pytest.mark.parametrize(
     "failure",
     [Transient("no answer"), Misconfigured("access denied", "allow s3:ListBucket")],
@@ -353,6 +354,7 @@ class _Growing(FakeBucket):
         return keys
 
 
+@pytest.mark.guarantee("files.too_many")
 @pytest.mark.parametrize("restart", [False, True])
 def test_what_came_while_nothing_could_be_passed_on_is_listed_then(restart: bool) -> None:
     """A lister that was held for longer than the lookback lists from where it was held, after a restart as well."""
@@ -398,6 +400,7 @@ def test_the_last_minutes_of_an_hour_are_listed_in_the_next() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("files.other_objects", "files.empty")
 def test_only_log_files_with_content_are_taken() -> None:
     """Other objects are counted and left alone, empty files skipped; none is told again and again."""
 
@@ -420,6 +423,7 @@ def test_only_log_files_with_content_are_taken() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("files.aside_replaced")
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_file_set_aside_that_is_removed_or_replaced_ends_its_alarm(replaced: bool) -> None:
     """The next poll shows that it is gone; what is there instead is a new file."""
@@ -441,5 +445,6 @@ def test_a_file_set_aside_that_is_removed_or_replaced_ends_its_alarm(replaced: b
         await run
         assert bench.database.counts()["aside"] == 0
         assert [file.key async for file in outlet] == [key] * replaced
+        assert bench.said.of("file_released") == [{"key": key}] * replaced
 
     simulate(main())

@@ -99,6 +99,7 @@ def test_a_batch_without_requests_is_acknowledged() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("crash.before_push", "crash.stop_while_away")
 def test_what_an_earlier_process_left_goes_first_byte_for_byte() -> None:
     """Requests left in the outlet are sent before all others, and acknowledge their own ticks."""
 
@@ -114,6 +115,7 @@ def test_what_an_earlier_process_left_goes_first_byte_for_byte() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("crash.during_push")
 def test_only_the_request_that_was_being_sent_may_be_stored_after_a_crash() -> None:
     """Of what an earlier process left, "duplicate" means stored for the one request that it was sending."""
 
@@ -160,6 +162,7 @@ DUPLICATE = Refused(400, "duplicate sample for timestamp")
 TOO_LONG = Refused(400, "label too long")
 
 
+@pytest.mark.guarantee("receiver.duplicate")
 @pytest.mark.parametrize("words", ["out of order sample", "err-mimir-sample-duplicate-timestamp", "out-of-order"])
 @pytest.mark.parametrize("status", [400, 409])
 def test_a_refusal_of_what_is_known_means_stored_when_an_answer_was_lost(status: int, words: str) -> None:
@@ -181,6 +184,7 @@ def test_a_refusal_of_what_is_known_means_stored_when_an_answer_was_lost(status:
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.series_limit")
 def test_a_refusal_after_answered_attempts_is_a_refusal() -> None:
     """Answers such as 503 tell that nothing was stored: a 400 after them acknowledges nothing, whatever its words."""
 
@@ -238,6 +242,7 @@ def test_a_receipt_comes_first_from_what_the_state_has() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.first_refused")
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_request_is_told_not_resent_and_not_acknowledged(status: int) -> None:
     """A first refusal is said with the receiver's words; no receipt goes on until a later batch has made it good."""
@@ -280,6 +285,7 @@ def test_the_next_accepted_tick_heals_a_refused_one() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("receiver.web_page")
 def test_a_misconfigured_receiver_keeps_the_request() -> None:
     """401 and the like are said with a remedy and tried slowly for ever; nothing is lost or acknowledged meanwhile."""
 
@@ -323,6 +329,7 @@ def test_a_passing_failure_is_retried_with_growing_waits() -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("crash.stop_while_away")
 def test_a_stop_leaves_what_the_receiver_does_not_take() -> None:
     """After the stop one failed attempt is enough: nothing is receipted, and the state still has every request."""
 

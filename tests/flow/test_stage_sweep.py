@@ -82,6 +82,7 @@ def test_a_file_that_is_released_in_an_old_folder_is_found(monkeypatch: pytest.M
     assert sweep.found() == [keys[0]]
 
 
+@pytest.mark.guarantee("files.too_old")
 def test_what_is_older_than_seven_days_is_told_by_number_and_age() -> None:
     """By its upload or its folder; in the log, the metric and the problems, until it is gone."""
     sweep = _Sweep()
@@ -101,6 +102,7 @@ def test_what_is_older_than_seven_days_is_told_by_number_and_age() -> None:
     assert not sweep.bench.trouble.now
 
 
+@pytest.mark.guarantee("files.too_old")
 def test_what_was_there_before_the_state_is_told_and_no_problem() -> None:
     """Files that somebody else may have counted are left alone; the service is ready all the same."""
     sweep = _Sweep(since_ms=NOW_MS - 2 * HOUR_MS)
@@ -112,6 +114,7 @@ def test_what_was_there_before_the_state_is_told_and_no_problem() -> None:
     assert not sweep.bench.trouble.now
 
 
+@pytest.mark.guarantee("files.aside_replaced")
 def test_what_is_gone_is_forgotten() -> None:
     """A file that was set aside and removed ends its alarm; deleted files are remembered for a day over a week."""
     sweep = _Sweep()

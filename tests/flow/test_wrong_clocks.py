@@ -88,6 +88,7 @@ def run(world: World, schedule: Schedule, until_ms: int | None = None) -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("clocks.seconds", "clocks.bucket", "clocks.machine", "clocks.both")
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_wrong_clocks_change_no_number(tmp_path: Path, name: str) -> None:
     """All totals are true, no sample is in the future, no file is left, and nothing was refused."""
@@ -99,6 +100,7 @@ def test_wrong_clocks_change_no_number(tmp_path: Path, name: str) -> None:
     assert world.clock.clocks.believed_ms(0) is not None
 
 
+@pytest.mark.guarantee("clocks.restart")
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_restart_under_wrong_clocks_changes_no_number(tmp_path: Path, name: str) -> None:
     """Nor does a process that begins while the clocks are wrong, from the state of one that ended so."""
@@ -113,6 +115,7 @@ def test_a_restart_under_wrong_clocks_changes_no_number(tmp_path: Path, name: st
     assert not second.receiver.refused
 
 
+@pytest.mark.guarantee("clocks.seconds")
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if " 15 s" in name or "three" in name or "second" in name])
 def test_a_clock_that_is_wrong_for_seconds_delays_nothing(tmp_path: Path, name: str) -> None:
     """Samples come as fresh as otherwise, and no event is late."""
@@ -135,6 +138,7 @@ def test_clocks_that_agree_delay_the_start_by_nothing(tmp_path: Path) -> None:
     assert first[0] == first[1]
 
 
+@pytest.mark.guarantee("clocks.both")
 def test_in_doubt_files_are_counted_and_committed_and_nothing_is_written(tmp_path: Path) -> None:
     """When no two witnesses agree no tick is emitted, however long; nothing is deleted."""
     world = World(tmp_path, traffic(), doubts=True)
@@ -148,6 +152,7 @@ def test_in_doubt_files_are_counted_and_committed_and_nothing_is_written(tmp_pat
     again.check()
 
 
+@pytest.mark.guarantee("clocks.both")
 @pytest.mark.parametrize("source", [ClockSource.MACHINE, ClockSource.BUCKET])
 def test_a_clock_that_is_named_is_believed(tmp_path: Path, source: ClockSource) -> None:
     """With CLOCK_SOURCE the other one may be wrong, and nothing need arrive."""

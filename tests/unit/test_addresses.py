@@ -30,6 +30,7 @@ def test_a_hash_is_blake2b_of_the_address(addresses: list[IPv4Address | IPv6Addr
     ]
 
 
+@pytest.mark.guarantee("viewers.mapped")
 def test_a_mapped_address_is_the_ipv4_one() -> None:
     """One viewer has one hash, however its address was written."""
     mapped, plain = (hash_addresses(packed_text(text), b"key").tolist() for text in ("::ffff:1.2.3.4", "1.2.3.4"))

@@ -168,6 +168,7 @@ async def test_a_write_whose_answer_is_lost_is_no_other_process() -> None:
     assert content[5]["aside"] == 1  # type: ignore[index]
 
 
+@pytest.mark.guarantee("copies.two_writers")
 async def test_of_two_writers_one_ends() -> None:
     """Two processes that believe in the same state cannot both commit."""
     bucket = FakeBucket()

@@ -51,6 +51,7 @@ def test_with_events_and_one_right_clock_no_other_time_is_ever_believed(steps: l
             assert believed is None or abs(believed) <= NEAR_MS + 40_000
 
 
+@pytest.mark.guarantee("clocks.nothing_arrives")
 @given(st.lists(st.tuples(AHEAD, AHEAD, st.integers(1, 12)), max_size=12))
 @examples(200)
 def test_without_events_nothing_is_believed_of_clocks_that_are_apart(steps: list[tuple[int, int, int]]) -> None:
@@ -70,6 +71,7 @@ def test_the_first_answer_is_enough_when_it_agrees_with_the_machine() -> None:
     assert scene.hear(0, 700) == 0
 
 
+@pytest.mark.guarantee("clocks.seconds")
 @pytest.mark.parametrize("ahead", [DAY, -DAY])
 def test_a_bucket_that_is_wrong_for_three_answers_moves_nothing(ahead: int) -> None:
     """Neither with events nor without is the time believed that it shows, nor is there doubt for long."""
@@ -87,6 +89,7 @@ def test_two_that_agree_on_another_time_are_believed_after_half_a_minute() -> No
     assert [scene.hear(DAY, DAY) for _ in range(5)] == [0, 0, 0, DAY, DAY]
 
 
+@pytest.mark.guarantee("clocks.bucket", "clocks.machine", "clocks.nothing_arrives")
 def test_events_decide_between_clocks_that_are_apart() -> None:
     """They lag by minutes at most, and do not lead."""
     for machine, bucket in ((DAY, 0), (-DAY, 0), (0, DAY), (0, -DAY), (0, 500_000), (-240_000, 0)):
@@ -133,6 +136,7 @@ def test_a_small_difference_leaves_the_clock_and_is_known(clock: Clock, at: dict
     assert clock.latest_ms(NOW + DAY) == NOW + 3000
 
 
+@pytest.mark.guarantee("clocks.jumps")
 def test_a_jump_of_the_wall_clock_moves_nothing(clock: Clock, at: dict[str, float]) -> None:
     """Time goes on with the clock that never jumps."""
     clock.hear_bucket(NOW)

@@ -56,3 +56,25 @@ def test_tables_have_as_many_cells_in_each_row() -> None:
             cells = line.replace("\\|", "").count("|") if line.startswith("|") else 0
             assert not columns or not cells or cells == columns, line
             columns = cells
+
+
+def test_every_guarantee_is_proved_and_on_the_page() -> None:
+    """Each row of the tables has a test, each mark of a test is of a row, and each table stands on the page."""
+    tables = generate_docs.guarantee_tables()
+    rows = {f"{name}.{row}": cells for name, table in tables.items() for row, cells in table["rows"].items()}
+    proofs = generate_docs.guarantee_tests()
+    assert sorted(rows.keys() - proofs.keys()) == []
+    assert sorted(proofs.keys() - rows.keys()) == []
+    found = [found[2] for found in generate_docs.TABLE.finditer(generate_docs.guarantees())]
+    assert sorted(found) == sorted(tables)
+    for row, cells in rows.items():
+        assert len(cells) == len(tables[row.partition(".")[0]]["headings"]), row
+
+
+def test_proofs_are_tests_with_the_mark(tmp_path: Path) -> None:
+    """A function that pytest does not run proves nothing; a test may prove several rows."""
+    mark = '@pytest.mark.guarantee("a.b", "a.c")\n'
+    (tmp_path / "test_x.py").write_text(
+        f"{mark}def look(): ...\n\n{mark}@pytest.mark.slow\nasync def test_y(): ...\n\ndef test_z(): ...\n"
+    )
+    assert generate_docs.guarantee_tests(tmp_path) == {"a.b": ["test_x.py::test_y"], "a.c": ["test_x.py::test_y"]}

@@ -51,6 +51,7 @@ def test_a_file_that_was_uploaded_late_goes_to_its_place() -> None:
     assert [file.sequence for file in oldest_first(files)] == [7, 8, 9, 10, 11]
 
 
+@pytest.mark.guarantee("files.odd_numbers")
 @pytest.mark.parametrize(
     "numbers",
     [

@@ -79,6 +79,7 @@ def test_an_unchanged_file_is_not_opened_again(database: Path) -> None:
     assert not GeoIp(database).refresh()
 
 
+@pytest.mark.guarantee("viewers.place")
 @pytest.mark.parametrize("replace", ["rename", "in place"])
 def test_a_replaced_file_is_used_after_a_refresh(database: Path, tmp_path: Path, replace: str) -> None:
     """Cached answers and the old database are gone, whichever way the file was replaced."""

@@ -132,6 +132,7 @@ def test_a_viewer_counts_once_per_stream_device_and_country(tmp_path: Path, caps
     assert answer["viewers_by_country"] == {"US": 2, "DE": 1}
 
 
+@pytest.mark.guarantee("viewers.mapped")
 def test_an_address_is_one_viewer_in_any_spelling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An IPv6 address may be written in several ways, and an IPv4 address as an IPv6 one."""
     spelled = ("2001:db8::1", "2001:DB8:0:0::1", "2001:0db8:0:0:0:0:0:1", "::ffff:1.2.3.4", "1.2.3.4")
@@ -306,6 +307,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(captured.out)["unreadable"] == [{"path": str(path), "reason": "cannot_be_opened"}]
 
 
+@pytest.mark.guarantee("copies.names")
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
 def test_any_path_can_be_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -457,6 +459,7 @@ def test_settings_are_honoured(
     assert found(capsys, path, code=1)["unreadable"] == [{"path": str(path), "reason": "not_a_log"}]
 
 
+@pytest.mark.guarantee("viewers.inspect")
 @pytest.mark.parametrize("as_file", [False, True], ids=["pattern", "file of names"])
 def test_only_streams_of_the_allowlist_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, as_file: bool

@@ -40,6 +40,7 @@ def test_gaps_name_the_numbers_that_are_missing() -> None:
     assert shard.missing == 2 + 39
 
 
+@pytest.mark.guarantee("files.odd_numbers")
 @pytest.mark.parametrize(
     ("numbers", "told"),
     [
@@ -59,12 +60,14 @@ def test_numbers_that_begin_again_are_no_gap_and_real_gaps_after_it_are_told(
     assert _missing(numbers) == told
 
 
+@pytest.mark.guarantee("files.odd_numbers")
 @pytest.mark.parametrize("step", [30, 30_000])
 def test_numbers_that_are_a_time_have_no_gaps(step: int) -> None:
     """Steps that are never one say that numbers are not counted."""
     assert not any(_missing(range(1_768_056_004, 1_768_056_004 + 50 * step, step)))
 
 
+@pytest.mark.guarantee("files.odd_numbers")
 @pytest.mark.parametrize("seed", range(5))
 def test_numbers_shared_by_all_shards_have_no_gaps(seed: int) -> None:
     """A number that another shard has is missing nowhere."""

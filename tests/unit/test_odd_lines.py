@@ -129,6 +129,7 @@ FIELDS: list[tuple[str, bytes, dict[str, Any], bool]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.guarantee("files.odd_field", "files.no_address", "files.no_utf8")
 @pytest.mark.parametrize(("name", "value", "changed", "is_ignored"), FIELDS)
 def test_an_odd_field_counts_as_it_should(name: str, value: bytes, changed: dict[str, Any], is_ignored: bool) -> None:
     """The request counts in all that is known of it, and a value that is ignored is told by its field."""
@@ -154,6 +155,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.guarantee("files.odd_field")
 @given(st.dictionaries(st.sampled_from(OPTIONAL), _JSON, max_size=5), st.booleans())
 def test_no_value_of_an_optional_field_rejects_the_line(fields: dict[str, Any], is_ascii: bool) -> None:
     """Whatever JSON it is, however it is written; the neighbours count, and the oracle finds the same."""
@@ -165,6 +167,7 @@ def test_no_value_of_an_optional_field_rejects_the_line(fields: dict[str, Any], 
     assert plain_groups(counts) == {tick: part.groups for tick, part in answer.ticks.items()}
 
 
+@pytest.mark.guarantee("files.no_utf8")
 @given(st.sampled_from(OPTIONAL), st.binary(max_size=30))
 def test_no_bytes_in_an_optional_text_reject_the_line(name: str, content: bytes) -> None:
     """But for those that JSON does not let stand in a text: a quote, a backslash, a control character."""
@@ -176,6 +179,7 @@ def test_no_bytes_in_an_optional_text_reject_the_line(name: str, content: bytes)
 # Times
 
 
+@pytest.mark.guarantee("files.offset")
 @pytest.mark.parametrize(
     ("text", "instant"),
     [
@@ -217,6 +221,7 @@ def test_what_is_no_json_is_rejected_and_its_neighbours_count(value: bytes) -> N
     assert (stats.lines, stats.events, stats.rejects) == (3, 2, {"not_json": 1})
 
 
+@pytest.mark.guarantee("files.byte_order_mark")
 def test_a_byte_order_mark_is_skipped() -> None:
     """At the file's begin, and before any other line; alone it is a blank line."""
     mark = b"\xef\xbb\xbf"
@@ -233,6 +238,7 @@ def test_the_last_of_several_values_counts() -> None:
     assert counted(line) == (Counted(size=0), {}, {"responseBytes": 1})
 
 
+@pytest.mark.guarantee("files.no_utf8")
 def test_the_path_may_hold_any_bytes() -> None:
     """The stream is found among them, and the field is told."""
     line = line_with("clientRequestPath", b'"' + GOOD["clientRequestPath"].encode() + b'\xff\\ud800"')
@@ -288,6 +294,7 @@ def test_addresses_of_one_ipv6_network_are_one_viewer(prefix: int, viewers: int)
     assert len(seen) == viewers
 
 
+@pytest.mark.guarantee("files.no_address")
 def test_requests_without_an_address_have_no_place(way: str) -> None:
     """With a GeoIP database, too: they count as requests, and nobody is looked up or counted as a viewer."""
     asked: list[str] = []

@@ -112,6 +112,7 @@ class World:
             assert self.receiver.seen("cdn77_viewers_total") == len(viewers)
 
 
+@pytest.mark.guarantee("receiver.outlives")
 def test_a_stream_that_lives_only_while_the_receiver_refuses_is_told_later() -> None:
     """All of 200 requests of which no sample was ever stored are seen once the receiver takes samples again."""
     world = World()
@@ -125,6 +126,7 @@ def test_a_stream_that_lives_only_while_the_receiver_refuses_is_told_later() -> 
     world.check()
 
 
+@pytest.mark.guarantee("receiver.first_refused")
 def test_zeros_that_were_refused_are_made_good() -> None:
     """A new series whose zeros and first values were refused is seen whole, though its next value was stored."""
     world = World()

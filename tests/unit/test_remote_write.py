@@ -114,6 +114,7 @@ async def test_a_changed_secret_is_used_at_once(receiver: FakeReceiver) -> None:
     assert [headers["Authorization"] for headers in receiver.headers] == ["Bearer first", "Bearer second"]
 
 
+@pytest.mark.guarantee("copies.secrets")
 async def test_headers_that_have_changed_are_used_at_once(receiver: FakeReceiver) -> None:
     """The mapping is read before every attempt: its file may have been replaced."""
     headers = {"X-Token": "first"}
@@ -243,6 +244,7 @@ async def test_plain_http_to_a_tls_port_is_a_misconfiguration(receiver: FakeRece
     assert "https" in raised.value.remedy
 
 
+@pytest.mark.guarantee("receiver.away", "receiver.fails")
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 async def test_trouble_may_pass(receiver: FakeReceiver, status: int) -> None:
     """Overload and server errors are worth another attempt; a gateway that failed may have lost an answer."""

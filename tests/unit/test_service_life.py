@@ -82,6 +82,7 @@ def test_the_state_says_how_the_service_starts(new_run: NewRun, tmp_path: Path) 
     simulate(main())
 
 
+@pytest.mark.guarantee("clocks.restart")
 def test_the_clock_is_compared_before_the_first_tick_is_chosen(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +273,7 @@ def test_a_stop_while_the_state_is_restored(new_run: NewRun, monkeypatch: pytest
     simulate(main())
 
 
+@pytest.mark.guarantee("copies.no_state")
 def test_a_stop_without_a_state_writes_on_a_tick(new_run: NewRun) -> None:
     """What is held goes onto the next tick, not behind the last one, and its file goes from the bucket."""
 
@@ -291,6 +293,7 @@ def test_a_stop_without_a_state_writes_on_a_tick(new_run: NewRun) -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("crash.stop_cut_off")
 def test_work_that_does_not_drain_is_cut_off(new_run: NewRun, tmp_path: Path) -> None:
     """After DRAIN_SECONDS the process ends all the same, gives the lease back, and deletes nothing."""
 
@@ -345,6 +348,7 @@ def test_the_second_signal_ends_the_process_at_once(new_run: NewRun) -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("copies.lease_lost")
 def test_a_lease_that_is_lost_ends_the_service(new_run: NewRun) -> None:
     """Another process counts then: this one stops as it would in a crash, and says so."""
 
@@ -366,6 +370,7 @@ def test_a_lease_that_is_lost_ends_the_service(new_run: NewRun) -> None:
 # Copies and backups of the state
 
 
+@pytest.mark.guarantee("copies.copied")
 def test_of_a_state_and_its_copy_one_works(new_run: NewRun, tmp_path: Path) -> None:
     """A copy of the state file is another's: its process stands by, and takes over only when the first is gone."""
 
@@ -395,6 +400,7 @@ def test_of_a_state_and_its_copy_one_works(new_run: NewRun, tmp_path: Path) -> N
     simulate(main())
 
 
+@pytest.mark.guarantee("copies.backup")
 def test_a_restored_backup_is_told_and_begins_at_zero(new_run: NewRun, tmp_path: Path) -> None:
     """What was counted after the backup is not in the state; no sample goes to a tick that was pushed."""
 

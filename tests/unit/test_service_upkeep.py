@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ async def rounds(count: int) -> None:
 # Files of another format
 
 
+@pytest.mark.guarantee("files.no_log")
 def test_files_of_another_format_are_a_problem_until_they_are_gone(new_run: NewRun, tmp_path: Path) -> None:
     """The service is not ready while one is set aside, after a restart as well; a good file alone does not end that."""
 
@@ -62,6 +64,7 @@ def test_files_of_another_format_are_a_problem_until_they_are_gone(new_run: NewR
 # Files that are read again
 
 
+@pytest.mark.guarantee("copies.secrets")
 def test_a_secret_that_was_replaced_is_told_once(new_run: NewRun, tmp_path: Path) -> None:
     """With its variable, and without its value."""
 
@@ -81,6 +84,7 @@ def test_a_secret_that_was_replaced_is_told_once(new_run: NewRun, tmp_path: Path
     simulate(main())
 
 
+@pytest.mark.guarantee("viewers.place", "copies.no_places")
 def test_a_geoip_database_is_opened_when_it_comes(
     new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +114,7 @@ def test_a_geoip_database_is_opened_when_it_comes(
 # What is told
 
 
+@pytest.mark.guarantee("clocks.bucket")
 def test_a_clock_that_is_wrong_is_a_problem_until_it_is_right(new_run: NewRun) -> None:
     """It is compared with every answer of the bucket that is new."""
 
@@ -133,6 +138,48 @@ def test_a_clock_that_is_wrong_is_a_problem_until_it_is_right(new_run: NewRun) -
     simulate(main())
 
 
+@pytest.mark.guarantee("clocks.nothing_arrives", "clocks.both")
+def test_clocks_that_are_apart_are_a_problem_until_one_is_believed(new_run: NewRun) -> None:
+    """Without a third witness no time is believed, which is told, in the log and in `/readyz`."""
+
+    async def main() -> None:
+        run = new_run()
+        async with run.upkeep():
+            run.clock.machine_ahead_ms = 1_200_000
+            for _ in range(10):
+                await run.put()
+                await rounds(1)
+            assert run.clock.believed_ms() is None
+            assert run.said("clock_skewed")[-1]["believed"] is False
+            assert "clock" in run.problems()
+            run.clock.machine_ahead_ms = 0
+            for _ in range(10):
+                await run.put()
+                await rounds(1)
+            assert run.clock.believed_ms() is not None
+            assert "clock" not in run.problems()
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("files.odd_field", "files.no_address", "files.no_utf8")
+def test_fields_that_are_ignored_are_told_with_their_file(new_run: NewRun) -> None:
+    """A malformed field, what is no address, and a byte that is no UTF-8: by field, with how many there were."""
+
+    async def main() -> None:
+        run = new_run()
+        key = await run.put(timeToFirstByteMs=-1, clientIP="198.51.100.xxx", clientRequestUserAgent="@@")
+        lines = gzip.decompress(run.bucket.objects[key].body).replace(b"@@", b"\xff")
+        await run.bucket.put(key, gzip_bytes(lines))
+        async with run.running(THROUGH_SECONDS):
+            (told,) = run.said("file_counted")
+            ignored = dict.fromkeys(("timeToFirstByteMs", "clientIP", "clientRequestUserAgent"), 3)
+            assert (told["events"], told["ignored"]) == (3, ignored)
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("bucket.odd_entry", "bucket.outside")
 def test_what_listings_name_in_vain_is_told(new_run: NewRun) -> None:
     """Entries of listings that are no files are told by reason, with how many there were and the key of one."""
 
@@ -147,6 +194,7 @@ def test_what_listings_name_in_vain_is_told(new_run: NewRun) -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("copies.many_values")
 def test_a_bound_that_is_reached_is_told_once(new_run: NewRun) -> None:
     """With the variable, its value, and what it has cost; it does not matter how often upkeep looks."""
 
@@ -160,6 +208,7 @@ def test_a_bound_that_is_reached_is_told_once(new_run: NewRun) -> None:
     simulate(main())
 
 
+@pytest.mark.guarantee("files.huge_values")
 def test_sums_that_end_at_their_bound_are_told(new_run: NewRun) -> None:
     """Once, with how many there were."""
 
@@ -247,6 +296,7 @@ def test_files_that_are_set_aside_are_counted_and_listed(new_run: NewRun) -> Non
 # The state file
 
 
+@pytest.mark.guarantee("copies.removed")
 def test_a_state_file_that_is_removed_is_told_and_made_again(new_run: NewRun, tmp_path: Path) -> None:
     """At the next round; what is counted before and after is in it at the next start."""
 

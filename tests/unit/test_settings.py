@@ -302,13 +302,16 @@ def test_a_secret_is_read_anew_when_its_file_changes(tmp_path: Path) -> None:
     assert loaded.masker()("first-value other-value third-value") == "*** *** ***"
 
 
+@pytest.mark.guarantee("copies.secrets")
 def test_headers_are_read_anew_when_their_file_changes(tmp_path: Path) -> None:
     """The mapping that the writer holds gives the headers of the file as it is now."""
     path = tmp_path / "headers"
     path.write_text("X-Token: one")
-    headers = load(PROMETHEUS_HEADERS_FILE=str(path)).prometheus_headers
-    assert dict(headers) == {"X-Token": "one"}
+    loaded = load(PROMETHEUS_HEADERS_FILE=str(path))
+    headers = loaded.prometheus_headers
+    assert (dict(headers), loaded.changed_secrets()) == ({"X-Token": "one"}, [])
     path.write_text("X-Token: two; X-More: three")
+    assert loaded.changed_secrets() == ["PROMETHEUS_HEADERS"]
     assert dict(headers) == {"X-Token": "two", "X-More": "three"}
     path.write_text("nonsense")
     assert dict(headers) == {"X-Token": "two", "X-More": "three"}
@@ -412,8 +415,20 @@ def test_the_process_environment_is_left_alone() -> None:
     assert (dict(os.environ), given_) == (before, LEAST)
 
 
+@pytest.mark.guarantee("copies.no_places")
 def test_a_geoip_database_that_is_not_there_is_a_doubt() -> None:
     """The service runs without it until it comes."""
     found = load(GEOIP_DB_PATH="/nowhere/city.mmdb")
     assert [variable for variable, _ in found.doubts] == ["GEOIP_DB_PATH"]
     assert str(found.geoip_db_path) == "/nowhere/city.mmdb"
+
+
+@pytest.mark.guarantee("files.no_stream")
+def test_rules_of_streams_are_the_pattern_and_the_allowlist(tmp_path: Path) -> None:
+    """Other rules are told apart, two files of as many names too, since no event was seen by them yet."""
+    for name in "ab":
+        (tmp_path / name).write_text(f"one\n{name}\n")
+    lists = ("x", "y", str(tmp_path / "a"), str(tmp_path / "b"))
+    found = [{}, {"STREAM_PATTERN": "/(x)/"}, *({"STREAM_ALLOWLIST": one} for one in lists)]
+    assert len({load(**each).stream_rules for each in found}) == len(found)
+    assert load(TICK_SECONDS="30").stream_rules == load().stream_rules

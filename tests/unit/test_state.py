@@ -355,6 +355,7 @@ class _Fault(Exception):
     """What stops a commit in the middle."""
 
 
+@pytest.mark.guarantee("crash.during_commit")
 @pytest.mark.parametrize(
     "step",
     [
@@ -422,6 +423,7 @@ while True:
 """
 
 
+@pytest.mark.guarantee("crash.during_commit")
 @pytest.mark.slow
 def test_a_killed_process_leaves_its_last_commit(tmp_path: Path) -> None:
     """A process killed by SIGKILL at any instant of its commits leaves a sound state with all it had reported."""
@@ -469,6 +471,7 @@ def _expect_refusal_or(path: Path, content: dict[str, object]) -> bool:
     return False
 
 
+@pytest.mark.guarantee("copies.damaged")
 def test_a_file_cut_anywhere_is_refused_with_a_remedy(tmp_path: Path) -> None:
     """A state file cut at any page and at any byte is never taken for a whole one."""
     whole = tmp_path / "whole.db"
@@ -508,6 +511,7 @@ def test_garbage_is_refused_with_a_remedy(tmp_path: Path, garbage: bytes) -> Non
     assert path.read_bytes() == garbage
 
 
+@pytest.mark.guarantee("copies.damaged")
 @pytest.mark.parametrize("fill", ["noise", "zeros", "another page"])
 def test_a_page_overwritten_is_refused_or_harmless(tmp_path: Path, fill: str) -> None:
     """With any single page replaced the file is refused, at the latest when it is loaded, or gives the same content."""
@@ -525,6 +529,7 @@ def test_a_page_overwritten_is_refused_or_harmless(tmp_path: Path, fill: str) ->
     assert refused > len(data) // 4096 // 2
 
 
+@pytest.mark.guarantee("copies.damaged")
 @pytest.mark.parametrize("flips", [150, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_refused_or_harmless(tmp_path: Path, flips: int) -> None:
     """With any single bit flipped the file is refused in words, or gives the same content to the last row."""
@@ -786,6 +791,7 @@ async def test_calls_of_the_state_are_done_in_the_order_asked(tmp_path: Path) ->
 # A file that is removed while it is open
 
 
+@pytest.mark.guarantee("copies.removed")
 @pytest.mark.parametrize("how", ["removed", "removed with its folder", "replaced"])
 def test_a_lost_file_is_made_again_whole(tmp_path: Path, how: str) -> None:
     """Everything that was committed is in it, it is locked, it is for this user only; another's file is kept."""

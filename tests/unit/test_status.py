@@ -157,6 +157,7 @@ async def test_a_body_is_not_waited_for(server: StatusServer) -> None:
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
+@pytest.mark.guarantee("copies.connections")
 @pytest.mark.parametrize("words", [b"", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"], ids=["silent", "half asked"])
 async def test_one_that_takes_every_connection_keeps_nobody_from_the_health_checks(
     telemetry: Telemetry, words: bytes
@@ -203,6 +204,7 @@ async def test_an_expected_host_is_answered(telemetry: Telemetry, host: str, por
         assert b"200 OK" in await ask(server.port, words.encode())
 
 
+@pytest.mark.guarantee("copies.host")
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing"])
 @pytest.mark.parametrize(
     "host", ["evil.example.com", "127.0.0.1.evil.example.com", "localhost.evil.example", "x:1", ""]

@@ -453,6 +453,7 @@ def test_a_stop_before_the_first_tick_writes_nothing() -> None:
 # A state that is older than what was pushed
 
 
+@pytest.mark.guarantee("copies.backup")
 @pytest.mark.parametrize("again", [False, True], ids=["one start", "killed before its first tick"])
 def test_a_restored_backup_begins_at_zero(again: bool) -> None:
     """No tick that the process after the backup wrote is written again, and what comes then has its whole increase."""
@@ -537,6 +538,7 @@ def test_settings_may_change_between_processes(tick: int, window: int) -> None:
         assert found == gauges
 
 
+@pytest.mark.guarantee("copies.other_tick")
 @pytest.mark.parametrize("new", [5, 10, 15, 20, 30, 60])
 @pytest.mark.parametrize("old", [5, 15, 60])
 @pytest.mark.parametrize("settled", [0, 45, 100, 120])
@@ -612,12 +614,21 @@ def test_a_flood_of_streams_is_bounded() -> None:
     assert world.last("cdn77_requests_total", stream_name="other") == 10_000 - 50
 
 
+@pytest.mark.guarantee("copies.many_values")
 def test_values_of_a_label_are_bounded() -> None:
     """Of 3,000 POPs, countries and statuses the bound counts on its own, those with most requests; sums stay true."""
     world = World(Rules(max_label_values=50))
     real = [happened(20, pop="prague", country="CZ") for _ in range(5)]
     invented = [
-        happened(20, pop=f"pop{number}", country=f"C{number}", status=f"{number}", size=7, ip=f"192.0.2.{number % 256}")
+        happened(
+            20,
+            pop=f"pop{number}",
+            country=f"C{number}",
+            status=f"{number}",
+            cache=f"K{number}",
+            size=7,
+            ip=f"192.0.2.{number % 256}",
+        )
         for number in range(3000)
     ]
     for part in range(10):
@@ -629,7 +640,7 @@ def test_values_of_a_label_are_bounded() -> None:
     assert world.last("cdn77_requests_total") == world.last("cdn77_responses_total") == 3050
     assert world.last("cdn77_transfer_bytes_total") == 3000 * 7 + sum(one.size for one in real) * 10
     assert world.last("cdn77_requests_total", pop="prague") == 50
-    for label in ("pop", "response_status", "country"):
+    for label in ("pop", "response_status", "cache_status", "country"):
         values = {dict(name).get(label) for name in world.received.samples} - {None, "other"}
         assert 0 < len(values) <= (50 if label != "country" else 51)  # XX is that of the places
     assert world.timeline.labelling.values_refused == 5 * 300  # of the second process
@@ -649,6 +660,7 @@ def test_a_bound_of_values_recovers() -> None:
 # Places
 
 
+@pytest.mark.guarantee("viewers.place", "copies.no_places")
 def test_regions_begin_when_a_database_comes() -> None:
     """Before, no viewer counts by region; then who appears does, from zero on, and who is there moves to its place."""
     world = World()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -226,6 +227,7 @@ def test_a_late_event_does_not_take_a_viewer_back() -> None:
     assert driven.held["all", ""] == 0
 
 
+@pytest.mark.guarantee("viewers.late_visits")
 def test_late_visits_in_one_tick_are_told_apart() -> None:
     """Two late events of a viewer, further apart than the window, are two appearances, though one tick takes both."""
     driven = Driven(300, 15)
@@ -233,6 +235,7 @@ def test_late_visits_in_one_tick_are_told_apart() -> None:
     assert driven.appeared == {("all", ""): 2, ("device", "web"): 2, ("country", "CZ"): 2}
 
 
+@pytest.mark.guarantee("viewers.place")
 def test_a_viewer_moves_to_its_new_place_with_its_next_event() -> None:
     """With another place the viewer leaves one profile for the other; it neither appears again nor gets facets."""
     profiles = Profiles()

@@ -44,6 +44,7 @@ def test_a_name_of_any_language_stays() -> None:
     assert visible("logy/Žluťoučký kůň/日志/سجل 1.gz") == "logy/Žluťoučký kůň/日志/سجل 1.gz"
 
 
+@pytest.mark.guarantee("copies.names")
 @hostile
 def test_log_lines_hold_it_escaped(key: str) -> None:
     """In a name, in a text, and in a problem."""
@@ -58,6 +59,7 @@ def test_log_lines_hold_it_escaped(key: str) -> None:
     assert telemetry.problems.current()[0].remedy == visible(key)
 
 
+@pytest.mark.guarantee("copies.names")
 @hostile
 def test_commands_print_it_escaped(key: str) -> None:
     """In tables and sentences; in JSON, where it stays the same text for programs."""

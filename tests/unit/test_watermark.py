@@ -109,6 +109,7 @@ def advance(watermark: Watermark, now_ms: int, expected: Collection[str] = ()) -
     return watermark.advance(expected, now_ms, now_ms / 1000)
 
 
+@pytest.mark.guarantee("shards.silent")
 def test_a_silent_shard_holds_the_watermark_for_its_idle_time() -> None:
     """A shard that has stopped holds the others back for SHARD_IDLE_SECONDS after its last delivery, and no longer."""
     watermark = new_watermark()

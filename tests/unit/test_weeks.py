@@ -40,6 +40,7 @@ class Growth:
                 self.last[name] = sample.value
 
 
+@pytest.mark.guarantee("viewers.broadcasts")
 @pytest.mark.slow
 def test_weeks_of_broadcasts_leave_nothing_behind() -> None:
     """With room for 40 streams at a time, 160 broadcasts all count under their names; sizes are flat; totals true."""
