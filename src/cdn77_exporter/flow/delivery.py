@@ -27,8 +27,12 @@ def after_refusal(refusal: Refused, *, lost: bool) -> Delivery:
     """
     if not lost or refusal.too_old:
         return Delivery.NOT_STORED
-    known = refusal.status in _KNOWN_STATUS and _KNOWN_WORDS.search(refusal.words)
-    return Delivery.STORED if known else Delivery.UNKNOWN
+    return Delivery.STORED if names_stored(refusal) else Delivery.UNKNOWN
+
+
+def names_stored(refusal: Refused) -> bool:
+    """Tell whether a refusal says that the receiver has such samples."""
+    return refusal.status in _KNOWN_STATUS and _KNOWN_WORDS.search(refusal.words) is not None
 
 
 def after_giving_up(*, lost: bool) -> Delivery:

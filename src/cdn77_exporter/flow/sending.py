@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cdn77_exporter.core.changes import Unsent
 from cdn77_exporter.core.encode.parts import Series, mentions, request_of, series_in
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal
+from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal, names_stored
 from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
 
@@ -53,14 +53,19 @@ Failure = Transient | Misconfigured | Refused
 
 
 class _Part:
-    """A request or a part of one; `lost`: an answer to it was; `mixed`: some of it may be stored without the rest."""
+    """A request or a part of one.
 
-    __slots__ = ("_series", "body", "lost", "mixed")
+    `lost`: an answer to it was; `failed`: the receiver failed with it; `mixed`: some may be stored without the rest.
+    `doubtful`: the labels of those of its series that were sent alone, to which the answer was lost.
+    """
 
-    def __init__(self, body: bytes, *, lost: bool, mixed: bool = False) -> None:
+    __slots__ = ("_series", "body", "doubtful", "failed", "lost", "mixed")
+
+    def __init__(self, body: bytes, *, lost: bool) -> None:
         self.body = body
         self.lost = lost
-        self.mixed = mixed
+        self.failed = self.mixed = False
+        self.doubtful: frozenset[bytes] = frozenset()
         self._series: Sequence[Series] | None = None
 
     @classmethod
@@ -80,15 +85,26 @@ class _Part:
     def halves(self) -> tuple[_Part, _Part]:
         """Split it; all of a series stays together, in its order."""
         middle = len(self.series) // 2
-        return (
-            _Part.of(self.series[:middle], lost=self.lost),
-            _Part.of(self.series[middle:], lost=self.lost),
-        )
+        return self._with(self.series[:middle]), self._with(self.series[middle:])
 
     def without(self, place: int) -> tuple[_Part, _Part]:
         """Split it into one series and the others."""
         others = [*self.series[:place], *self.series[place + 1 :]]
-        return _Part.of([self.series[place]], lost=self.lost), _Part.of(others, lost=self.lost)
+        return self._with([self.series[place]]), self._with(others)
+
+    def separate(self) -> list[_Part]:
+        """Split it into each of its doubtful series and the rest, which comes last."""
+        alone = [self._with([one]) for one in self.series if one.labels in self.doubtful]
+        rest = [one for one in self.series if one.labels not in self.doubtful]
+        return [*alone, self._with(rest)] if rest else alone
+
+    def _with(self, series: Sequence[Series]) -> _Part:
+        part = _Part.of(series, lost=self.lost)
+        part.failed = self.failed
+        part.doubtful = self.doubtful.intersection(one.labels for one in series)
+        if part.doubtful and len(series) == 1:
+            part.lost, part.doubtful = True, frozenset()
+        return part
 
 
 @dataclass(slots=True)
@@ -168,6 +184,9 @@ class Sender:
                 left += await self._take_apart(work, error.rest)
             except Refused as error:
                 rest = part
+                if part.doubtful:  # one of them may be all that is refused
+                    left += part.separate()
+                    continue
                 if not part.mixed:
                     found = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
                     self._refused_whole = found is None
@@ -186,22 +205,24 @@ class Sender:
     async def _until_answered(self, work: _Work, part: _Part) -> None:
         """Try a request again and again; now and then, whether one of its series would pass."""
         tries = 0
-        away = False
+        last: Failure | None = None
         clock = self.common.clock
         began = clock.monotonic()
 
         async def attempt() -> None:
-            nonlocal tries, away
+            nonlocal tries, last
             tries += 1
             waited = tries > _PATIENCE or clock.monotonic() - began >= _PATIENCE_SECONDS
-            if waited and not away:
+            if waited and last is not None and not _is_away(last):
+                if work.in_parts and len(part.series) == 1:
+                    raise _GivenUpError from last  # it is this series, and holds up no other
                 rest = await self._sample(work, part, 1)
                 if rest is not None:
                     raise _OthersPassError(rest)
             try:
                 await self._attempt(work, part)
             except (Transient, Misconfigured) as error:
-                away = _is_away(error)
+                last = error
                 raise
 
         stop = self.common.stop if self.leaves else None
@@ -238,6 +259,7 @@ class Sender:
         except (Transient, Misconfigured) as error:
             if isinstance(error, Transient):
                 part.lost = part.lost or error.lost
+                part.failed = part.failed or error.answered
                 if error.answered and self._failing_since is None:
                     self._failing_since = self.common.clock.monotonic()
             work.in_doubt = work.in_doubt or part.lost
@@ -260,20 +282,16 @@ class Sender:
     # Parts
 
     async def _sample(self, work: _Work, part: _Part, most: int) -> _Part | None:
-        """Try some series of a part alone until one is stored, or may be; return the others then, None when none was.
-
-        What may be stored is sent until its end first: what is said of the part thereafter would say nothing about it.
-        """
+        """Try some series of a part alone until one is stored; return the others then, None when none was."""
         if len(part.series) < 2:
             return None
         for place in random.sample(range(len(part.series)), min(most, len(part.series))):  # chosen, not secret
             one, others = part.without(place)
-            error = await self._try(work, one)
-            if error is not None and not (isinstance(error, Transient) and error.lost):
-                continue
-            if error is not None:
-                await self._whole(work, one)
-            return others
+            if await self._try(work, one) is None:
+                return others
+            if one.lost:
+                part.doubtful |= {one.series[0].labels}
+            part.failed = part.failed or one.failed
         return None
 
     async def _take_apart(self, work: _Work, part: _Part) -> list[_Part]:
@@ -354,13 +372,20 @@ class Sender:
         await self._settle(work, part, Delivery.STORED)
 
     async def _end(self, work: _Work, part: _Part, error: Failure) -> Delivery:
-        """End a part that is not tried again."""
+        """End a part that is not tried again; return what became of it, or of the last of those it is made of."""
+        if part.doubtful:
+            *alone, rest = part.separate()
+            for one in alone:
+                await self._end(work, one, error)
+            return await self._end(work, rest, error)
         if isinstance(error, Refused):
             self.common.problems.solved("receiver")
             delivery = after_refusal(error, lost=part.lost)
         else:
             delivery = after_giving_up(lost=part.lost)
-        if part.lost and delivery is not Delivery.STORED:
+        # A replicating receiver may have stored what it answered with a failure, and then says that it has it.
+        in_doubt = part.lost or (part.failed and isinstance(error, Refused) and names_stored(error))
+        if in_doubt and delivery is not Delivery.STORED:
             there = await self.recalls.holds(part.body)
             if there is not None:
                 delivery = Delivery.STORED if there else Delivery.NOT_STORED
@@ -410,9 +435,14 @@ class Sender:
 
 def _joined(parts: Sequence[_Part]) -> list[_Part]:
     """Join parts, but none of which an answer was lost: of those, what is said of the whole says nothing."""
-    certain = [series for part in reversed(parts) if not part.lost for series in part.series]
+    certain = [part for part in reversed(parts) if not part.lost]
     found = [part for part in parts if part.lost]
-    return [*found, _Part.of(certain, lost=False)] if certain else found
+    if certain:
+        joined = _Part.of([one for part in certain for one in part.series], lost=False)
+        joined.failed = any(part.failed for part in certain)
+        joined.doubtful = frozenset().union(*(part.doubtful for part in certain))
+        found.append(joined)
+    return found
 
 
 def _is_away(error: Failure) -> bool:
