@@ -273,7 +273,7 @@ def test_what_is_no_tick_is_told_and_replaced() -> None:
         assert process.lease.last_tick == 0
         assert last_tick_key(PREFIX) in str(process.said.of("setting_doubtful")[0]["doubt"])
         await process.push(15)
-        assert bucket.objects[last_tick_key(PREFIX)].body == b"15\n"
+        assert bucket.objects[last_tick_key(PREFIX)].body == b"15 0\n"
 
     simulate(main())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.campaign import drawn, live_through
+from tests.support.campaign import drawn, live_through, with_backups
 
 _SEEDS = int(os.environ.get("CAMPAIGNS", "4"))
 
@@ -37,3 +37,14 @@ def test_whatever_happens_the_numbers_are_true(folder: Path, seed: int) -> None:
     file was deleted before; nothing is owed, wrong, or left in the bucket.
     """
     live_through(drawn(seed, long=seed % 5 == 4), folder)
+
+
+@pytest.mark.guarantee("copies.backup")
+@pytest.mark.parametrize("seed", range(max(2, _SEEDS // 4)))
+def test_a_restored_backup_counts_nothing_again(folder: Path, seed: int) -> None:
+    """What was told since a backup was made is not told again, from files that are still in the bucket either.
+
+    Only viewers whom the backup does not know appear once more when they come back.
+    """
+    said = live_through(with_backups(seed), folder).log
+    assert sum("a backup is restored" in line for line in said) == 2

@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -92,6 +92,8 @@ class Plan:
     late: bool = False
     shards: int = 2
     every: float = 60.0  # seconds of each file
+    again: float = 0.02  # share of files that are uploaded twice
+    forgets: bool = False  # whether a backup is restored, which does not know who came meanwhile
 
 
 RECEIVER_SPELLS = (
@@ -152,6 +154,29 @@ def drawn(seed: int, *, long: bool = False) -> Plan:
     )
 
 
+def with_backups(seed: int) -> Plan:
+    """The plan of a seed in which backups of the state are restored, some of them many ticks old.
+
+    No file comes late or twice, as what a backup does not know of cannot be told apart.
+    """
+    draw = random.Random(seed * 101)
+    at = [draw.uniform(600.0, 2400.0), draw.uniform(4500.0, 5400.0)]
+    deeds = [Deed("restore", begin, draw.choice((1, 5, 20, 60)), draw.choice((1.0, 90.0, 900.0))) for begin in at]
+    kills = [Deed("kill", begin, draw.choice((1, 5, 20)), 5.0) for begin in (at[0] + 1830.0, at[1] + 1830.0)]
+    return replace(
+        drawn(seed),
+        hours=2.5,
+        receiver=(),
+        bucket=(),
+        clocks=(),
+        deeds=sorted((*deeds, *kills), key=lambda deed: deed.at),
+        state="file",
+        late=False,
+        again=0.0,
+        forgets=True,
+    )
+
+
 # Traffic
 
 
@@ -184,7 +209,7 @@ def traffic(plan: Plan) -> list[Upload]:
             hour = datetime.fromtimestamp(BEGAN_MS / 1000 + begin + plan.every, UTC)
             key = f"logs/{hour:%Y%m%d/%H}/rtl.0b5e+{shard}+{number}.ndjson.gz"
             found.append(Upload(at, key, events))
-            if draw.random() < 0.02:
+            if draw.random() < plan.again:
                 found.append(Upload(at + draw.choice((5.0, 300.0)), key, events, level=1))
     return sorted(found, key=lambda one: one.at)
 
@@ -291,6 +316,9 @@ class Campaign:
         for view in (over_all, in_windows, on_victoria_metrics):
             growth = self.receiver.growth(COUNTERS, view)
             for name in COUNTERS:
+                if self.plan.forgets and name.startswith("cdn77_viewers"):
+                    assert all(growth[name][where] >= count for where, count in truth[name].items())
+                    continue
                 wrong = {
                     where: (growth[name].get(where), truth[name].get(where))
                     for where in growth[name].keys() | truth[name].keys()
@@ -382,6 +410,23 @@ class Campaign:
             await process.kill(1)
         else:
             await process.stop()
+        await asyncio.sleep(deed.away)
+        return self.start()
+
+    async def _restore(self, process: Process, deed: Deed) -> Process:
+        """A backup is taken, and restored a while later, when the receiver has all that there was meanwhile."""
+        if self.plan.state != "file":
+            return process
+        backup = _files_of(process.path)
+        await self._until(self.seconds + 30.0 * deed.points, process)
+        pipeline = process.service.overview._pipeline
+        if pipeline is None or len(pipeline.aggregator.timeline.owed) or await pipeline.pusher.ledger.outbox():
+            return process
+        await process.stop()
+        if self.spell(self.plan.receiver):  # what is left unsent nobody knows of after the restore
+            return self.start()
+        self.note("a backup is restored")
+        _write(process.path, backup)
         await asyncio.sleep(deed.away)
         return self.start()
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core import open_ticks
+from cdn77_exporter.core.already_told import AlreadyTold
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decoded import FileStats
@@ -467,11 +468,11 @@ def test_a_restored_backup_begins_at_zero(again: bool) -> None:
     world.advance((START + 180) * 1000, (START + 200) * 1000)
     written = {name: dict(samples) for name, samples in world.received.samples.items()}
     world.take_up(backup, (START + 400) * 1000)
-    assert world.timeline.begin_after(START + 180)
+    assert world.timeline.begin_after(AlreadyTold(START + 180))
     world.absorb([happened(190), happened(410), happened(412, stream=STREAMS[1])])
     if again:
         world.restart(start_ms=(START + 405) * 1000)
-        assert not world.timeline.begin_after(START + 180)
+        assert not world.timeline.begin_after(AlreadyTold(START + 180))
     world.advance((START + 450) * 1000, (START + 460) * 1000)
     for stream, counts in ((STREAMS[0], [0, 1, 2]), (STREAMS[1], [0, 1])):
         name = named("cdn77_requests_total", {"stream_name": stream, **WHERE})
@@ -486,8 +487,8 @@ def test_a_state_that_knows_all_that_was_pushed_goes_on() -> None:
     world.absorb([happened(20)])
     world.advance((START + 60) * 1000, (START + 90) * 1000)
     world.restart()
-    assert not world.timeline.begin_after(START + 60)
-    assert not world.timeline.begin_after(START + 45)
+    assert not world.timeline.begin_after(AlreadyTold(START + 60))
+    assert not world.timeline.begin_after(AlreadyTold(START + 45))
     world.absorb([happened(70)])
     world.advance((START + 120) * 1000, (START + 150) * 1000)
     assert world.last("cdn77_requests_total") == 2
@@ -496,7 +497,7 @@ def test_a_state_that_knows_all_that_was_pushed_goes_on() -> None:
 def test_a_fresh_state_writes_nothing_that_was_pushed() -> None:
     """Its floor is behind the last tick that any process has pushed, whatever this machine's clock says."""
     world = World()
-    assert not world.timeline.begin_after(START + 90)
+    assert not world.timeline.begin_after(AlreadyTold(START + 90))
     world.absorb([happened(20), happened(100)])
     world.advance((START + 180) * 1000, (START + 200) * 1000)
     samples = world.received.samples[named("cdn77_requests_total", {"stream_name": STREAMS[0], **WHERE})]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.admission import Admission
+from cdn77_exporter.core.already_told import NOTHING_TOLD, AlreadyTold
 from cdn77_exporter.core.catalogue import Catalogue
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.columns import Counts, stable_order
@@ -144,6 +145,7 @@ class Timeline:
         if start_ms is not None:
             self.begin(start_ms)
         self.settled = 0
+        self.already_told = NOTHING_TOLD
         self.emitted = 0
         self._rewrites = 0
         self._described = 0  # tick with which metadata was last sent
@@ -391,6 +393,8 @@ class Timeline:
             "emitted": self.emitted,
             "next_request": self._next_request,
             "watermark_ms": watermark_ms,
+            "told_tick": self.already_told.tick,
+            "told_uploaded_ms": self.already_told.uploaded_ms,
             "series": len(self.series),
             "viewers_since_ms": (self.settled - self._rules.session_window_seconds) * 1000,
         }
@@ -429,6 +433,7 @@ class Timeline:
         self.settled = meta["settled"] // self._tick * self._tick
         self.emitted = meta["emitted"]
         self._next_request = meta["next_request"]
+        self.already_told = AlreadyTold(meta.get("told_tick", 0), meta.get("told_uploaded_ms", 0))
         # What was never written is known from the state, so a new series may have its zeros on ticks that the earlier
         # process wrote for others: the floor of padding is that of the first process, the floor of emission is not.
         if meta.get("begun", 1):
@@ -456,24 +461,26 @@ class Timeline:
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
         self._settling.correct_gauges(self.viewers.present())
 
-    def begin_after(self, pushed: int) -> bool:
-        """Write nothing up to `pushed` (Unix seconds), a tick that some process has pushed; call it before all else.
+    def begin_after(self, told: AlreadyTold) -> bool:
+        """Write nothing up to a tick that some process has pushed; call it before all else.
 
         Return whether the state is older than that: it is a backup, and another process went on from its original.
         What that one told of is settled here without being told again: the windows hold it, and every counter begins
         again at zero.
         """
+        pushed = told.tick
         if pushed <= max(self.emitted, self.floor - self._tick):
             return False
         self.floor = self._after(pushed)
         self._first_emission = self.floor + self._tick
         if not self.settled:
             return False
-        told = pushed // self._tick * self._tick
-        for tick in sorted({*self._open, told}):
-            if self.settled < tick <= told:
+        last = pushed // self._tick * self._tick
+        for tick in sorted({*self._open, last}):
+            if self.settled < tick <= last:
                 self._settle(tick)
         self._settling.emitted()
+        self.already_told = told
         self.emitted = pushed
         self.series.begin_anew(pushed)
         return True

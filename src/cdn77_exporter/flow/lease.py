@@ -17,7 +17,7 @@ import contextlib
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from random import random
 from typing import Protocol, TypeVar
@@ -34,7 +34,7 @@ CHECK_SECONDS = 5.0
 #: A bucket that takes longer has not answered: so it is told soon why nothing is pushed.
 CONFIRM_SECONDS = 10.0
 _WAIT_SECONDS = 2.0
-_TICK = re.compile(rb"[0-9]{1,12}\n?")
+_TICK = re.compile(rb"([0-9]{1,12})(?: ([0-9]{1,15}))?\n?")
 
 T = TypeVar("T")
 
@@ -72,8 +72,8 @@ def last_tick_key(prefix: str) -> str:
 class Lease:
     """One process's claim to a bucket's logs.
 
-    `last_tick` (Unix seconds): the last tick that was pushed, by whichever process; known once the lease is taken, 0
-    for none.
+    `last_tick` (Unix seconds): the last tick that was pushed, by whichever process, and `last_upload_ms` (Unix ms): the
+    last upload of a file that was counted by then; known once the lease is taken, 0 for none.
     """
 
     bucket: LeaseBucket
@@ -84,11 +84,14 @@ class Lease:
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(8)}")
     jitter: Callable[[], float] = random
     last_tick: int = field(default=0, init=False)
+    last_upload_ms: int = field(default=0, init=False)
     _sole: str = ""  # what the names of the earlier owners of this process's state begin with
     _upload: str | None = None
     _remembers: bool = True  # whether the last tick can be kept in the bucket
     _checked: float = 0.0  # when the lease was last seen to be this process's own
     _committed: int = 0  # the last tick that was committed, which may be pushed next
+    _uploaded_ms: int = 0  # the last upload of a file that was counted by then,
+    _counted_ms: int = 0  # and of one that is counted now
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def own(self, name: str) -> None:
@@ -171,8 +174,9 @@ class Lease:
             return
         if found is None:
             return
-        if _TICK.fullmatch(found[0]):
-            self.last_tick = int(found[0])
+        if told := _TICK.fullmatch(found[0]):
+            self.last_tick, self.last_upload_ms = int(told[1]), int(told[2] or 0)
+            self._uploaded_ms = self._counted_ms = self.last_upload_ms
         else:
             self.report(
                 "setting_doubtful", setting="S3_BUCKET", doubt=f"the object {key} holds no tick; it is replaced"
@@ -218,9 +222,11 @@ class Lease:
 
     # Pushing
 
-    def note(self, tick: int) -> None:
-        """Take `tick` for committed: it may be pushed next."""
-        self._committed = max(self._committed, tick)
+    def note(self, tick: int, uploads_ms: Iterable[int] = ()) -> None:
+        """Take `tick` for committed: it may be pushed next. `uploads_ms`: of the files that were counted with it."""
+        self._counted_ms = max([self._counted_ms, *uploads_ms])
+        if tick > self._committed:
+            self._committed, self._uploaded_ms = tick, self._counted_ms
 
     async def confirm(self, stop: asyncio.Event) -> None:
         """Make sure that this process may push: it has the lease, and the bucket knows the tick that comes.
@@ -250,9 +256,9 @@ class Lease:
                 await self._lose(held[0].removeprefix(self.prefix) if held else "")
             self._checked = began
         if new:
-            tick = self._committed
+            tick, uploaded_ms = self._committed, self._uploaded_ms
             try:
-                await _in_time(self.bucket.put(last_tick_key(self.prefix), b"%d\n" % tick))
+                await _in_time(self.bucket.put(last_tick_key(self.prefix), b"%d %d\n" % (tick, uploaded_ms)))
             except Misconfigured as error:
                 self._forget(error)
             self.last_tick = tick
@@ -292,4 +298,4 @@ class OwnersCommits:
     async def commit(self, changes: Changes) -> None:
         """Write all or nothing; raises as the state does."""
         await self.ledger.commit(changes)
-        self.lease.note(changes.meta["emitted"])
+        self.lease.note(changes.meta["emitted"], (file.modified_ms for file in changes.files))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 
 from cdn77_exporter import __version__
+from cdn77_exporter.core.already_told import AlreadyTold
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.clock import Clock
@@ -16,14 +18,22 @@ from cdn77_exporter.settings import Settings
 
 
 async def restore(
-    settings: Settings, state: State, *, watermark: Watermark, geoip: GeoIp, clock: Clock, report: Report, pushed: int
+    settings: Settings,
+    state: State,
+    *,
+    watermark: Watermark,
+    geoip: GeoIp,
+    clock: Clock,
+    report: Report,
+    pushed: AlreadyTold,
 ) -> Timeline:
     """Return the timeline as it was committed last, restore the watermark too, and say how the service starts.
 
-    `pushed`: the last tick (Unix seconds) that the bucket knows to be pushed, 0 for none.
+    `pushed`: the last tick that the bucket knows to be pushed, and when.
     """
     rules = settings.timeline_rules
-    pushed = min(pushed, clock.possible_ms()[-1] // 1000)  # what is ahead of the time was written with a wrong clock
+    # What is ahead of the time was written with a wrong clock.
+    pushed = replace(pushed, tick=min(pushed.tick, clock.possible_ms()[-1] // 1000))
 
     def read() -> tuple[Timeline, bool, int, bool]:
         locate = geoip.locate if geoip.available else None
@@ -39,7 +49,7 @@ async def restore(
     began = clock.monotonic()
     timeline, fresh, last, older = await state.run(read)
     if older:
-        report("state_older", path=str(settings.state_path), last_tick=last, pushed_tick=pushed)
+        report("state_older", path=str(settings.state_path), last_tick=last, pushed_tick=pushed.tick)
         left = [number for number, _, _ in await state.outbox()]
         await state.mark_done(left, None)  # told long ago, by the process that went on from the original
     counts = await state.counts()

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 from cdn77_exporter.clients import open_receiver
+from cdn77_exporter.core.already_told import AlreadyTold
 from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
@@ -60,7 +61,7 @@ async def build_pipeline(
         geoip=geoip,
         clock=clock,
         report=telemetry,
-        pushed=lease.last_tick,
+        pushed=AlreadyTold(lease.last_tick, lease.last_upload_ms),
     )
     lease.note(timeline.emitted)  # an earlier process may have left requests
     decoder = make_decoder(settings, telemetry)
@@ -106,7 +107,9 @@ async def build_pipeline(
             quarantine=_quarantine(settings, common, bucket, state),
         ),
         fetcher=Fetcher(common, in_flight, FetchedByDecoder() if settings.dask_scheduler else bucket, state, watermark),
-        decoder=FileDecoder(common, in_flight, decoder, state, events_seen=events_seen),
+        decoder=FileDecoder(
+            common, in_flight, decoder, state, events_seen=events_seen, already_told=timeline.already_told
+        ),
         aggregator=aggregator,
         pusher=Pusher(
             common,

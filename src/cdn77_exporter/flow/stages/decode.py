@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.core.already_told import NOTHING_TOLD, AlreadyTold
+from cdn77_exporter.core.columns import Counts, join
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
 from cdn77_exporter.core.errors import Transient, Unreadable
 from cdn77_exporter.core.files import LogFile, RawLog
@@ -55,6 +56,7 @@ class FileDecoder:
     decoder: Decodes
     ledger: SetsAside
     events_seen: bool = True  # in any file that the state knows; until then a file without one is set aside
+    already_told: AlreadyTold = NOTHING_TOLD
     stats: DecodeStats = field(default_factory=DecodeStats, init=False)
     _unfinished: Unfinished = field(init=False)
 
@@ -70,7 +72,7 @@ class FileDecoder:
         """Return what the files count, or None when none of them can be read."""
         for log in logs:
             self.in_flight.move(log.file, At.DECODING)
-        decoded = await self._decoded(logs)
+        logs, decoded = await self._without_told(logs)
         files = []
         self.events_seen |= any(stats.events for stats in decoded.files if isinstance(stats, FileStats))
         for log, stats in zip(logs, decoded.files, strict=True):
@@ -88,6 +90,22 @@ class FileDecoder:
                 files.append(DecodedFile(log.file, stats, log.fetch_seconds))
                 self.stats.examples.update({example.reason: (log.file.key, example) for example in stats.examples})
         return DecodedFiles(files, decoded.counts) if files else None
+
+    async def _without_told(self, logs: Sequence[RawLog]) -> tuple[Sequence[RawLog], Decoded]:
+        """Return the files in the order in which they were decoded, and what of them was not told before."""
+        told = [log for log in logs if self.already_told.covers(log.file)]
+        if not told:
+            return logs, await self._decoded(logs)
+        logs = [log for log in logs if log not in told]
+        found = [await self._decoded(logs)] if logs else []
+        for log in told:  # each by itself, since what is left out of it is its own
+            decoded = await self._decoded([log])
+            (stats,) = decoded.files
+            if isinstance(stats, FileStats):
+                decoded = Decoded([stats], self.already_told.rest_of(stats, decoded.counts))
+            found.append(decoded)
+        files = [stats for one in found for stats in one.files]
+        return [*logs, *told], Decoded(files, join([one.counts for one in found]))
 
     def _hear(self, file: LogFile, stats: FileStats) -> None:
         """Let the newest event of a file that has just come tell the time; one at the bound may have been later."""
