@@ -27,6 +27,11 @@ class PlainSeries:
         gap = counter and self.live and self.last < tick - 300
         if gap:  # it begins again at zero, with what was counted since
             self.value -= self.emitted_value
+        if counter and self.touched and not self.live and self.last == tick - step:
+            # It ended a tick ago: no tick is left for a zero, so this one has it and the next one the value.
+            self._write(tick, offset_ms, 0.0)
+            self.live, self.changed, self.emitted_value = True, tick, 0.0
+            return
         if counter and (gap or (self.touched and not self.live)):
             for at in range(0, tick, step)[-300 // step :]:
                 if at >= pad_from and at > self.last:

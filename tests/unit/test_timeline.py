@@ -95,9 +95,12 @@ class World:
             self._last_request = request.number
         self.received.take((request.body, request.samples) for request in requests)
         self.database.commit(self.timeline.take_changes(requests, 0, []))
+        if len(self.timeline.owed):
+            for request in requests:
+                self.timeline.settle(request.body, stored=True, told=None)
         numbers = [request.number for request in requests]
         self.timeline.done(numbers)
-        self.database.mark_done(numbers, None)
+        self.database.mark_done(numbers, None, owed=self.timeline.owed.take_changes())
 
     def flush(self, now_ms: int) -> int | None:
         """Stop without a state; the last tick that is made good."""

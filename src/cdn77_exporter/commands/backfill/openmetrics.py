@@ -15,24 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import split_key
-from cdn77_exporter.core.measures import Family, Kind, Measure
-from cdn77_exporter.core.series import STALE_BITS, Frame, SeriesTable, Slots
+from cdn77_exporter.core.measures import Measure
+from cdn77_exporter.core.series import STALE_BITS, Frame, SeriesTable
 
 _SERIES_A_FILE = 64
 _BUFFER_BYTES = 32 * 1024 * 1024
-#: `part`: which of the family's metrics it is of.
-_ROW = np.dtype([("series", "<u4"), ("part", "u1"), ("at", "<i8"), ("value", "<f8")])
+_ROW = np.dtype([("series", "<u4"), ("at", "<i8"), ("value", "<f8")])
 
 
 @dataclass(slots=True)
 class _Family:
-    """The names of a family's metrics, and its series by their label text: their numbers, in the order of meeting.
+    """The series of one metric, in the order in which they were met: their label text and their number."""
 
-    All metrics of a family that have the same labels are one series here, as the text wants them together.
-    """
-
-    names: list[str] = field(default_factory=list)
-    series: dict[str, int] = field(default_factory=dict)
+    series: list[tuple[str, int]] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
 
 
@@ -42,11 +37,10 @@ class Spool:
     def __init__(self, folder: Path, buffer_bytes: int = _BUFFER_BYTES) -> None:
         self._folder = folder
         self._most = buffer_bytes
-        self._families: dict[Family, _Family] = {}
-        self._known: dict[str, tuple[int, int]] = {}  # series by their keys: their numbers and parts
+        self._families: dict[Measure, _Family] = {}
+        self._known: dict[str, int] = {}  # series by their keys: their numbers
         self._files: list[int] = []  # of each number
         self._numbers: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # of the series that has a slot now
-        self._parts: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which one that is
         self._buffers: list[bytearray] = []  # of each file: rows not yet written
         self._buffered = 0
@@ -57,7 +51,7 @@ class Spool:
     @property
     def series(self) -> int:
         """Series met so far."""
-        return len(self._known)
+        return len(self._files)
 
     # In
 
@@ -66,9 +60,9 @@ class Spool:
         self._take_in(series)
         for frame in frames:
             real = frame.values.view(np.uint64) != STALE_BITS
-            slots, values = frame.slots[real], frame.values[real]
+            numbers, values = self._numbers[frame.slots[real]], frame.values[real]
             for at_ms in frame.times_ms:
-                self._keep(slots, at_ms, values)
+                self._keep(numbers, at_ms, values)
         if self._buffered > self._most:
             self._flush()
         return []
@@ -85,40 +79,33 @@ class Spool:
         if more > 0:
             self._born = np.append(self._born, np.zeros(more, np.uint32))
             self._numbers = np.append(self._numbers, np.zeros(more, np.int64))
-            self._parts = np.append(self._parts, np.zeros(more, np.uint8))
         for slot in np.flatnonzero((self._born[:end] != series.born[:end]) & series.there[:end]).tolist():
             key = series.key(slot)
-            if key not in self._known:
-                self._known[key] = self._meet(series, key)
-            self._numbers[slot], self._parts[slot] = self._known[key]
+            number = self._known.get(key)
+            self._numbers[slot] = self._meet(series, key) if number is None else number
             self._born[slot] = series.born[slot]
 
-    def _meet(self, series: SeriesTable, key: str) -> tuple[int, int]:
+    def _meet(self, series: SeriesTable, key: str) -> int:
         code, values = split_key(key)
         measure = series.catalogue.measure(code)
         if measure is None:
             raise KeyError(f"no metric has the number {code}")
-        family = self._families.setdefault(measure.family, _Family())
-        if measure.name not in family.names:
-            family.names.append(measure.name)
-        labels = _label_text(dict(zip(measure.labels, values, strict=True)))
-        if labels not in family.series:
-            if len(family.series) % _SERIES_A_FILE == 0:
-                family.files.append(len(self._buffers))
-                self._buffers.append(bytearray())
-            family.series[labels] = len(self._files)
-            self._files.append(family.files[-1])
-        return family.series[labels], family.names.index(measure.name)
+        family = self._families.setdefault(measure, _Family())
+        if len(family.series) % _SERIES_A_FILE == 0:
+            family.files.append(len(self._buffers))
+            self._buffers.append(bytearray())
+        number = self._known[key] = len(self._files)
+        family.series.append((_label_text(dict(zip(measure.labels, values, strict=True))), number))
+        self._files.append(family.files[-1])
+        return number
 
-    def _keep(self, slots: Slots, at_ms: int, values: npt.NDArray[np.float64]) -> None:
-        if not len(slots):
+    def _keep(self, numbers: npt.NDArray[np.int64], at_ms: int, values: npt.NDArray[np.float64]) -> None:
+        if not len(numbers):
             return
-        numbers = self._numbers[slots]
         files = np.array(self._files)[numbers]
         order = np.lexsort((numbers, files))
         rows = np.empty(len(numbers), _ROW)
-        rows["series"], rows["part"] = numbers[order], self._parts[slots][order]
-        rows["at"], rows["value"] = at_ms, values[order]
+        rows["series"], rows["at"], rows["value"] = numbers[order], at_ms, values[order]
         files = files[order]
         starts = np.flatnonzero(np.append(True, files[1:] != files[:-1]))
         for file, part in zip(files[starts].tolist(), np.split(rows, starts[1:]), strict=True):
@@ -144,36 +131,38 @@ class Spool:
     def write(self, out: BinaryIO) -> None:
         """Write all samples as one OpenMetrics text; the spool is used up by it."""
         self._flush()
-        for described, family in self._families.items():
-            out.write(_head(described))
-            series = list(family.series.items())
+        for measure, family in self._families.items():
+            out.write(_head(measure))
             for place, number in enumerate(family.files):
                 path = self._path(number)
                 rows = np.fromfile(path, _ROW) if path.exists() else np.zeros(0, _ROW)
                 path.unlink(missing_ok=True)
-                some = series[place * _SERIES_A_FILE : (place + 1) * _SERIES_A_FILE]
-                for text in _lines(family.names, some, rows):
+                some = family.series[place * _SERIES_A_FILE : (place + 1) * _SERIES_A_FILE]
+                for text in _lines(measure.name, some, rows):
                     out.write(text)
         out.write(b"# EOF\n")
 
 
-def _head(family: Family) -> bytes:
-    """Return a family's head; that of a counter is named without the suffix that its samples have."""
-    name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
-    return f"# HELP {name} {_escaped(family.help)}\n# TYPE {name} {family.kind}\n".encode()
+def _head(measure: Measure) -> bytes:
+    """Return a family's head; that of a counter is named without the suffix that its samples have.
+
+    The parts of a summary are families of their own, of no type: together they would have to alternate.
+    """
+    name, kind = measure.name, "unknown" if measure.summary else str(measure.kind)
+    if name.endswith("_total"):
+        name = name.removesuffix("_total")
+    return f"# HELP {name} {_escaped(measure.help)}\n# TYPE {name} {kind}\n".encode()
 
 
-def _lines(names: list[str], series: list[tuple[str, int]], rows: npt.NDArray[np.void]) -> Iterator[bytes]:
-    rows = rows[np.lexsort((rows["part"], rows["at"], rows["series"]))]
+def _lines(name: str, series: list[tuple[str, int]], rows: npt.NDArray[np.void]) -> Iterator[bytes]:
+    rows = rows[np.lexsort((rows["at"], rows["series"]))]
     begins = np.searchsorted(rows["series"], [number for _, number in series])
     ends = np.searchsorted(rows["series"], [number for _, number in series], side="right")
     for (labels, _), begin, end in zip(series, begins.tolist(), ends.tolist(), strict=True):
-        heads = [f"{name}{labels} " for name in names]
+        head = f"{name}{labels} "
+        values, times = rows["value"][begin:end].tolist(), rows["at"][begin:end].tolist()
         yield "".join(
-            [
-                f"{heads[part]}{_number(value)} {_time(at)}\n"
-                for part, at, value in rows[["part", "at", "value"]][begin:end].tolist()
-            ]
+            [f"{head}{_number(value)} {_time(at)}\n" for value, at in zip(values, times, strict=True)]
         ).encode()
 
 
