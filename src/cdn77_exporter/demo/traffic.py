@@ -293,7 +293,7 @@ class Traffic:
         self._writers = [str(uuid.UUID(int=self._draw.getrandbits(128), version=4)) for _ in range(plan.shards)]
         self._sequences = [0] * plan.shards
         self._late = {(shard, number): seconds for shard, number, seconds in plan.late}
-        self._open: dict[tuple[int, int], list[bytes]] = {}  # shard and file number -> lines
+        self._open: dict[tuple[int, int], list[tuple[bytes, str]]] = {}  # shard and file number -> lines, reasons
         self._waiting: list[Upload] = []
         self._crowds: dict[str, list[_Viewer]] = {stream.name: [] for stream in self._streams}
         self._addresses = [0] * len(PLACES)
@@ -333,10 +333,10 @@ class Traffic:
         for ms in sorted(int(draw() * 1000) for _ in range(lines if people else 0)):
             viewer = crowd[int(draw() * people)]
             if draw() < self._plan.bad_share:
-                line = self._bad_line(viewer, f"{stem}{ms:03d}Z")
+                line, reason = self._bad_line(viewer, f"{stem}{ms:03d}Z")
             else:
-                line = self._event(viewer, base_ms + ms, f"{stem}{ms:03d}Z")
-            self._file_line(base_ms + ms, line)
+                line, reason = self._event(viewer, base_ms + ms, f"{stem}{ms:03d}Z"), ""
+            self._file_line(base_ms + ms, line, reason)
         self._second += 1
 
     def _event(self, viewer: _Viewer, ms: int, timestamp: str) -> bytes:
@@ -373,8 +373,8 @@ class Traffic:
             self.events.append(fields)
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
-    def _bad_line(self, viewer: _Viewer, timestamp: str) -> bytes:
-        """Return a line that is rejected for one reason."""
+    def _bad_line(self, viewer: _Viewer, timestamp: str) -> tuple[bytes, str]:
+        """Return a line that is rejected, and the reason."""
         fields = {**viewer.fields, "timestamp": timestamp, "clientRequestPath": f"/{viewer.stream}/index.fmp4.m3u8"}
         reason, changed = self._draw.choice(
             (
@@ -386,13 +386,12 @@ class Traffic:
                 ("not_an_object", {}),
             )
         )
-        self.totals.reject(reason)
         line = orjson.dumps(fields | changed)
         if reason == "not_json":
             line = line[: len(line) // 2]
         elif reason == "not_an_object":
             line = b"[" + line + b"]"
-        return line + b"\n"
+        return line + b"\n", reason
 
     # Viewers
 
@@ -444,13 +443,13 @@ class Traffic:
 
     # Files
 
-    def _file_line(self, ms: int, line: bytes) -> None:
-        """Put a line into the file that its shard has open when the line is written."""
+    def _file_line(self, ms: int, line: bytes, reason: str) -> None:
+        """Put a line, which is rejected for a reason or is an event, into the file that is open when it is written."""
         draw, plan = self._draw.random, self._plan
         shard = int(draw() * plan.shards)
         delay = draw() * plan.overlap_seconds if plan.overlap_seconds and draw() < 0.3 else 0.0
         written = (ms - self.begin_ms) / 1000 + delay + self._shift(shard)
-        self._open.setdefault((shard, int(written / plan.file_seconds)), []).append(line)
+        self._open.setdefault((shard, int(written / plan.file_seconds)), []).append((line, reason))
 
     def _shift(self, shard: int) -> float:
         """Return by how many seconds a shard ends its files later than the first: they do not all end at once."""
@@ -466,7 +465,9 @@ class Traffic:
         for (shard, number), end_ms in sorted(ends.items(), key=lambda item: (item[1], item[0])):
             if now_ms is not None and end_ms > now_ms:
                 continue
-            lines = self._open.pop((shard, number))
+            lines = self._lines_of(self._open.pop((shard, number)))
+            if not lines:
+                continue
             sequence = self._sequences[shard]
             self._sequences[shard] += 1
             late = self._late.get((shard, sequence), 0.0)
@@ -476,6 +477,19 @@ class Traffic:
             key = "/".join(filter(None, (self._prefix, moment.strftime("%Y%m%d/%H"), name)))
             due_ms = end_ms + int((plan.upload_seconds + late) * 1000)
             self._waiting.append(Upload(due_ms, key, _gzip(lines), shard, len(lines)))
+
+    def _lines_of(self, found: list[tuple[bytes, str]]) -> list[bytes]:
+        """Return the lines of a file, with no more bad ones than events: it would be taken for no log, as it should."""
+        left = sum(not reason for _, reason in found)
+        lines = []
+        for line, reason in found:
+            if reason:
+                if left <= 0:
+                    continue
+                left -= 1
+                self.totals.reject(reason)
+            lines.append(line)
+        return lines
 
     def _due(self, now_ms: int | None) -> Iterator[Upload]:
         due = [upload for upload in self._waiting if now_ms is None or upload.due_ms <= now_ms]
