@@ -1,7 +1,11 @@
-"""How the tests are shared out between processes, and how long hypothesis looks."""
+"""How the tests are shared out between processes, how long hypothesis looks, and where many commits are quick."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,3 +40,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return str(nodeid.partition("::")[0]) if nodeid.startswith(_REAL_TIME) else nodeid
 
     return ByFile(config, log)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for state files, in memory where that is possible: a run has hundreds of synced commits."""
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield path
+    shutil.rmtree(path)

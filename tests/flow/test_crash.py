@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,15 +33,6 @@ STATEMENTS = {"BEGIN", "COMMIT", "SELECT", "INSERT", "DELETE"}
 
 class _Killed(Exception):
     """The kill."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder for state files, in memory where that is possible: a run has hundreds of synced commits."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-    yield path
-    shutil.rmtree(path)
 
 
 class _Witness:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.test_crash import AWAY_MS, folder
+from tests.flow.test_crash import AWAY_MS
 from tests.support import files as log_files
 from tests.support.examples import sample
 from tests.support.truth import COUNTERS, WINDOW_GAUGES, Values
 from tests.support.virtual_time import simulate
 from tests.support.world import BEGAN_MS, Moment, Upload, World, traffic, upload
-
-__all__ = ["folder"]
 
 _EXACT = ("cdn77_transfer_bytes_total", "cdn77_requests_total", "cdn77_responses_total")
 _VIEWERS = [name for name in COUNTERS if name not in _EXACT]

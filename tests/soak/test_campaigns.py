@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +15,6 @@ from tests.support.campaign import drawn, live_through, with_backups
 _SEEDS = int(os.environ.get("CAMPAIGNS", "4"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder for state files, in memory where that is possible: a campaign has thousands of synced commits."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("seed", range(_SEEDS))
