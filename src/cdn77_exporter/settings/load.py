@@ -13,6 +13,7 @@ from cdn77_exporter.edge.proxies import Proxies
 from cdn77_exporter.flow.sizes import files_in_memory
 from cdn77_exporter.settings.faults import combinations, doubts, misspelt
 from cdn77_exporter.settings.secret import read_secret
+from cdn77_exporter.settings.toml_file import FileFaults, shown
 from cdn77_exporter.settings.values import Settings
 from cdn77_exporter.settings.variables import VARIABLES, Variable
 
@@ -102,9 +103,11 @@ class _Loader:
             text = text.strip()
         try:
             return variable.parse(text)
+        except FileFaults as error:
+            self._faults += [f"{name} ({shown(text)}): {fault}" for fault in error.faults]
         except ValueError as error:
             self._fault(name, f"{self._excerpt(variable, text)}{error}")
-            return None
+        return None
 
     def _excerpt(self, variable: Variable, text: str) -> str:
         """Quote the value at fault, unless it is or may hold a secret: a wrong number says more when it is shown."""
