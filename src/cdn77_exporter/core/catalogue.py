@@ -3,61 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from cdn77_exporter.core.measures import Measure, Measures
 
 _SEPARATOR = "\x1f"
 
+#: Labels that every series of ours has, with their values: EXTERNAL_LABELS.
+External = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a number stands for: a metric with its labels, whose values a series key has, and with those of all series.
+
+    `measure`: its row of the table; None for a *former* metric, which no longer is sent under these labels.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    external: External
+    measure: Measure | None = None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Its name and labels as a state has them, such as `pop,env=prod`."""
+        return self.name, ",".join([*self.labels, *(f"{name}={text}" for name, text in self.external)])
+
+    @classmethod
+    def of_state(cls, name: str, labels: str) -> Metric:
+        """Return the metric of an identity; no row of the table is looked for."""
+        parts = [part.partition("=") for part in labels.split(",") if part]
+        own = tuple(label for label, equals, _ in parts if not equals)
+        return cls(name, own, tuple((label, text) for label, equals, text in parts if equals))
+
 
 class Catalogue:
-    """The metrics of a table of measures by number; a metric is its name with its labels."""
+    """The metrics of a table of measures by number; a metric is its name with its labels.
 
-    def __init__(self, measures: Measures) -> None:
-        self._codes: dict[tuple[str, tuple[str, ...]], int] = {}
-        self._measures: list[Measure | None] = []
+    `external`: the labels of every series. A restored catalogue also has former metrics.
+    """
+
+    def __init__(self, measures: Measures, external: External = ()) -> None:
+        self.external = external
         self._rows = measures.rows
+        self._codes: dict[tuple[str, tuple[str, ...]], int] = {}
+        self.metrics: list[Metric | None] = []  # by number
         self._new: list[tuple[int, str, str]] = []
+        #: Rows of the table that the restored state knew under no labels, and under other labels.
+        self.begun: list[Measure] = []
+        self.relabelled: list[Measure] = []
         for measure in measures.rows:
             self._number(measure)
 
+    def _metric(self, measure: Measure) -> Metric:
+        return Metric(measure.name, measure.labels, self.external, measure)
+
     def _number(self, measure: Measure) -> None:
-        code = len(self._measures)
+        code = len(self.metrics)
+        metric = self._metric(measure)
         self._codes[measure.name, measure.labels] = code
-        self._measures.append(measure)
-        self._new.append((code, measure.name, ",".join(measure.labels)))
+        self.metrics.append(metric)
+        self._new.append((code, *metric.identity))
 
     def code(self, measure: Measure) -> int:
         """Return the metric's number."""
         return self._codes[measure.name, measure.labels]
 
-    def measure(self, code: int) -> Measure | None:
-        """Return the metric of a number; None when the table no longer has it."""
-        return self._measures[code] if code < len(self._measures) else None
+    def metric(self, code: int) -> Metric | None:
+        """Return the metric of a number."""
+        return self.metrics[code] if code < len(self.metrics) else None
 
-    @property
-    def measures(self) -> list[Measure | None]:
-        """Every metric by number."""
-        return self._measures
+    def measure(self, code: int) -> Measure | None:
+        """Return the row of the table that a number stands for; None when the table no longer has it."""
+        metric = self.metric(code)
+        return metric.measure if metric else None
+
+    def successor(self, metric: Metric) -> Measure | None:
+        """Return the row that a former metric goes on in, under other labels; None when it is no longer sent."""
+        return next((row for row in self._rows if row.name == metric.name), None)
 
     def take_new(self) -> list[tuple[int, str, str]]:
-        """Return number, name and labels, parted by commas, of metrics that no state has yet."""
+        """Return number, name and labels, as `Metric.identity` has them, of metrics that no state has yet."""
         new, self._new = self._new, []
         return new
 
     def restore(self, rows: Iterable[tuple[int, str, str]]) -> None:
         """Take up the numbers of a state; metrics that it does not know are given the next."""
-        wanted = {(row.name, row.labels): row for row in self._rows}
-        self._codes, self._measures, self._new = {}, [], []
+        wanted = {self._metric(row).identity: row for row in self._rows}
+        self._codes, self.metrics, self._new = {}, [], []
+        names = set()
         for code, name, labels in sorted(rows):
-            identity = (name, tuple(labels.split(",")))
-            while len(self._measures) <= code:
-                self._measures.append(None)
-            self._measures[code] = wanted.get(identity)
-            if identity in wanted:
-                self._codes[identity] = code
-        for row in self._rows:
-            if (row.name, row.labels) not in self._codes:
-                self._number(row)
+            names.add(name)
+            while len(self.metrics) <= code:
+                self.metrics.append(None)
+            measure = wanted.get((name, labels))
+            self.metrics[code] = self._metric(measure) if measure else Metric.of_state(name, labels)
+            if measure:
+                self._codes[measure.name, measure.labels] = code
+        new = [row for row in self._rows if (row.name, row.labels) not in self._codes]
+        self.begun = [row for row in new if row.name not in names]
+        self.relabelled = [row for row in new if row.name in names]
+        for row in new:
+            self._number(row)
 
 
 def series_key(code: int, values: Iterable[str]) -> str:
@@ -74,3 +122,4 @@ def split_key(key: str) -> tuple[int, list[str]]:
 def stream_of(key: str) -> str:
     """Return the first label's value of a series, which is its stream."""
     return key.split(_SEPARATOR, 2)[1]
+

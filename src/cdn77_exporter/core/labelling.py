@@ -252,6 +252,16 @@ class Labelling:
             key = series_key(code, [text if label.source is Source.WINDOW else OTHER for label, text in pairs])
         return self._series.slot(key)
 
+    def successor(self, slot: int) -> int | None:
+        """Return the slot in which the series of a former metric goes on; None when the metric is no longer sent."""
+        code, values = split_key(self._series.key(slot))
+        metric = self._catalogue.metric(code)
+        measure = self._catalogue.successor(metric) if metric else None
+        if metric is None or measure is None:
+            return None
+        own = dict(zip(metric.labels, values, strict=True))
+        return self.slot(measure, [own.get(label.name, label.missing) for label in measure.by])
+
     # Viewers
 
     def viewers(self, profiles: Codes, addresses: bytes, seen: Viewers) -> npt.NDArray[np.void]:

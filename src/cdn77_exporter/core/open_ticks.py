@@ -5,7 +5,7 @@ What a commit holds names its labels and columns, so that another table of measu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cdn77_exporter.core.columns import sum_by
 from cdn77_exporter.core.keys import Codes, Places, Vocabulary
-from cdn77_exporter.core.measures import Cube
+from cdn77_exporter.core.measures import Cube, Measure
 from cdn77_exporter.core.viewers.rows import PARTS, merge_runs_of_seen, split
 
 #: Rows that a tick keeps as they come; of more, those of one viewer, or of one group, are merged.
@@ -135,20 +135,50 @@ def _held(cube: Cube, cells: Places, sums: Amounts, rows: Codes, vocabulary: Voc
     )
 
 
-def sums_of(held: HeldCube, cube: Cube) -> tuple[Codes, Amounts] | None:
-    """Return the groups [rows, labels], as numbers of the held texts, and the sums [rows, columns] as a cube has them.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What held sums have of a cube: texts, groups [rows, labels of the cube] as numbers of them, and sums."""
 
-    A column that the held ones lack is zero. None when the labels are others.
+    texts: list[str]
+    groups: Codes
+    sums: Amounts
+
+
+def sums_of(held: Sequence[HeldCube], cube: Cube, begun: Collection[Measure]) -> Iterator[Found]:
+    """Yield what held cubes have of the columns of `cube`, each column of the one whose labels are most like its own.
+
+    Sums over labels that the cube has no longer are added up later; a label that the held ones lack is missing. Columns
+    of measures alone that have `begun` are left out, as are those that no held cube has: they begin at zero.
     """
-    if held.labels != [label.name for label in cube.labels]:
-        return None
+    labels = [label.name for label in cube.labels]
+    wanted = {place for row in cube.measures if row not in begun for place in cube.places(row)}
+    best: dict[int, list[int]] = {}
+    for place in sorted(wanted):
+        name = cube.columns[place].name
+        having = [number for number, one in enumerate(held) if name in one.columns]
+        if having:
+            most = max(having, key=lambda number: len(set(labels) & set(held[number].labels)))
+            best.setdefault(most, []).append(place)
+    for number, places in best.items():
+        yield _found(held[number], cube, places)
+
+
+def _found(held: HeldCube, cube: Cube, places: Sequence[int]) -> Found:
+    """Return what a held cube has of some columns of another."""
     groups = np.frombuffer(held.groups, np.uint32).reshape(-1, len(held.labels))
     given = np.frombuffer(held.sums, np.int64).reshape(-1, len(held.columns))
+    texts = list(held.texts)
+    own = np.zeros((len(groups), len(cube.labels)), np.uint32)
+    for place, label in enumerate(cube.labels):
+        if label.name in held.labels:
+            own[:, place] = groups[:, held.labels.index(label.name)]
+        else:
+            own[:, place] = len(texts)
+            texts.append(label.missing)
     sums = np.zeros((len(given), len(cube.columns)), np.int64)
-    for place, column in enumerate(cube.columns):
-        if column.name in held.columns:
-            sums[:, place] = given[:, held.columns.index(column.name)]
-    return groups, sums
+    for place in places:
+        sums[:, place] = given[:, held.columns.index(cube.columns[place].name)]
+    return Found(texts, own, sums)
 
 
 def decode_held(encoded: bytes) -> Held:

@@ -14,7 +14,7 @@ ticks say of it, and would not be seen, is left out of their requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -162,6 +162,28 @@ class Owed:
                 # What is stored of the series before is another one's now, as the receiver sees it.
                 debt.seen = 0.0
         return Carried(slots, carried, slots[begin])
+
+    def hand_over(self, successor: Callable[[int], int]) -> None:
+        """Let successors owe what series of former metrics owe; call it when nothing is on its way.
+
+        `successor`: returns the slot in which a former one goes on.
+        """
+        for slot in [slot for slot in self._debts if self._series.is_former(slot)]:
+            left = self._series.value[slot] - self._debts.pop(slot).seen
+            self._series.owed[slot] = False
+            self._changed = True
+            if left > 0 and self._series.is_live_counter(slot):
+                self._owe(successor(slot), float(left))
+
+    def _owe(self, slot: int, amount: float) -> None:
+        """Count an amount that no tick has told yet."""
+        series = self._series
+        if slot not in self._debts:
+            told = series.written_value(slot)
+            live = series.is_live_counter(slot)
+            self._debts[slot] = Debt(told, told, int(series.written[slot])) if live else Debt(0.0)
+            series.owed[slot] = True
+        series.add(slot, amount)
 
     # State
 

@@ -30,13 +30,14 @@ Slots = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 _Flags = npt.NDArray[np.bool_]
 
-# Counters, counters that stay while their stream is watched, gauges of a window, and means.
-_COUNTER, _VIEWERS, _WINDOW, _SPARSE = range(4)
+# Counters, counters that stay while their stream is watched, gauges of a window, and means; and series of former
+# metrics, which have ended but for their stale markers: counters that have a successor, and others.
+_COUNTER, _VIEWERS, _WINDOW, _SPARSE, _FORMER_COUNTER, _FORMER = range(6)
 
 
-def _behaviour(measure: Measure | None) -> int:
-    if measure is None or measure.kind is Kind.COUNTER:
-        return _VIEWERS if measure is not None and isinstance(measure.value, Appeared) else _COUNTER
+def _behaviour(measure: Measure) -> int:
+    if measure.kind is Kind.COUNTER:
+        return _VIEWERS if isinstance(measure.value, Appeared) else _COUNTER
     return _SPARSE if isinstance(measure.value, Mean) else _WINDOW
 
 
@@ -89,6 +90,7 @@ class SeriesTable:
         self._streams: dict[str, int] = {}  # stream -> its number
         self._of_stream: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # series of each stream, by its number
         self.end = 0  # a slot above that of every series
+        self._former = 0  # how many series are of former metrics
         size = _FIRST_SLOTS
         self.value: Values = np.zeros(size)
         self.changed: Slots = np.zeros(size, np.int64)  # tick of the last change
@@ -112,7 +114,8 @@ class SeriesTable:
         self.zero_ticks: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._slots)
+        """Return the number of series, without those of former metrics, which have ended."""
+        return len(self._slots) - self._former
 
     def key(self, slot: int) -> str:
         """Return the key of a slot's series."""
@@ -145,9 +148,7 @@ class SeriesTable:
             self._keys += [""] * (slot + 1 - self.end)
             self.end = slot + 1
         self._keys[slot] = key
-        measure = self.catalogue.measure(split_key(key)[0])
-        self._behaviour[slot] = _behaviour(measure)
-        self.per[slot] = measure.per if measure else 1
+        self._behave(slot, split_key(key)[0])
         self.there[slot] = True
         self.changed[slot] = self._emitted
         self.born[slot] += 1
@@ -157,6 +158,18 @@ class SeriesTable:
             self._of_stream = np.append(self._of_stream, np.zeros(max(64, number // 4), np.int64))
         self._stream[slot] = number
         self._of_stream[number] += 1
+
+    def _behave(self, slot: int, code: int) -> None:
+        metric = self.catalogue.metric(code)
+        measure = metric.measure if metric else None
+        if measure:
+            self._behaviour[slot], self.per[slot] = _behaviour(measure), measure.per
+            return
+        successor = self.catalogue.successor(metric) if metric else None
+        has_one = successor is not None and successor.kind is Kind.COUNTER
+        self._behaviour[slot] = _FORMER_COUNTER if has_one else _FORMER
+        self.per[slot] = successor.per if successor else 1
+        self._former += 1
 
     def _grow(self, size: int) -> None:
         if size <= len(self.value):
@@ -194,8 +207,39 @@ class SeriesTable:
         self._before[first] = self.value[first]
 
     def is_live_counter(self, slot: int) -> bool:
-        """Return whether the slot's series is a counter that has not ended."""
-        return bool(self.live[slot] and self._behaviour[slot] <= _VIEWERS)
+        """Return whether the slot's series is a counter that has not ended, or one that has a successor."""
+        return bool(self.live[slot] and self._behaviour[slot] in (_COUNTER, _VIEWERS, _FORMER_COUNTER))
+
+    def is_former(self, slot: int) -> bool:
+        """Return whether the slot's series is one of a former metric."""
+        return bool(self._behaviour[slot] >= _FORMER_COUNTER)
+
+    def ended_metrics(self) -> Iterator[str]:
+        """Yield the names of former metrics without a successor whose series have not all ended."""
+        size = self.end
+        live = np.flatnonzero((self._behaviour[:size] == _FORMER) & self.live[:size])
+        metrics = {self.catalogue.metric(split_key(self._keys[slot])[0]) for slot in live.tolist()}
+        names = {metric.name for metric in metrics if metric and not self.catalogue.successor(metric)}
+        yield from sorted(names)
+
+    def written_value(self, slot: int) -> float:
+        """Return the value that a slot had when it was written last."""
+        return float(self._before[slot] if self._counted[slot] else self.value[slot])
+
+    def take_former(self) -> tuple[Slots, Values]:
+        """Return the slots of former counters that go on in a successor, and what they have counted and not written.
+
+        None of it is counted in them any more.
+        """
+        size = self.end
+        behaviour, counted = self._behaviour[:size], self._counted[:size]
+        slots = np.flatnonzero((behaviour == _FORMER_COUNTER) & (self.live[:size] | counted))
+        pending = np.where(counted[slots], self.value[slots] - self._before[slots], 0)
+        self.value[slots] -= pending
+        former = np.flatnonzero((behaviour >= _FORMER_COUNTER) & counted)
+        self._counted[former] = False
+        self._dirty[former] = True
+        return slots, pending
 
     def emit(
         self,
@@ -313,8 +357,10 @@ class SeriesTable:
         idle |= (behaviour == _SPARSE) & (age >= _SPARSE_IDLE_SECONDS)
         # A window that holds nobody has said so on the tick on which it became empty; then its gauge ends.
         idle |= (behaviour == _WINDOW) & (value == 0) & (age > 0)
+        # What a former counter still owes goes to its successor when all of its requests have come to their end.
+        idle |= (behaviour == _FORMER) | ((behaviour == _FORMER_COUNTER) & (settled >= tick))
         stale = live & idle & ~self.owed[:size]
-        chosen = stale | (live & ((behaviour != _SPARSE) | self._counted[:size]))
+        chosen = stale | (live & ((behaviour <= _WINDOW) | ((behaviour == _SPARSE) & self._counted[:size])))
         return chosen, stale
 
     def forget(self, tick: int) -> tuple[Slots, set[str]]:
@@ -337,6 +383,7 @@ class SeriesTable:
             numbers[slots] = 0
         for flags in (self.there, self._dirty):
             flags[slots] = False
+        self._former -= int(np.count_nonzero(self._behaviour[slots] >= _FORMER_COUNTER))
         self._free += slots.tolist()
         self._gone += slots.tolist()
         if streams:
@@ -416,13 +463,10 @@ class SeriesTable:
     ) -> None:
         """Take up slots with keys, runs of `VALUES`, oldest first, and rows of `PENDING` (the table must be empty).
 
-        Series of metrics that there no longer are have ended. `last`: the tick that was written last.
+        Series of former metrics have no more samples but their stale markers. `last`: the tick that was written last.
         """
-        unknown = []
         for slot, key in keys:
             self._put(slot, key)
-            if self.catalogue.measure(split_key(key)[0]) is None:
-                unknown.append(slot)
         rows = latest(values)
         rows = rows[rows["slot"] < self.end]
         rows = rows[self.there[rows["slot"]]]
@@ -439,7 +483,6 @@ class SeriesTable:
         counted = counted[self.there[counted["slot"]]]
         self._counted[counted["slot"]] = True
         self._before[counted["slot"]] = counted["before"]
-        self.live[unknown] = False
         # 0.1.0 kept the value of a counter that has ended; what comes after the end is a new series.
         ended = np.flatnonzero(self.there[: self.end] & ~self.live[: self.end] & (self.written[: self.end] > 0))
         self.value[ended] -= np.where(self._counted[ended], self._before[ended], self.value[ended])

@@ -42,11 +42,11 @@ class Settling:
                 if isinstance(measure.value, Mean):
                     some = columns[:, 1] > 0
                     slots = self._labelling.slots_of_cells(number, place, cells[some])
-                    self._add_means(np.column_stack((slots, columns[some])))
+                    self.add_means(np.column_stack((slots, columns[some])))
                 else:
                     self._series.add_all(self._labelling.slots_of_cells(number, place, cells), columns[:, 0])
 
-    def _add_means(self, rows: Numbers) -> None:
+    def add_means(self, rows: Numbers) -> None:
         """Add slot, sum and number [rows, 3] to those that there are."""
         if not len(rows):
             return

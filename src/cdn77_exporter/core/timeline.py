@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cdn77_exporter.core.admission import Admission
 from cdn77_exporter.core.already_told import NOTHING_TOLD, AlreadyTold
-from cdn77_exporter.core.catalogue import Catalogue
+from cdn77_exporter.core.catalogue import Catalogue, External
 from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.columns import Counts, stable_order
 from cdn77_exporter.core.content import Content
@@ -56,7 +56,10 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that the numbers depend on. Seconds, unless the name says otherwise."""
+    """The settings that the numbers depend on. Seconds, unless the name says otherwise.
+
+    `external`: the labels that every series has beside its own.
+    """
 
     tick_seconds: int = 15
     session_window_seconds: int = 7200
@@ -67,6 +70,22 @@ class Rules:
     max_label_values: int = 10_000
     series_idle_seconds: int = 86_400
     send_metadata: bool = True
+    external: External = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The metrics that differ from those of the state, by name: counters of the first two begin at zero.
+
+    `begun`: the state did not have them. `relabelled`: it had them under other labels. `ended`: no longer sent.
+    """
+
+    begun: tuple[str, ...] = ()
+    relabelled: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.begun or self.relabelled or self.ended)
 
 
 class FileCounts(Protocol):
@@ -111,7 +130,7 @@ class Timeline:
         self._rules = rules
         self._tick = rules.tick_seconds
         self._measures = measures
-        self._catalogue = Catalogue(measures)
+        self._catalogue = Catalogue(measures, rules.external)
         self._encoder = encoder or RemoteWrite1(self._catalogue)
         self.series = SeriesTable(self._catalogue, self._tick, rules.series_idle_seconds)
         self._profiles = Profiles()
@@ -151,6 +170,7 @@ class Timeline:
         self._described = 0  # tick with which metadata was last sent
         self._next_request = 1
         self._files: list[CountedFile] = []
+        self.changed = Changed()
         self._split: list[tuple[int, int]] = []  # spans of which it is not known when in them what is held happened
 
     def begin(self, start_ms: int) -> None:
@@ -289,6 +309,8 @@ class Timeline:
     def _emit(self, tick: int, now_ms: int, rewrite_ms: int = 0) -> list[Request]:
         oldest = now_ms / 1000 - max(_PAD_FOLD_SECONDS, self._rules.backfill_seconds + 300)
         pad_from = max(self.floor, self._after(oldest))
+        if not self.unsettled:
+            self.owed.hand_over(self.labelling.successor)
         frames = self.series.emit(
             tick,
             offset_ms=self._rules.timestamp_offset_ms + rewrite_ms,
@@ -448,8 +470,9 @@ class Timeline:
             for number, stream, device, country, place in snapshot.profiles
         )
         self.series.restore(snapshot.series_keys, snapshot.series, snapshot.pending, self.emitted)
+        self._hand_on()
         self.labelling.restore_values()
-        self._settling.restore(snapshot.waits)
+        self._restore_means(snapshot.waits)
         self.owed.restore(snapshot.owed)
         self.unsettled = dict(snapshot.outbox)
         self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
@@ -460,6 +483,26 @@ class Timeline:
                 self._split.append((tick - before, tick))
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
         self._settling.correct_gauges(self.viewers.present())
+
+    def _hand_on(self) -> None:
+        """Let every counter of a former metric go on in its successor, which begins at zero: it is another series."""
+        self.changed = Changed(
+            tuple(measure.name for measure in self._catalogue.begun),
+            tuple(measure.name for measure in self._catalogue.relabelled),
+            tuple(self.series.ended_metrics()),
+        )
+        slots, pending = self.series.take_former()
+        found = [self.labelling.successor(slot) for slot in slots.tolist()]
+        there = np.array([slot is not None for slot in found], np.bool_)
+        successors = np.array([slot for slot in found if slot is not None], np.int64)
+        self.series.add_all(successors, pending[there])
+
+    def _restore_means(self, means: Iterable[tuple[int, int, int]]) -> None:
+        """Take up means that no written tick has yet; those of former series are their successors'."""
+        means = list(means)
+        self._settling.restore(row for row in means if not self.series.is_former(row[0]))
+        moved = [(self.labelling.successor(row[0]), *row[1:]) for row in means if self.series.is_former(row[0])]
+        self._settling.add_means(np.array([row for row in moved if row[0] is not None], np.int64).reshape(-1, 3))
 
     def begin_after(self, told: AlreadyTold) -> bool:
         """Write nothing up to a tick that some process has pushed; call it before all else.
@@ -488,14 +531,11 @@ class Timeline:
     def _restore_held(self, tick: int, encoded: bytes) -> None:
         held = decode_held(encoded)
         opened = self._open.setdefault(tick, OpenTick(self._measures.cubes))
-        for of_cube in held.cubes:
-            codes = self.labelling.codes(of_cube.texts)
-            for number, cube in enumerate(self._measures.cubes):
-                found = sums_of(of_cube, cube)
-                if found is not None:
-                    groups, sums = found
-                    self.labelling.restore_streams(number, codes[groups])
-                    cells = self.labelling.cells(number, codes[groups], sums)
-                    opened.add_sums(number, cells, sums, committed=True)
+        for number, cube in enumerate(self._measures.cubes):
+            for found in sums_of(held.cubes, cube, self._catalogue.begun):
+                labels = self.labelling.codes(found.texts)[found.groups]
+                self.labelling.restore_streams(number, labels)
+                cells = self.labelling.cells(number, labels, found.sums)
+                opened.add_sums(number, cells, found.sums, committed=True)
         if held.viewers:
             opened.add_viewers(np.frombuffer(held.viewers, SEEN), self._tick, committed=True)

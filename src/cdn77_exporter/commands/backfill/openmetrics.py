@@ -95,7 +95,8 @@ class Spool:
             family.files.append(len(self._buffers))
             self._buffers.append(bytearray())
         number = self._known[key] = len(self._files)
-        family.series.append((_label_text(dict(zip(measure.labels, values, strict=True))), number))
+        labels = [*zip(measure.labels, values, strict=True), *series.catalogue.external]
+        family.series.append((_label_text(dict(labels)), number))
         self._files.append(family.files[-1])
         return number
 

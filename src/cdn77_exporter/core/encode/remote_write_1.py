@@ -16,7 +16,7 @@ import cramjam
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
+from cdn77_exporter.core.catalogue import Catalogue, External, Metric, series_key, split_key
 from cdn77_exporter.core.encode import remote_write_pb2 as pb
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, MetricMetadata, TimeSeries, WriteRequest
 from cdn77_exporter.core.measures import Kind, Measure
@@ -54,15 +54,17 @@ def _order(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted([("__name__", 0), *((name, place) for place, name in enumerate(names, 1))]))
 
 
-def labels_of(measure: Measure, values: Sequence[str]) -> list[Label]:
-    """Return a series' labels, sorted by name as the specification demands; empty values are left out.
+def labels_of(metric: Metric | Measure, values: Sequence[str], external: External = ()) -> list[Label]:
+    """Return a series' labels and the `external` ones, sorted by name as the specification demands.
 
-    Raises ValueError when there are not as many values as the measure has labels.
+    Empty values are left out. Raises ValueError when there are not as many values as the metric has labels.
     """
-    if len(values) != len(measure.by):
-        raise ValueError(f"{measure.name} has {len(measure.by)} labels, not {len(values)}")
-    texts = (measure.name, *values)
-    return [_label(name, texts[place]) for name, place in _order(measure.labels) if texts[place]]
+    names = metric.labels
+    if len(values) != len(names):
+        raise ValueError(f"{metric.name} has {len(names)} labels, not {len(values)}")
+    texts = (metric.name, *values, *(text for _, text in external))
+    order = _order((*names, *(name for name, _ in external)))
+    return [_label(name, texts[place]) for name, place in order if texts[place]]
 
 
 def series_entry(labels: Sequence[Label], samples: Sequence[pb.Sample]) -> bytes:
@@ -118,16 +120,23 @@ def without(body: bytes, series: SeriesTable, slots: Collection[int]) -> bytes:
 
 def _slots_of(body: bytes, series: SeriesTable) -> Iterator[tuple[int | None, TimeSeries]]:
     """Yield each entry of a request body with the slot of its series, None where that is no longer there."""
-    codes = {(measure.name, measure.labels): code for code, measure in enumerate(series.catalogue.measures) if measure}
-    names = {measure.name: measure.labels for measure in series.catalogue.measures if measure}
+    metrics: dict[str, list[tuple[int, Metric]]] = {}
+    for code, metric in enumerate(series.catalogue.metrics):
+        if metric:
+            metrics.setdefault(metric.name, []).append((code, metric))
     for entry in WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body))).timeseries:
         texts = {label.name: label.value for label in entry.labels}
-        name = texts["__name__"]
-        labels = names.get(name)
-        if labels is None:
-            yield None, entry
-        else:
-            yield series.find(series_key(codes[name, labels], [texts.get(label, "") for label in labels])), entry
+        found = (_key_of(code, metric, texts) for code, metric in metrics.get(texts["__name__"], ()))
+        yield next((slot for key in found if key and (slot := series.find(key)) is not None), None), entry
+
+
+def _key_of(code: int, metric: Metric, texts: dict[str, str]) -> str | None:
+    """Return the key of the metric's series that has these labels; None when the metric has others."""
+    external = dict(metric.external)
+    named = {*metric.labels, *external, "__name__"}
+    if not texts.keys() <= named or any(texts.get(name) != text for name, text in external.items()):
+        return None
+    return series_key(code, [texts.get(label, "") for label in metric.labels])
 
 
 def _counted(value: float, per: int) -> float:
@@ -210,17 +219,16 @@ class RemoteWrite1:
                 continue
             while len(self._blocks) <= begin // _BLOCK:
                 self._blocks.append(_Block())
-            known = [slot for slot in own if self._catalogue.measure(split_key(series.key(slot))[0])]
-            entries = {slot - begin: self._entry(series.key(slot), [_ANY_SAMPLE]) for slot in known}
+            entries = {slot - begin: self._entry(series.key(slot), [_ANY_SAMPLE]) for slot in own}
             self._blocks[begin // _BLOCK].put(entries)
         self._born[new] = series.born[new]
 
     def _entry(self, key: str, samples: Sequence[pb.Sample]) -> bytes:
         code, values = split_key(key)
-        measure = self._catalogue.measure(code)
-        if measure is None:
+        metric = self._catalogue.metric(code)
+        if metric is None:
             raise KeyError(f"no metric has the number {code}")
-        return series_entry(labels_of(measure, values), samples)
+        return series_entry(labels_of(metric, values, metric.external), samples)
 
     def _encode(self, frame: Frame, packer: _Packer) -> None:
         """Encode one sample a series, block by block."""
