@@ -122,4 +122,3 @@ def split_key(key: str) -> tuple[int, list[str]]:
 def stream_of(key: str) -> str:
     """Return the first label's value of a series, which is its stream."""
     return key.split(_SEPARATOR, 2)[1]
-

@@ -7,7 +7,7 @@ of the state, the documentation. A `Measures` table can be made of other rows th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -226,11 +226,23 @@ class Measures:
     def __reduce__(self) -> tuple[type[Measures], tuple[tuple[Measure, ...]]]:
         return Measures, (self.rows,)  # what follows from the rows is not sent to other processes
 
+    def named(self, name: str) -> Measure | None:
+        """Return the row of a name, if there is one."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    def without(self, names: Iterable[str], labels: Iterable[Label]) -> Measures:
+        """Return a table without metrics, or all of families, of these names, and without these labels."""
+        names, labels = set(names), set(labels)
+        kept = (row for row in self.rows if not {row.name, row.family.name} & names)
+        return Measures(replace(row, by=tuple(label for label in row.by if label not in labels)) for row in kept)
+
     @cached_property
     def cubes(self) -> tuple[Cube, ...]:
         """The groupings of events that decoding keeps: as few as hold the labels of every measure of events."""
         of_events = [row for row in self.rows if isinstance(row.value, OfEvents)]
         found: list[tuple[tuple[Label, ...], list[Measure]]] = []
+        if not any(row.by for row in of_events):
+            found.append(((STREAM,), []))  # a file's events are counted all the same
         for row in sorted(of_events, key=lambda row: -len(row.by)):
             for labels, members in found:
                 if set(row.by) <= set(labels):

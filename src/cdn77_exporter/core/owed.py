@@ -163,17 +163,18 @@ class Owed:
                 debt.seen = 0.0
         return Carried(slots, carried, slots[begin])
 
-    def hand_over(self, successor: Callable[[int], int]) -> None:
+    def hand_over(self, successor: Callable[[int], int | None]) -> None:
         """Let successors owe what series of former metrics owe; call it when nothing is on its way.
 
-        `successor`: returns the slot in which a former one goes on.
+        `successor`: returns the slot in which a former one goes on, None when it does not.
         """
         for slot in [slot for slot in self._debts if self._series.is_former(slot)]:
             left = self._series.value[slot] - self._debts.pop(slot).seen
             self._series.owed[slot] = False
             self._changed = True
-            if left > 0 and self._series.is_live_counter(slot):
-                self._owe(successor(slot), float(left))
+            heir = successor(slot)
+            if left > 0 and heir is not None:
+                self._owe(heir, float(left))
 
     def _owe(self, slot: int, amount: float) -> None:
         """Count an amount that no tick has told yet."""

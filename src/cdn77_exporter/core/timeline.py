@@ -417,7 +417,7 @@ class Timeline:
             "watermark_ms": watermark_ms,
             "told_tick": self.already_told.tick,
             "told_uploaded_ms": self.already_told.uploaded_ms,
-            "series": len(self.series),
+            "series": self.series.kept,
             "viewers_since_ms": (self.settled - self._rules.session_window_seconds) * 1000,
         }
         profiles = [

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.decoded import Decoded, Failure
+from cdn77_exporter.core.measures import MEASURES, Measures
 
 _own = threading.local()
 
@@ -22,10 +23,12 @@ class DecoderRules:
     limits: Limits
     allow: Callable[[str], bool] | None = None
     ipv6_prefix: int = 128
+    measures: Measures = MEASURES
 
     def decoder(self, *, examples: bool = False) -> Decoder:
         """Return a new decoder; with `examples` it keeps some rejected lines."""
         return Decoder(
+            self.measures,
             tick_seconds=self.tick_seconds,
             stream_pattern=self.stream_pattern,
             limits=self.limits,

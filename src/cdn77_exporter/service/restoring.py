@@ -37,7 +37,13 @@ async def restore(
 
     def read() -> tuple[Timeline, bool, int, bool]:
         locate = geoip.locate if geoip.available else None
-        timeline = Timeline(rules, start_ms=clock.began_ms(), key=state.database.secret_key(), locate=locate)
+        timeline = Timeline(
+            rules,
+            start_ms=clock.began_ms(),
+            key=state.database.secret_key(),
+            locate=locate,
+            measures=settings.measures,
+        )
         snapshot = state.database.load()
         if snapshot is not None:
             with without_collection():
@@ -52,6 +58,14 @@ async def restore(
         report("state_older", path=str(settings.state_path), last_tick=last, pushed_tick=pushed.tick)
         left = [number for number, _, _ in await state.outbox()]
         await state.mark_done(left, None)  # told long ago, by the process that went on from the original
+    if timeline.changed:
+        changed = timeline.changed
+        report(
+            "metrics_changed",
+            new=", ".join(changed.begun),
+            relabelled=", ".join(changed.relabelled),
+            ended=", ".join(changed.ended),
+        )
     counts = await state.counts()
     report(
         "state_opened",

@@ -11,16 +11,18 @@ from zlib import crc32
 from cdn77_exporter.core.files import LogNames
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
 from cdn77_exporter.edge.proxies import Proxies
+from cdn77_exporter.settings.metrics import measures_in_force
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
-from cdn77_exporter.settings.variables import VARIABLES, Bounds, Bucket, Process, Receiver, Streams, Time
+from cdn77_exporter.settings.variables import VARIABLES, Bounds, Bucket, Metrics, Process, Receiver, Streams, Time
 
 if TYPE_CHECKING:
+    from cdn77_exporter.core.measures import Measures
     from cdn77_exporter.core.timeline import Rules
     from cdn77_exporter.edge.decode_job import DecoderRules
 
 
 @dataclass(frozen=True, repr=False)
-class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
+class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
     """The settings. Their texts show no secret."""
 
     doubts: tuple[tuple[str, str], ...] = ()  # variable, what looks wrong
@@ -42,6 +44,11 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
         return LogNames(self.s3_prefix, self.s3_suffix)
 
     @property
+    def measures(self) -> Measures:
+        """The table of what is counted and sent."""
+        return measures_in_force(self.metrics_off, self.labels_off)
+
+    @property
     def decoder_rules(self) -> DecoderRules:
         """The rules from which a decoder is made."""
         from cdn77_exporter.core.decode import Limits  # noqa: PLC0415 - commands that decode nothing start without it
@@ -49,7 +56,12 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
 
         limits = Limits(self.max_file_bytes, self.max_line_bytes, self.max_bad_lines, self.max_file_entries)
         return DecoderRules(
-            self.tick_seconds, self.stream_pattern, limits, self.stream_allowlist, self.viewer_ipv6_prefix
+            self.tick_seconds,
+            self.stream_pattern,
+            limits,
+            self.stream_allowlist,
+            self.viewer_ipv6_prefix,
+            self.measures,
         )
 
     @property
@@ -67,6 +79,7 @@ class Settings(Process, Bounds, Streams, Time, Receiver, Bucket):
             max_label_values=self.max_label_values,
             series_idle_seconds=self.series_idle_seconds,
             send_metadata=self.send_metadata,
+            external=self.external_labels.pairs,
         )
 
     def secrets(self) -> dict[str, Secret]:

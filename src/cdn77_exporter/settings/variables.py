@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, TypeVar, overload
 
 from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
-from cdn77_exporter.settings import parse
+from cdn77_exporter.settings import metrics, parse
+from cdn77_exporter.settings.metrics import ExternalLabels
 from cdn77_exporter.settings.parse import Allowlist, StatePlace
 from cdn77_exporter.settings.secret import Headers, Secret, as_headers, as_secret, secret_text
 from cdn77_exporter.telemetry.messages import Level
@@ -259,6 +260,33 @@ class Streams:
 
 
 @dataclass(frozen=True, repr=False)
+class Metrics:
+    """The rules for metrics."""
+
+    external_labels: ExternalLabels = env(
+        metrics.external_labels,
+        "",
+        "Labels that every series has beside its own, to tell exporters of one receiver apart. With other ones than "
+        "before all series begin anew.",
+        "env=prod,account=x",
+    )
+    metrics_off: tuple[str, ...] = env(
+        metrics.metric_names,
+        "",
+        "Metrics that are not sent, by their names with commas between them; the name of a summary or a histogram is "
+        "that of all its parts. Fields that nothing else needs are not even read.",
+        "cdn77_viewers_by_region_total,cdn77_time_to_first_byte_ms",
+    )
+    labels_off: tuple[str, ...] = env(
+        metrics.labels_to_leave_out,
+        "",
+        "Labels that are left out of all metrics that have them, some of `cdn_id`, `cache_status` and `pop`: fewer "
+        "series, with the same sums.",
+        "pop",
+    )
+
+
+@dataclass(frozen=True, repr=False)
 class Bounds:
     """The limits on files and their content."""
 
@@ -341,6 +369,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
     "The receiver": variables(Receiver),
     "Time": variables(Time),
     "Streams and viewers": variables(Streams),
+    "Metrics": variables(Metrics),
     "Limits": variables(Bounds),
     "The process": variables(Process),
 }

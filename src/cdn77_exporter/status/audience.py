@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cdn77_exporter.core import measures
 from cdn77_exporter.core.catalogue import split_key
-from cdn77_exporter.core.measures import Measure
+from cdn77_exporter.core.measures import Measure, Measures
 from cdn77_exporter.core.series import SeriesTable
 
 #: Bandwidth is a mean over at least so many seconds of settled ticks.
@@ -109,19 +109,26 @@ class _Rate:
 class AudienceReader:
     """Reads the series now and then. Not thread-safe: call it only while nothing else works with the series."""
 
-    def __init__(self) -> None:
-        self._viewers = Breakdown(measures.ACTIVE_VIEWERS, "stream_name")
-        self._devices = Breakdown(measures.ACTIVE_BY_DEVICE, "device_type")
-        self._countries = Breakdown(measures.ACTIVE_BY_COUNTRY, "country")
-        self._streams = Breakdown(measures.TRANSFER_BYTES, "stream_name")
-        self._pops = Breakdown(measures.TRANSFER_BYTES, "pop")
+    def __init__(self, table: Measures = measures.MEASURES) -> None:
         self._by_measure: dict[Measure | None, list[Breakdown]] = {}
+        self._viewers = self._breakdown(table, measures.ACTIVE_VIEWERS, "stream_name")
+        self._devices = self._breakdown(table, measures.ACTIVE_BY_DEVICE, "device_type")
+        self._countries = self._breakdown(table, measures.ACTIVE_BY_COUNTRY, "country")
+        self._streams = self._breakdown(table, measures.TRANSFER_BYTES, "stream_name")
+        self._pops = self._breakdown(table, measures.TRANSFER_BYTES, "pop")
         self._breakdowns = (self._viewers, self._devices, self._countries, self._streams, self._pops)
-        for breakdown in self._breakdowns:
-            self._by_measure.setdefault(breakdown.measure, []).append(breakdown)
         self._stream_rate, self._pop_rate = _Rate(), _Rate()
         self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which series of each slot is sorted
         self.audience = Audience()
+
+    def _breakdown(self, table: Measures, measure: Measure, label: str) -> Breakdown:
+        """Return a breakdown of the table's metric of that name; it stays empty if the metric or the label is off."""
+        row = table.named(measure.name)
+        if row is None or label not in row.labels:
+            return Breakdown(measure, label)
+        breakdown = Breakdown(row, label)
+        self._by_measure.setdefault(row, []).append(breakdown)
+        return breakdown
 
     def read(self, series: SeriesTable, tick: int) -> None:
         """Renew `audience` if ticks were settled since the last reading; `tick` is the last of them."""

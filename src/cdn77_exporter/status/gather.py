@@ -73,7 +73,7 @@ class Overview:
         self._before: _Point | None = None
         self._pipeline: Pipeline | None = None
         self._timeline: Timeline | None = None
-        self._reader = AudienceReader()
+        self._reader = AudienceReader(settings.measures)
         self.aside: list[AsideFile] = []
         self.counts: Mapping[str, int] = {}  # of the ledger and the outbox, as `Database.counts` gives them
 

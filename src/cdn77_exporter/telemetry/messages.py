@@ -29,6 +29,7 @@ MessageName = Literal[
     "decoders_unavailable",
     "state_opened",
     "state_older",
+    "metrics_changed",
     "state_file_lost",
     "state_file_remade",
     "state_commit_failed",
@@ -339,6 +340,19 @@ _STATE = (
         "None if you restored a backup. Files that were counted after the backup was made and are still in the bucket "
         "are counted again; with `KEEP_FILES` these are all that are listed.",
         counts=counter("states_older_total", "Starts with a state that was older than what was pushed."),
+    ),
+    Message(
+        "metrics_changed",
+        Level.INFO,
+        (
+            _text("new", "metrics that the state did not have; they begin at zero"),
+            _text("relabelled", "metrics whose labels are others than before; their series begin anew, at zero"),
+            _text("ended", "metrics that are no longer sent"),
+        ),
+        "The metrics are not those of the state: another version of the exporter was started, or `EXTERNAL_LABELS`, "
+        "`METRICS_OFF` or `LABELS_OFF` was changed. All others go on. What relabelled counters had counted "
+        "and not told is told under the new labels; the series under the old ones end with stale markers.",
+        _NONE,
     ),
     Message(
         "state_file_lost",

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Settings that decide what counts are honoured: TICK_SECONDS, SESSION_WINDOW_SECONDS, STREAM_PATTERN, "
-        "STREAM_ALLOWLIST, VIEWER_IPV6_PREFIX, GEOIP_DB_PATH and the MAX_ limits; others need not be set. A running "
+        "STREAM_ALLOWLIST, VIEWER_IPV6_PREFIX, GEOIP_DB_PATH, EXTERNAL_LABELS, METRICS_OFF, LABELS_OFF and the MAX_ "
+        "limits; others need not be set. A running "
         "exporter has written from its first_tick on (message service_started): end the span there with --to, or "
         "requests count twice. "
         "A TIME is such as 2026-01-10T14:00:00Z, or a length before now such as 12h. "
@@ -96,6 +97,7 @@ def _replay(arguments: argparse.Namespace) -> Replay:
         locate,
         None if arguments.begin is None else int(arguments.begin // tick) * tick,
         None if arguments.end is None else int(arguments.end // tick) * tick,
+        measures=settings.measures,
     )
 
 

@@ -13,6 +13,7 @@ from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.measures import MEASURES, Measures
 from cdn77_exporter.core.places import Locate
 from cdn77_exporter.core.series import PADDING_SECONDS
 from cdn77_exporter.core.timeline import Encoder, Rules, Timeline
@@ -34,6 +35,7 @@ class Replay:
     locate: Locate | None = None
     begin: int | None = None
     end: int | None = None
+    measures: Measures = MEASURES
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     events: int = 0
 
@@ -78,7 +80,12 @@ class Replay:
         first, last = spans[0][0], max(span[1] for span in spans)
         start = first - PADDING_SECONDS - 2 * tick  # the zeros before the first values have room
         timeline = Timeline(
-            self.rules, start_ms=start * 1000, key=secrets.token_bytes(32), locate=self.locate, encoder=encoder
+            self.rules,
+            start_ms=start * 1000,
+            key=secrets.token_bytes(32),
+            locate=self.locate,
+            measures=self.measures,
+            encoder=encoder,
         )
         at = start
         nexts = [span[0] for span in spans[1:]] + [last + tick]

@@ -8,11 +8,11 @@ from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.core.encode.remote_write_1 import compress, metadata_entries, series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.timeline import FOLD_SECONDS
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import Memory, QueryApi, TooMuch, query_base, seconds_of
 from cdn77_exporter.settings import Settings
+from cdn77_exporter.settings.metrics import PROBE, PROBE_LABEL
 
 RECEIVER, OUT_OF_ORDER, BACKFILL = "receiver", "out-of-order samples", "BACKFILL_WINDOW"
 
@@ -24,7 +24,7 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
     through = f" through {proxy}" if proxy else ""
     async with findings.contact(RECEIVER, through=proxy):
         try:
-            await writer.write(compress(metadata_entries(MEASURES.rows)))
+            await writer.write(compress(metadata_entries(settings.measures.rows)))
         except Refused as error:
             # It was reached and has let us in; what it has against a request without samples need not matter.
             findings.warn(
@@ -75,7 +75,7 @@ async def _check_backfill(
         f"BACKFILL_WINDOW to less than what the receiver takes ({window or '55m'})"
     )
     at_ms = round((time.time() - seconds) * 1000)
-    body = _probe(at_ms, seconds)
+    body = _probe(at_ms, seconds, settings)
     async with findings.contact(BACKFILL):
         try:
             await writer.write(body)
@@ -102,10 +102,8 @@ async def _check_backfill(
             findings.ok(BACKFILL, f"samples that are {seconds / 3600:g} h old are taken")
 
 
-def _probe(at_ms: int, seconds: float) -> bytes:
+def _probe(at_ms: int, seconds: float, settings: Settings) -> bytes:
     """Return a request with one sample; the same window's samples of later checks come after it."""
-    labels = [
-        Label(name="__name__", value="cdn77_exporter_check"),
-        Label(name="backfill_window", value=f"{seconds:g}s"),
-    ]
+    own = {"__name__": PROBE, PROBE_LABEL: f"{seconds:g}s", **dict(settings.external_labels.pairs)}
+    labels = [Label(name=name, value=value) for name, value in sorted(own.items())]
     return compress(series_entry(labels, [Sample(value=1.0, timestamp=at_ms)]))

@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdn77_exporter.commands.arguments import parse_length, parse_time
@@ -85,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             ]
         )
     begin, end = _span(arguments, settings)
+    _need_counters(settings)
     try:
         recount, differences, newest = asyncio.run(_reconcile(arguments, settings, begin, end))
     except (Transient, Misconfigured, Refused, TooMuch) as error:
@@ -96,6 +98,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     _show(arguments, recount, differences, begin, end, newest)
     return 1 if recount.unreadable or any(row.unexplained for row in differences) else 0
+
+
+def _need_counters(settings: Settings) -> None:
+    from cdn77_exporter.commands.reconcile.recount import METRICS  # noqa: PLC0415 - --help is quick
+
+    off = [name for name in METRICS.values() if settings.measures.named(name) is None]
+    if off:
+        raise ConfigError([f"METRICS_OFF has {' and '.join(off)}, so that there is nothing to compare with."])
 
 
 def _span(arguments: argparse.Namespace, settings: Settings) -> tuple[int, int]:
@@ -121,7 +131,7 @@ async def _reconcile(
     base = arguments.query_url or query_base(settings.prometheus_url)
     if base is None:
         raise ConfigError(["The query API's address cannot be told from PROMETHEUS_URL; name it with --query-url."])
-    decoder = settings.decoder_rules.decoder()
+    decoder = replace(settings.decoder_rules, measures=counting.MEASURES).decoder()
     slack = -(-arguments.slack // settings.tick_seconds) * settings.tick_seconds
     outer = (begin - slack, min(end + slack, int(time.time())))
     recount = counting.Recount(Increments(*outer))
@@ -138,7 +148,13 @@ async def _reconcile(
     stored = Increments(*outer)
     async with open_receiver(settings, seconds=_SECONDS) as writer:
         with Bar("asking the receiver", None) as bar:
-            newest_ms = await counting.read_counters(QueryApi(writer, base), stored, settings.tick_seconds, bar.advance)
+            newest_ms = await counting.read_counters(
+                QueryApi(writer, base),
+                stored,
+                dict(settings.external_labels.pairs),
+                settings.tick_seconds,
+                bar.advance,
+            )
     return recount, list(compare(recount.increments, stored, begin, end)), newest_ms // 1000
 
 

@@ -15,9 +15,9 @@ from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, LogNames, hour_prefixes
 from cdn77_exporter.core.judging import judge
-from cdn77_exporter.core.measures import MEASURES, STREAM, TRANSFER_BYTES
 from cdn77_exporter.core.measures import REQUESTS as REQUESTS_METRIC
-from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch
+from cdn77_exporter.core.measures import STREAM, TRANSFER_BYTES, Measures
+from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch, selector
 from cdn77_exporter.edge.s3 import S3Bucket
 
 METRICS = {REQUESTS: REQUESTS_METRIC.name, BYTES: TRANSFER_BYTES.name}
@@ -27,6 +27,8 @@ _STEP_SECONDS = 600  # of samples in one answer
 _BEFORE = "1h"  # how far back a series' value before the span is looked for
 #: A sample may be up to this much later than its tick (TIMESTAMP_OFFSET_MS).
 _OFFSET_SECONDS = 0.999
+#: All that is counted here, whatever else is sent.
+MEASURES = Measures((REQUESTS_METRIC, TRANSFER_BYTES))
 _CUBE_NUMBER, _CUBE = MEASURES.cube_of(TRANSFER_BYTES)
 _STREAM = _CUBE.labels.index(STREAM)
 (_BYTES,) = _CUBE.places(TRANSFER_BYTES)
@@ -112,13 +114,18 @@ async def count_objects(
 # The receiver
 
 
-async def read_counters(api: QueryApi, increments: Increments, tick_seconds: int, advance: Callable[[], None]) -> int:
+async def read_counters(
+    api: QueryApi, increments: Increments, external: Labels, tick_seconds: int, advance: Callable[[], None]
+) -> int:
     """Add up by how much the receiver's counters grew at each tick; the newest sample's time (Unix ms), 0 for none.
+
+    `external`: the labels that tell this exporter's series from those of others.
 
     The stored samples themselves are read, one after the other: increase() would extrapolate.
     """
     newest_ms = 0
-    for quantity, metric in METRICS.items():
+    for quantity, name in METRICS.items():
+        metric = name + selector(external)
         last: dict[tuple[tuple[str, str], ...], float] = {}
         at = increments.begin + _OFFSET_SECONDS
         for series in await api.query(f"last_over_time({metric}[{_BEFORE}])", at):

@@ -90,12 +90,17 @@ class Memory:
         sent = last_sample(body)
         if self._api is None or sent is None:
             return None
-        matchers = ",".join(f"{name}={_quoted(value)}" for name, value in sent.labels.items())
         try:
-            found = await self._api.query(f"{{{matchers}}}[1s]", sent.at_ms / 1000)
+            found = await self._api.query(f"{selector(sent.labels)}[1s]", sent.at_ms / 1000)
         except (Transient, Misconfigured, Refused, TooMuch):
             return None
         return any((sent.at_ms, sent.value) in series.samples for series in found)
+
+
+def selector(labels: Labels) -> str:
+    """Return what of PromQL selects the series that have these labels; nothing without any."""
+    matchers = ",".join(f"{name}={_quoted(value)}" for name, value in labels.items())
+    return f"{{{matchers}}}" if matchers else ""
 
 
 def _quoted(text: str) -> str:
