@@ -15,7 +15,7 @@ External = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a number stands for: a metric with its labels, whose values a series key has, and with those of all series.
+    """A metric with its labels, whose values a series key has, and with those of all series: what a number stands for.
 
     `measure`: its row of the table; None for a *former* metric, which no longer is sent under these labels.
     """

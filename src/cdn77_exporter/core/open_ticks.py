@@ -137,7 +137,7 @@ def _held(cube: Cube, cells: Places, sums: Amounts, rows: Codes, vocabulary: Voc
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What held sums have of a cube: texts, groups [rows, labels of the cube] as numbers of them, and sums."""
+    """The part of held sums that a cube has: texts, groups [rows, labels of the cube] as numbers of them, and sums."""
 
     texts: list[str]
     groups: Codes
