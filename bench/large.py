@@ -27,12 +27,13 @@ from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
-from cdn77_exporter.core.viewers.window import ViewerWindow
+from cdn77_exporter.core.viewers.window import Lengths, ViewerWindow
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.runtime import without_collection
 
 START = 1_700_000_100
 TICK, WINDOW = 15, 7200
+LENGTHS = Lengths((WINDOW,), presence=30, gap=120)
 TOUCHED = 50_000  # series that change in a tick, and viewers that are seen in one
 REPEATS = 5
 Costs = dict[str, float]
@@ -144,7 +145,7 @@ def viewers(count: int) -> Costs:
     """Measure a tick that sees 50,000 viewers beside that many in the window, and lets as many go as are due."""
     source = np.random.default_rng(1)
     before = resident_bytes()
-    window = ViewerWindow(profiles_of_bench(), window_seconds=WINDOW, tick_seconds=TICK)
+    window = ViewerWindow(profiles_of_bench(), LENGTHS, TICK)
     made = cpu_seconds(lambda: fill_viewers(window, source, count, lambda _: window.take_changes()))
     tick = START + WINDOW
     held = len(window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 
 from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decoded import FileStats
@@ -65,6 +66,7 @@ class PlainTimeline:
         *,
         step: int,
         window: int,
+        active: Iterable[int] = (),
         start_ms: int,
         backfill: int = 0,
         idle: int = 86_400,
@@ -73,6 +75,7 @@ class PlainTimeline:
     ) -> None:
         self.step, self.window, self.backfill, self.offset_ms, self.locate = step, window, backfill, offset_ms, locate
         self.idle = idle
+        self.windows = [window, *active]
         self.floor = tick_after(start_ms - backfill * 1000, step)
         self.first = self.floor + step
         self.settled = self.emitted = 0
@@ -178,10 +181,10 @@ class PlainTimeline:
     def present(self, tick: int) -> dict[SeriesName, set[str]]:
         """The IPs that each window gauge holds at a tick."""
         found: dict[SeriesName, set[str]] = {}
-        length = f"{self.window // 60}m" if self.window % 60 == 0 else f"{self.window}s"
-        for one in self.counted:
-            if (tick - self.window) * 1000 <= one.ms < tick * 1000:
+        for window, one in product(self.windows, self.counted):
+            if (tick - window) * 1000 <= one.ms < tick * 1000:
                 country, region = self.locate(one.ip) if self.locate else ("XX", "Unknown")
+                length = f"{window // 60}m" if window % 60 == 0 else f"{window}s"
                 base = {"stream_name": one.stream, "window": length}
                 kinds: tuple[tuple[str, dict[str, str]], ...] = (
                     ("cdn77_active_viewers", {}),

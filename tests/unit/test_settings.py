@@ -19,6 +19,7 @@ from cdn77_exporter import settings
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.viewers.window import Lengths
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.settings import File, InBucket, Off
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
@@ -53,6 +54,15 @@ def test_the_required_variables_are_enough_and_the_rest_has_the_documented_defau
     assert (found.prometheus_user, found.prometheus_password, dict(found.prometheus_headers)) == (None, None, {})
     assert not found.keep_files
     assert found.doubts == ()
+
+
+def test_windows_of_viewers_go_together() -> None:
+    """A window that is given twice is one; a presence that nobody has set is as long as a longer tick."""
+    found = load(ACTIVE_WINDOWS="5m, 24h,300, 2h", TICK_SECONDS="60")
+    assert found.timeline_rules.lengths == Lengths((7200, 300, 86_400), presence=60, gap=120)
+    assert found.public()["ACTIVE_WINDOWS"] == "300,86400,7200"
+    assert load(ACTIVE_WINDOWS="1m,5m").public()["ACTIVE_WINDOWS"] == "60,300"
+    assert load().timeline_rules.lengths == Lengths((7200,), presence=30, gap=120)
 
 
 def test_every_default_and_example_is_itself_valid(tmp_path: Path) -> None:
@@ -108,6 +118,15 @@ def test_all_faults_are_reported_together_each_with_its_variable() -> None:
         ({"PROMETHEUS_URL": "https://me:pw@host/write"}, "PROMETHEUS_URL has a login in the URL"),
         ({"S3_SECRET_KEY_FILE": "/run/secrets/x"}, "S3_SECRET_KEY and S3_SECRET_KEY_FILE are both set"),
         ({"SESSION_WINDOW_SECONDS": "10"}, "SESSION_WINDOW_SECONDS (10) is shorter than TICK_SECONDS (15)"),
+        ({"ACTIVE_WINDOWS": "5m,10"}, "ACTIVE_WINDOWS has one (10) shorter than TICK_SECONDS (15); set"),
+        ({"ACTIVE_WINDOWS": "5m,soon"}, "ACTIVE_WINDOWS (`5m,soon`) is not a duration"),
+        ({"ACTIVE_WINDOWS": "8d"}, "ACTIVE_WINDOWS (`8d`) is out of range"),
+        (
+            {"ACTIVE_WINDOWS": "1m,2m,3m,4m,5m,6m,7m,8m,9m"},
+            "ACTIVE_WINDOWS (`1m,2m,3m,4m,5m,6m,7m,8m,9m`) has 9 windows; expected at most 8",
+        ),
+        ({"PRESENCE_SECONDS": "10"}, "PRESENCE_SECONDS (10) is shorter than TICK_SECONDS (15); set at least one tick"),
+        ({"SESSION_GAP_SECONDS": "20"}, "SESSION_GAP_SECONDS (20) is shorter than PRESENCE_SECONDS (30); set at least"),
         ({"QUARANTINE_PREFIX": "/real-time-logs/all-logs/bad/"}, "QUARANTINE_PREFIX (`real-time-logs/all-logs/bad`)"),
         ({"QUARANTINE_PREFIX": "/"}, "QUARANTINE_PREFIX is the whole bucket"),
         ({"STATE_PATH": "s3://logs/real-time-logs/all-logs"}, "STATE_PATH (`s3://logs/real-time-logs/all-logs`)"),

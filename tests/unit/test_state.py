@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -26,13 +26,20 @@ from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.series_rows import latest, pending_of, values_of
-from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs
+from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs, packed, unpacked
 from cdn77_exporter.edge.state import Database, State
 from tests.support.examples import examples
 
 
 def _rows(*rows: tuple[int, int, int]) -> bytes:
-    return np.array(list(rows), STATE).tobytes()
+    return packed(np.array([(*row, row[2] % 100) for row in rows], STATE))
+
+
+def _viewers(runs: Iterable[bytes]) -> list[tuple[int, ...]]:
+    """Key, profile and time of the rows of runs; their watch time is what `_rows` gave them."""
+    rows = [row for run in runs for row in unpacked(run).tolist()]
+    assert all(row[3] == row[2] % 100 for row in rows)
+    return [row[:3] for row in rows]
 
 
 def series_of(snapshot: Snapshot) -> list[tuple[object, ...]]:
@@ -83,8 +90,7 @@ def _content(database: Database) -> dict[str, object]:
         content |= {name: getattr(snapshot, name) for name in ("meta", "profiles", "pending", "waits", "shards")}
         content["series"] = series_of(snapshot)
         content["held"] = list(snapshot.held)
-        viewers = np.frombuffer(b"".join(merge_runs(snapshot.viewer_runs, 0)), STATE)
-        content["viewers"] = sorted(viewers.tolist())
+        content["viewers"] = sorted(_viewers(merge_runs(snapshot.viewer_runs, 0)))
     return content
 
 
@@ -312,7 +318,7 @@ def test_of_two_rows_of_a_viewer_the_later_run_holds() -> None:
         ],
         since_ms=60,
     )
-    rows = sorted(np.frombuffer(b"".join(merged), STATE).tolist())
+    rows = sorted(_viewers(merged))
     assert rows == [(1, 11, 200), (1, 7 | FACET, 190), (1, 9 | FACET, 200), (3, 10, 100)]
 
 
@@ -327,7 +333,7 @@ def test_of_two_rows_of_a_viewer_the_later_run_holds() -> None:
 def test_merged_runs_load_as_the_rows_one_after_the_other(steps: list[list[tuple[int, bool, int, int]]]) -> None:
     """However many commits there were, however they were merged: the latest row of each viewer and facet is loaded."""
     database = Database(":memory:")
-    latest: dict[tuple[int, int], tuple[int, int, int]] = {}
+    latest: dict[tuple[int, int], tuple[int, ...]] = {}
     now = 0
     for number, step in enumerate(steps):
         rows = []
@@ -341,9 +347,9 @@ def test_merged_runs_load_as_the_rows_one_after_the_other(steps: list[list[tuple
     assert snapshot is not None
     runs = list(snapshot.viewer_runs)
     assert len(runs) <= 8 * 3
-    loaded: dict[tuple[int, int], tuple[int, int, int]] = {}
+    loaded: dict[tuple[int, int], tuple[int, ...]] = {}
     for run in runs:
-        for key, profile, seen in np.frombuffer(run, STATE).tolist():
+        for key, profile, seen in _viewers([run]):
             loaded[key // 2, profile if profile & FACET else -1] = (key, profile, seen)
     assert loaded == latest
 
@@ -684,7 +690,7 @@ def test_an_opener_that_fails_holds_no_lock(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         Database(str(path))
     connection = sqlite3.connect(path, timeout=0)
-    connection.execute("PRAGMA user_version = 4")
+    connection.execute("PRAGMA user_version = 5")
     connection.close()
     Database(str(path)).close()
     assert caught.value.remedy

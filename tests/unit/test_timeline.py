@@ -64,6 +64,7 @@ class World:
         return PlainTimeline(
             step=rules.tick_seconds,
             window=rules.session_window_seconds,
+            active=rules.active_windows,
             start_ms=self._start_ms,
             backfill=int(rules.backfill_seconds),
             idle=rules.series_idle_seconds,
@@ -170,8 +171,8 @@ RULES = st.sampled_from(
         Rules(session_window_seconds=420),
         Rules(session_window_seconds=425, timestamp_offset_ms=123),
         Rules(tick_seconds=5, session_window_seconds=420),
-        Rules(tick_seconds=60, session_window_seconds=600),
-        Rules(session_window_seconds=420, backfill_seconds=300),
+        Rules(tick_seconds=60, session_window_seconds=600, presence_seconds=60, active_windows=(1200, 60)),
+        Rules(session_window_seconds=420, backfill_seconds=300, active_windows=(30, 90)),
         Rules(session_window_seconds=420, series_idle_seconds=450),
         Rules(session_window_seconds=60, series_idle_seconds=90),
     ]
@@ -534,6 +535,8 @@ def test_settings_may_change_between_processes(tick: int, window: int) -> None:
         value = samples.get(at)
         if dict(name)["__name__"].startswith("cdn77_active") and value:
             found[name] = value
+    assert world.timeline.filling == ((7200,) if window == 7200 else ())
+    assert world.timeline.kept_seconds == 900
     if window == 7200:  # who had left the shorter window is not known any more
         assert all(0 < value <= found_in(gauges, name) for name, value in found.items())
     else:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cdn77_exporter.core.viewers.movement import Movement
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
-from cdn77_exporter.core.viewers.rows import FACET, SEEN, STATE, merge_runs, split
+from cdn77_exporter.core.viewers.rows import FACET, SEEN, STATE, merge_runs, packed, split, unpacked
 from cdn77_exporter.core.viewers.table import Table
-from cdn77_exporter.core.viewers.window import Movement, ViewerWindow
+from cdn77_exporter.core.viewers.window import Lengths, ViewerWindow
 from tests.support.examples import examples
 
 PLACE = ("XX", "Unknown")
@@ -57,6 +58,11 @@ class BruteForce:
         return +found
 
 
+def window_of(profiles: Profiles, seconds: int, tick_seconds: int = 15) -> ViewerWindow:
+    """Windows of which the session window is the only long one."""
+    return ViewerWindow(profiles, Lengths((seconds,), presence=tick_seconds, gap=tick_seconds), tick_seconds)
+
+
 class Driven:
     """The window under test, with what its movements add up to."""
 
@@ -69,7 +75,7 @@ class Driven:
         self.runs: list[bytes] = []
 
     def _empty(self) -> ViewerWindow:
-        return ViewerWindow(self.profiles, window_seconds=self._length[0], tick_seconds=self._length[1])
+        return window_of(self.profiles, *self._length)
 
     def rows(self, seen: Iterable[Seen]) -> npt.NDArray[np.void]:
         """Rows as decoding gives them: one for each viewer, device, country and tick, with first and last event."""
@@ -90,7 +96,7 @@ class Driven:
         for number, count in numbers_of(movement.appeared()).items():
             for label in self._labels(number):
                 self.appeared[label] += count
-        for number, delta in numbers_of(movement.present()).items():
+        for number, delta in numbers_of(movement.present(self._length[0])).items():
             for label in self._labels(number):
                 self.held[label] += delta
         return movement
@@ -113,7 +119,7 @@ class Driven:
     def counted(self) -> Counter[Label]:
         """What a count over all viewers in the window gives."""
         found: Counter[Label] = Counter()
-        for number, count in numbers_of(self.window.present()).items():
+        for number, count in numbers_of(self.window.present(self._length[0])).items():
             for label in self._labels(number):
                 found[label] += count
         return found
@@ -240,27 +246,27 @@ def test_a_viewer_moves_to_its_new_place_with_its_next_event() -> None:
     """With another place the viewer leaves one profile for the other; it neither appears again nor gets facets."""
     profiles = Profiles()
     here, there = (profiles.number(Profile("s", "web", "CZ", place)) for place in (PLACE, ("CZ", "Prague")))
-    window = ViewerWindow(profiles, window_seconds=300, tick_seconds=15)
+    window = window_of(profiles, 300)
     rows = np.array([(key_of(1), here, 1000, 1000), (key_of(2), here, 2000, 2000)], SEEN)
     window.advance(15, [rows])
     movement = window.advance(30, [np.array([(key_of(1), there, 16_000, 17_000)], SEEN)])
     assert numbers_of(movement.appeared()) == {}
-    assert numbers_of(movement.present()) == {here: -1, there: 1}
+    assert numbers_of(movement.present(300)) == {here: -1, there: 1}
     movement = window.advance(315, [])
-    assert numbers_of(movement.present()) == {here: -1}
+    assert numbers_of(movement.present(300)) == {here: -1}
     assert len(profiles) == 2 + 4  # the two, their wholes, and the two facets that nobody has
 
 
 def test_a_viewer_with_several_devices_moves_too() -> None:
     """Its device and country facets stay as they are while its place changes."""
     profiles = Profiles()
-    window = ViewerWindow(profiles, window_seconds=300, tick_seconds=15)
+    window = window_of(profiles, 300)
     web, roku = (profiles.number(Profile("s", device, "CZ", PLACE)) for device in ("web", "roku"))
     window.advance(15, [np.array([(key_of(1), web, 1000, 1000), (key_of(1), roku, 2000, 2000)], SEEN)])
     moved = profiles.number(Profile("s", "web", "CZ", ("CZ", "Prague")))
     movement = window.advance(30, [np.array([(key_of(1), moved, 16_000, 16_000)], SEEN)])
     assert numbers_of(movement.appeared()) == {}
-    assert {profiles[number]: delta for number, delta in numbers_of(movement.present()).items()} == {
+    assert {profiles[number]: delta for number, delta in numbers_of(movement.present(300)).items()} == {
         Profile("s", None, None, PLACE): -1,
         Profile("s", None, None, ("CZ", "Prague")): 1,
     }
@@ -284,7 +290,7 @@ def test_many_viewers_come_and_go() -> None:
             last[key] = at
         movement = driven.window.advance(tick, [rows])
         appeared = numbers_of(movement.appeared()).get(profile, 0)
-        held += numbers_of(movement.present()).get(profile, 0)
+        held += numbers_of(movement.present(60)).get(profile, 0)
         assert appeared == expected
         assert held == sum(at >= (tick - 60) * 1000 for at in last.values()) == len(driven.window)
     assert driven.window.size_bytes < 60 * len(driven.window)
@@ -298,7 +304,7 @@ def one_profile() -> Profiles:
 
 def test_colliding_places_are_told_apart() -> None:
     """Viewers whose keys begin at the same place of the table are all found again, also after some have left."""
-    window = ViewerWindow(one_profile(), window_seconds=60, tick_seconds=15)
+    window = window_of(one_profile(), 60)
     table = Table()
     keys = np.arange(1, 1 << 62, 1 << 45, dtype=np.uint64)
     last = table.capacity - 1  # so that probing goes on at the first place
@@ -307,11 +313,11 @@ def test_colliding_places_are_told_apart() -> None:
     rows = np.zeros(40, SEEN)
     rows["key"] = crowded
     rows["first"] = rows["last"] = [1000 if place % 2 else 14_000 for place in range(40)]
-    assert numbers_of(window.advance(15, [rows]).present()) == {0: 40}
+    assert numbers_of(window.advance(15, [rows]).present(60)) == {0: 40}
 
     def moved(tick: int) -> tuple[dict[int, int], dict[int, int]]:
         movement = window.advance(tick, [again])
-        return numbers_of(movement.appeared()), numbers_of(movement.present())
+        return numbers_of(movement.appeared()), numbers_of(movement.present(60))
 
     again = rows[::2].copy()
     again["first"] = again["last"] = 61_000
@@ -336,9 +342,9 @@ def test_merging_runs_keeps_the_latest_row_of_each() -> None:
     assert len(b"".join(merged)) < len(b"".join(runs))
     found = []
     for given_runs in (runs, merged):
-        window = ViewerWindow(driven.profiles, window_seconds=60, tick_seconds=15)
+        window = window_of(driven.profiles, 60)
         window.restore(given_runs, 75_000)
-        found.append((numbers_of(window.present()), numbers_of(window.advance(90, []).present()), len(window)))
+        found.append((numbers_of(window.present(60)), numbers_of(window.advance(90, []).present(60)), len(window)))
     assert found[0] == found[1]
 
 
@@ -353,12 +359,14 @@ def test_large_runs_are_merged_as_small_ones_are() -> None:
         rows["profile"] = draw.integers(0, 4, len(rows))
         rows["profile"][::7] |= FACET
         rows["seen"] = number * 1000 + draw.integers(0, 1000, len(rows))
+        rows["watched"] = draw.integers(0, 9, len(rows))
         runs.append(rows)
-    latest: dict[tuple[int, int], tuple[int, int, int]] = {}
-    for key, profile, seen in np.concatenate(runs).tolist():
+    latest: dict[tuple[int, int], tuple[int, ...]] = {}
+    for row in np.concatenate(runs).tolist():
+        key, profile, seen, _ = row
         if seen >= 500:
-            latest[key, profile if profile & FACET else -1] = (key, profile, seen)
-    parts = [np.frombuffer(part, STATE) for part in merge_runs((rows.tobytes() for rows in runs), 500)]
+            latest[key, profile if profile & FACET else -1] = row
+    parts = [unpacked(part) for part in merge_runs(map(packed, runs), 500)]
     assert all(len(split(part)[number]) == len(part) > 0 for number, part in enumerate(parts))
     merged = np.concatenate(parts)
     assert sorted(merged.tolist()) == sorted(latest.values())

@@ -7,7 +7,7 @@ a viewer's labels that are new get a profile. What was seen before costs a searc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,25 +20,28 @@ from cdn77_exporter.core.keys import Places as Numbers
 from cdn77_exporter.core.measures import (
     PROFILE,
     STREAM,
-    Appeared,
     Label,
     Mean,
     Measure,
     Measures,
+    Present,
     Source,
+    Window,
     window_label,
 )
 from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.places import Locate, Places
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
-from cdn77_exporter.core.slots import LATER, NONE, Cells, ProfileSlots, Slots
+from cdn77_exporter.core.slots import LATER, Cells, ProfileSlots, Slots, ViewerMeasure
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
+from cdn77_exporter.core.viewers.window import Lengths
 
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
+_NOT_TOLD = (Source.WINDOW,)  # labels whose values no log tells
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -59,7 +62,7 @@ class Labelling:
         *,
         key: bytes,
         locate: Locate | None,
-        window_seconds: int,
+        lengths: Lengths,
         max_series: int,
         max_label_values: int,
     ) -> None:
@@ -68,7 +71,7 @@ class Labelling:
         self._profiles = profiles
         self._streams = streams
         self._key = key
-        self._window = window_label(window_seconds)
+        self._lengths = lengths
         self._max_series = max_series
         self.vocabulary = Vocabulary()
         self._other = self.vocabulary.code(OTHER)
@@ -80,6 +83,7 @@ class Labelling:
         self._numbers: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # profile of each of these rows
         self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
+        self._lingering: set[str] = set()  # streams that have no series, and viewers
         self._tidy_at = _FIRST_TEXTS
         labels = {label for cube in measures.cubes for label in cube.labels}.union(PROFILE)
         self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source is Source.FIELD}
@@ -93,10 +97,21 @@ class Labelling:
 
     def _choose_measures(self) -> None:
         """Take the measures of viewers that can be told now, and have the series of all profiles found anew."""
-        chosen = [row for row in self._measures.of_viewers if self._places.known or not row.needs_places]
-        self._appear = [row for row in chosen if isinstance(row.value, Appeared)]
-        self._present = [row for row in chosen if not isinstance(row.value, Appeared)]
-        self._slots = [ProfileSlots(len(self._appear)), ProfileSlots(len(self._present))]
+        found: dict[tuple[Label, ...], list[ViewerMeasure]] = {}
+        for row in self._measures.of_viewers:
+            if self._places.known or not row.needs_places:
+                told = tuple(label for label in row.by if label.source not in _NOT_TOLD)
+                found.setdefault(told, []).extend(self._each_window(row))
+        #: The measures of viewers, those that are told by the same labels together.
+        self.of_viewers = [ProfileSlots(labels, measures) for labels, measures in found.items()]
+
+    def _each_window(self, measure: Measure) -> list[ViewerMeasure]:
+        if not isinstance(measure.value, Present):
+            return [ViewerMeasure(measure)]
+        active = measure.value.window is Window.ACTIVE
+        return [
+            ViewerMeasure(measure, length) for length in (self._lengths.active if active else (self._lengths.presence,))
+        ]
 
     def use_places(self, locate: Locate) -> None:
         """Ask this database for the place of every address from now on; it may be the first one."""
@@ -309,35 +324,32 @@ class Labelling:
 
     def _prepare(self, numbers: npt.NDArray[np.uint32]) -> None:
         """Make the series of new profiles, of which the tick that counts them then need not make thousands at once."""
-        if len(self._series) + len(numbers) * (len(self._appear) + len(self._present)) < self._max_series:
-            self.appear_slots(numbers.astype(np.int64))
-            self.present_slots(numbers.astype(np.int64))
+        if len(self._series) + len(numbers) * sum(len(own.measures) for own in self.of_viewers) < self._max_series:
+            for own in self.of_viewers:
+                self.slots_of_profiles(own, numbers.astype(np.int64))
 
-    def appear_slots(self, profiles: Numbers) -> Slots:
-        """Return the slots [profiles, measures] that viewers of these profiles appear in; NONE where there is none."""
-        return self._slots_of(0, self._appear, profiles)
+    def slots_of_profiles(self, own: ProfileSlots, profiles: Numbers) -> Slots:
+        """Return the slots [profiles, measures] of viewers' measures; NONE where there is no series."""
+        return own.find(profiles, self._values_of_profile, self._slot_of_values)
 
-    def present_slots(self, profiles: Numbers) -> Slots:
-        """Return the slots [profiles, measures] that tell how many viewers of these profiles are there."""
-        return self._slots_of(1, self._present, profiles)
-
-    def _slots_of(self, kind: int, measures: Sequence[Measure], profiles: Numbers) -> Slots:
-        own = self._slots[kind]
-        own.reach(self._profiles.end)
-        slots = own.slots
-        if measures:
-            for number in np.unique(profiles[slots[profiles, 0] == LATER]).tolist():
-                profile = self._profiles[number]
-                slots[number] = [self._slot_of(measure, profile) for measure in measures]
-        return slots[profiles]
-
-    def _slot_of(self, measure: Measure, profile: Profile) -> int:
-        values = [_value(label, profile, self._window) for label in measure.by]
-        own = [label for label in measure.by if label.source is not Source.WINDOW and label != STREAM]
+    def _values_of_profile(self, number: int, labels: tuple[Label, ...]) -> tuple[str, ...] | None:
+        """Return what a profile has for labels; None if it does not count by them."""
+        profile = self._profiles[number]
+        values = tuple(value for label in labels if (value := _value(label, profile)) is not None)
         # A facet counts in the measures of what it is a facet of; the viewer itself counts in the others.
-        if None in values or (profile.is_facet and not own):
-            return NONE
-        return self.slot(measure, [value for value in values if value is not None])
+        if len(values) < len(labels) or (profile.is_facet and not any(label != STREAM for label in labels)):
+            return None
+        return values
+
+    def _slot_of_values(self, own: ViewerMeasure, values: tuple[str, ...]) -> int:
+        """Return the slot of a measure for the values of the labels that viewers tell."""
+        told = iter(values)
+        measure = own.measure
+        return self.slot(measure, [self._text(label, own.length) or next(told) for label in measure.by])
+
+    def _text(self, label: Label, length: int) -> str:
+        """Return the text of a label that no viewer tells, empty for others."""
+        return window_label(length) if label.source is Source.WINDOW else ""
 
     def _hashes_of(self, streams: Codes) -> npt.NDArray[np.uint64]:
         for code in np.unique(streams[self._stream_hashes[streams] == 0]).tolist():
@@ -348,8 +360,11 @@ class Labelling:
 
     # Forgetting
 
-    def forget(self, slots: Slots, streams: set[str], opened: Iterable[OpenTick]) -> None:
-        """Forget what names series that are gone, and streams that have none left, unless an open tick counts them."""
+    def forget(self, slots: Slots, streams: set[str], opened: Iterable[OpenTick], kept: Callable[[], set[int]]) -> None:
+        """Forget what names series that are gone, and streams that have none left, unless something counts them.
+
+        `kept`: the profiles that viewers have.
+        """
         if not len(slots):
             return
         opened = list(opened)
@@ -357,10 +372,13 @@ class Labelling:
         gone[slots] = True
         for number, cells in enumerate(self._cells):
             cells.forget(gone, (part for tick in opened for part in tick.cells(number)))
-        for own in self._slots:
+        for own in self.of_viewers:
             own.forget(gone)
+        streams = (streams | self._lingering) - self._series.streams()
         if streams:
-            self._forget_streams(streams, opened)
+            held = {self._profiles[number].stream for number in kept()}
+            self._lingering = streams & held
+            self._forget_streams(streams - held, opened)
         self._free_values()
 
     def _forget_streams(self, streams: set[str], opened: Sequence[OpenTick]) -> None:
@@ -371,9 +389,9 @@ class Labelling:
         self._admitted[codes] = False
         rows = self._viewer_rows.numbers()
         self._viewer_rows.remove(rows[np.isin(self._viewer_rows.rows[rows, 0], codes)])
-        for number in self._profiles.forget_streams(streams):
-            for own in self._slots:
-                own.reset(number)
+        gone = self._profiles.forget_streams(streams)
+        for own in self.of_viewers:
+            own.forget_profiles(gone)
 
     def _counted_streams(self, opened: Iterable[OpenTick]) -> set[str]:
         texts = self.vocabulary.texts
@@ -422,15 +440,13 @@ class Labelling:
         self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
 
 
-def _value(label: Label, profile: Profile, window: str) -> str | None:
+def _value(label: Label, profile: Profile) -> str | None:
     """Return what a profile has for a label; None where it has none."""
     match label.source:
         case Source.STREAM:
             return profile.stream
         case Source.DEVICE:
             return profile.device
-        case Source.WINDOW:
-            return window
         case Source.COUNTRY_OF_PLACE:
             return profile.place[0] if profile.place else None
         case Source.REGION_OF_PLACE:

@@ -33,7 +33,7 @@ class Source(StrEnum):
     DEVICE = "device"  # the device type of the User-Agent
     COUNTRY_OF_PLACE = "country of the place"  # of the client address, by the GeoIP database
     REGION_OF_PLACE = "region of the place"  # the same
-    WINDOW = "window"  # the length of the session window
+    WINDOW = "window"  # the length of the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +134,44 @@ class Appeared:
     """Counts viewers that were not in their session window, by what they are labelled with."""
 
 
+class Window(StrEnum):
+    """The windows whose viewers are told."""
+
+    ACTIVE = "active"  # the session window and those of ACTIVE_WINDOWS, each with its label `window`
+    PRESENCE = "presence"  # who is watching now
+
+
 @dataclass(frozen=True, slots=True)
 class Present:
-    """Tells how many viewers the session window holds, by what they are labelled with."""
+    """Tells how many viewers a window holds, by what they are labelled with."""
+
+    window: Window = Window.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Adds up how long players are present, in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsBegun:
+    """Counts sessions of players that began."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsOver:
+    """Counts sessions of players that are over, those whose watch time is at most `most_ms` unless that is None."""
+
+    most_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsOverWatched:
+    """Adds up the watch time of sessions that are over, in milliseconds."""
 
 
 OfEvents = Events | Sum | Observations | Mean
-OfViewers = Appeared | Present
+OfViewers = Appeared | Present | Watched | SessionsBegun | SessionsOver | SessionsOverWatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +211,8 @@ class Measure:
     @property
     def per(self) -> int:
         """The number of counted units that make one of the metric's."""
+        if isinstance(self.value, Watched | SessionsOverWatched):
+            return 1000
         return self.value.per if isinstance(self.value, Sum) else 1
 
     @property
@@ -372,11 +405,11 @@ ACTIVE_VIEWERS = Measure(
     "cdn77_active_viewers",
     Present(),
     (STREAM, WINDOW),
-    "Distinct viewers with a request in the session window.",
+    "Distinct viewers with a request in the window.",
     (
-        ("viewers now", "sum by (stream_name) (cdn77_active_viewers offset 90s)"),
-        ("peak viewers in three hours", "max_over_time(cdn77_active_viewers[3h] offset 90s)"),
-        ("average viewers in an hour", "avg_over_time(cdn77_active_viewers[1h] offset 90s)"),
+        ("viewers in the window", "sum by (stream_name, window) (cdn77_active_viewers offset 90s)"),
+        ("their peak in three hours", "max_over_time(cdn77_active_viewers[3h] offset 90s)"),
+        ("their average in an hour", "avg_over_time(cdn77_active_viewers[1h] offset 90s)"),
     ),
 )
 
@@ -384,27 +417,27 @@ ACTIVE_BY_DEVICE = Measure(
     "cdn77_active_viewers_by_device",
     Present(),
     (STREAM, DEVICE, WINDOW),
-    "Distinct viewers in the session window, by device type.",
-    (("viewers now by device", "sum by (device_type) (cdn77_active_viewers_by_device offset 90s)"),),
+    "Distinct viewers in the window, by device type.",
+    (("by device", "sum by (device_type, window) (cdn77_active_viewers_by_device offset 90s)"),),
 )
 
 ACTIVE_BY_COUNTRY = Measure(
     "cdn77_active_viewers_by_country",
     Present(),
     (STREAM, PLACE_COUNTRY, WINDOW),
-    "Distinct viewers in the session window, by country of the GeoIP database (XX without one).",
-    (("viewers now by country", "topk(10, sum by (country) (cdn77_active_viewers_by_country offset 90s))"),),
+    "Distinct viewers in the window, by country of the GeoIP database (XX without one).",
+    (("by country", "topk by (window) (10, sum by (country, window) (cdn77_active_viewers_by_country offset 90s))"),),
 )
 
 ACTIVE_BY_REGION = Measure(
     "cdn77_active_viewers_by_region",
     Present(),
     (STREAM, PLACE_COUNTRY, PLACE_REGION, WINDOW),
-    "Distinct viewers in the session window, by country and region of the GeoIP database (XX, Unknown without one).",
+    "Distinct viewers in the window, by country and region of the GeoIP database (XX, Unknown without one).",
     (
         (
-            "viewers now by state",
-            'sum by (region) (cdn77_active_viewers_by_region{country="US"} offset 90s)',
+            "by state",
+            'sum by (region, window) (cdn77_active_viewers_by_region{country="US"} offset 90s)',
         ),
     ),
 )
@@ -453,7 +486,7 @@ MEASURES = Measures(
 
 
 def window_label(seconds: int) -> str:
-    """Return the session window as a label value, in the largest unit that divides it: `2h`, `90m`, `45s`."""
+    """Return a window as a label value, in the largest unit that divides it: `2h`, `90m`, `45s`."""
     for unit, length in (("h", 3600), ("m", 60)):
         if seconds % length == 0:
             return f"{seconds // length}{unit}"

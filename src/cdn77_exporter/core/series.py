@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import Catalogue, split_key, stream_of
-from cdn77_exporter.core.measures import Appeared, Kind, Mean, Measure
+from cdn77_exporter.core.measures import Kind, Mean, Measure, OfViewers
 from cdn77_exporter.core.series_rows import PENDING, VALUES, latest
 
 #: Seconds of zeros that are written before a series begins; a counter that was not written for longer begins anew.
@@ -37,7 +37,7 @@ _COUNTER, _VIEWERS, _WINDOW, _SPARSE, _FORMER_COUNTER, _FORMER = range(6)
 
 def _behaviour(measure: Measure) -> int:
     if measure.kind is Kind.COUNTER:
-        return _VIEWERS if isinstance(measure.value, Appeared) else _COUNTER
+        return _VIEWERS if isinstance(measure.value, OfViewers) else _COUNTER
     return _SPARSE if isinstance(measure.value, Mean) else _WINDOW
 
 

@@ -9,10 +9,23 @@ import numpy.typing as npt
 
 from cdn77_exporter.core.columns import MOST_SUM, sum_by
 from cdn77_exporter.core.labelling import Labelling
-from cdn77_exporter.core.measures import Cube, Mean, Measure, OfEvents
+from cdn77_exporter.core.measures import (
+    Appeared,
+    Cube,
+    Mean,
+    Measure,
+    OfEvents,
+    Present,
+    SessionsBegun,
+    SessionsOver,
+    SessionsOverWatched,
+    Watched,
+)
 from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.series import SeriesTable
-from cdn77_exporter.core.viewers.window import Movement
+from cdn77_exporter.core.slots import ViewerMeasure
+from cdn77_exporter.core.viewers.movement import Counts, Movement
+from cdn77_exporter.core.viewers.window import ViewerWindow
 
 Numbers = npt.NDArray[np.int64]
 
@@ -59,16 +72,17 @@ class Settling:
         self._series.put_all(slots[changed], sums[changed, 0] / sums[changed, 1])
 
     def move(self, movement: Movement) -> None:
-        """Count viewers that appeared, came and left."""
-        numbers, counts = movement.appeared()
-        self._add(self._labelling.appear_slots(numbers), counts)
-        numbers, counts = movement.present()
-        self._add(self._labelling.present_slots(numbers), counts)
-
-    def _add(self, slots: Numbers, counts: Numbers) -> None:
-        """Add the count of each row [rows] to its slots [rows, measures], where it has them."""
-        there = slots >= 0
-        self._series.add_all(slots[there], np.broadcast_to(counts[:, None], slots.shape)[there])
+        """Count viewers that appeared, came and left, what players watched, and their sessions."""
+        counts = _Counts(movement)
+        for own in self._labelling.of_viewers:
+            slots: dict[int, Numbers] = {}  # by what has the numbers
+            for place, measure in enumerate(own.measures):
+                numbers, amounts = counts.of(measure)
+                found = slots.get(id(numbers))
+                if found is None:
+                    found = slots[id(numbers)] = self._labelling.slots_of_profiles(own, numbers)
+                there = found[:, place] >= 0
+                self._series.add_all(found[there, place], amounts[there])
 
     def emitted(self) -> None:
         """Begin means anew: a tick was written."""
@@ -84,13 +98,18 @@ class Settling:
         """Take up means as `means` gave them."""
         self._means = np.array(sorted(means), np.int64).reshape(-1, 3)
 
-    def correct_gauges(self, present: tuple[Numbers, Numbers]) -> None:
-        """Set the gauges of the window to what it holds: the session window may have been changed."""
-        numbers, counts = present
-        slots = self._labelling.present_slots(numbers)
-        there = slots >= 0
+    def correct_gauges(self, viewers: ViewerWindow) -> None:
+        """Set the gauges of the windows to what these hold: their lengths may have been changed."""
+        present = {length: viewers.present(length) for length in viewers.lengths.counted}
+        told = [
+            (self._labelling.slots_of_profiles(own, numbers)[:, place], counts)
+            for own in self._labelling.of_viewers
+            for place, measure in enumerate(own.measures)
+            for numbers, counts in ([present[measure.length]] if measure.length else [])
+        ]
         right = np.zeros(self._series.end)
-        np.add.at(right, slots[there], np.broadcast_to(counts[:, None], slots.shape)[there])
+        for slots, counts in told:
+            np.add.at(right, slots[slots >= 0], counts[slots >= 0])
         live, values = self._series.windows()
         wrong = np.union1d(live[values != right[live]], np.setdiff1d(np.flatnonzero(right), live))
         self._series.put_all(wrong, right[wrong])
@@ -99,3 +118,31 @@ class Settling:
 def _columns_of(measure: Measure, cube: Cube) -> list[int]:
     assert isinstance(measure.value, OfEvents)  # noqa: S101 - a cube has no others
     return [cube.columns.index(column) for column in measure.value.columns]
+
+
+class _Counts:
+    """The counts of a movement by profile, each asked for once."""
+
+    def __init__(self, movement: Movement) -> None:
+        self._movement = movement
+        self._over = movement.over()
+        self._counts: dict[type, Counts] = {
+            Appeared: movement.appeared(),
+            SessionsBegun: movement.begun(),
+            Watched: movement.watched(),
+            SessionsOverWatched: self._over,
+        }
+        self._present: dict[int, Counts] = {}
+
+    def of(self, own: ViewerMeasure) -> Counts:
+        """Return profiles, and what a measure counts of each."""
+        value = own.measure.value
+        if isinstance(value, Present):
+            if own.length not in self._present:
+                self._present[own.length] = self._movement.present(own.length)
+            return self._present[own.length]
+        if isinstance(value, SessionsOver):
+            profiles, watched = self._over
+            most = MOST_SUM if value.most_ms is None else value.most_ms
+            return profiles, (watched <= most).astype(np.int64)
+        return self._counts[type(value)]

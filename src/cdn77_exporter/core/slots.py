@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.keys import Codes, RowTable
 from cdn77_exporter.core.keys import Places as Numbers
-from cdn77_exporter.core.measures import STATUS, STREAM, Cube
+from cdn77_exporter.core.measures import STATUS, STREAM, Cube, Label, Measure
 
 Slots = npt.NDArray[np.int64]
 
@@ -48,25 +49,91 @@ class Cells:
             self.table.remove(np.setdiff1d(ended, np.concatenate([np.zeros(0, np.int64), *counted])))
 
 
+Values = tuple[str, ...]
+ValuesOf = Callable[[int, tuple[Label, ...]], Values | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerMeasure:
+    """A measure of viewers; of one that tells how many a window holds, the window's length in seconds."""
+
+    measure: Measure
+    length: int = 0
+
+
+SlotOf = Callable[[ViewerMeasure, Values], int]
+
+
 class ProfileSlots:
-    """The slots of some measures by profile [profiles, measures]."""
+    """The slots of the viewers' measures that are told by the same `labels`.
 
-    def __init__(self, measures: int) -> None:
-        self.slots: Slots = np.full((0, measures), LATER)
+    Profiles that agree in the labels are one group, so that a profile takes four bytes here.
+    """
 
-    def reach(self, end: int) -> None:
-        """Make rows for the profiles below `end`."""
-        more = end - len(self.slots)
+    def __init__(self, labels: tuple[Label, ...], measures: Iterable[ViewerMeasure]) -> None:
+        self.labels = labels
+        self.measures = tuple(measures)
+        self._numbers: dict[Values, int] = {}
+        self._groups: list[Values | None] = []  # None where a number is free
+        self._free: list[int] = []
+        self._of_profile: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._slots: Slots = np.zeros((0, len(self.measures)), np.int64)
+
+    def find(self, profiles: Numbers, values_of: ValuesOf, slot: SlotOf) -> Slots:
+        """Return the slots [profiles, measures] of profiles; NONE where there is no series.
+
+        `values_of`: a profile's values of some labels, None if it does not count by them. `slot`: makes the series of
+        a measure for such values.
+        """
+        if not len(profiles):
+            return np.zeros((0, len(self.measures)), np.int64)
+        self._reach(int(profiles.max()) + 1)
+        for profile in np.unique(profiles[self._of_profile[profiles] == LATER]).tolist():
+            values = values_of(profile, self.labels)
+            self._of_profile[profile] = NONE if values is None else self._number(values)
+        groups = self._of_profile[profiles].astype(np.int64)
+        counted = groups >= 0
+        slots = np.full((len(groups), len(self.measures)), NONE)
+        for group in np.unique(groups[counted]).tolist():
+            if self._slots[group, 0] == LATER:
+                own = self._groups[group] or ()
+                self._slots[group] = [slot(measure, own) for measure in self.measures]
+        slots[counted] = self._slots[groups[counted]]
+        return slots
+
+    def _reach(self, end: int) -> None:
+        more = end - len(self._of_profile)
         if more > 0:
-            more = max(more, len(self.slots) // 4)
-            self.slots = np.concatenate((self.slots, np.full((more, self.slots.shape[1]), LATER)))
+            more = max(more, len(self._of_profile) // 4)
+            self._of_profile = np.append(self._of_profile, np.full(more, LATER, np.int32))
+
+    def _number(self, values: Values) -> int:
+        found = self._numbers.get(values)
+        if found is None:
+            found = self._numbers[values] = self._free.pop() if self._free else len(self._groups)
+            if found == len(self._groups):
+                self._groups.append(None)
+            if found >= len(self._slots):
+                more = np.full((max(16, len(self._slots) // 4), len(self.measures)), LATER)
+                self._slots = np.concatenate((self._slots, more))
+            self._groups[found] = values
+            self._slots[found] = LATER
+        return found
 
     def forget(self, gone: npt.NDArray[np.bool_]) -> None:
         """Mark the slots that are gone [slots] to be found anew."""
-        lost = gone[np.maximum(self.slots, 0)] & (self.slots >= 0)
-        self.slots[lost.any(axis=1)] = LATER
+        lost = gone[np.maximum(self._slots, 0)] & (self._slots >= 0)
+        self._slots[lost.any(axis=1)] = LATER
 
-    def reset(self, number: int) -> None:
-        """Mark all slots of a profile to be found anew: the number is another's now."""
-        if number < len(self.slots):
-            self.slots[number] = LATER
+    def forget_profiles(self, profiles: Iterable[int]) -> None:
+        """Forget profiles whose numbers are free, and what no other profile has."""
+        numbers = [profile for profile in profiles if profile < len(self._of_profile)]
+        groups = np.unique(self._of_profile[numbers])
+        self._of_profile[numbers] = LATER
+        left = np.setdiff1d(groups[groups >= 0], self._of_profile).tolist()
+        for group in left:
+            values = self._groups[group]
+            if values is not None:
+                del self._numbers[values]
+            self._groups[group] = None
+        self._free += left

@@ -32,7 +32,7 @@ from cdn77_exporter.core.series import Frame, SeriesTable
 from cdn77_exporter.core.settling import Settling
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
-from cdn77_exporter.core.viewers.window import ViewerWindow
+from cdn77_exporter.core.viewers.window import Lengths, ViewerWindow
 
 #: Ticks older than this are not written any more: receivers refuse what is an hour behind their head.
 FOLD_SECONDS = 55 * 60
@@ -63,6 +63,9 @@ class Rules:
 
     tick_seconds: int = 15
     session_window_seconds: int = 7200
+    active_windows: tuple[int, ...] = ()
+    presence_seconds: int = 30
+    session_gap_seconds: int = 120
     timestamp_offset_ms: int = 0
     backfill_seconds: float = 0
     max_streams: int = 10_000
@@ -71,6 +74,12 @@ class Rules:
     series_idle_seconds: int = 86_400
     send_metadata: bool = True
     external: External = ()
+
+    @property
+    def lengths(self) -> Lengths:
+        """The lengths of the windows of viewers."""
+        active = dict.fromkeys((self.session_window_seconds, *self.active_windows))
+        return Lengths(tuple(active), self.presence_seconds, self.session_gap_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +143,7 @@ class Timeline:
         self._encoder = encoder or RemoteWrite1(self._catalogue)
         self.series = SeriesTable(self._catalogue, self._tick, rules.series_idle_seconds)
         self._profiles = Profiles()
-        self.viewers = ViewerWindow(
-            self._profiles, window_seconds=rules.session_window_seconds, tick_seconds=self._tick
-        )
+        self.viewers = ViewerWindow(self._profiles, rules.lengths, self._tick)
         self.streams = Admission(
             max_streams=rules.max_streams, max_series=rules.max_series, series=lambda: len(self.series)
         )
@@ -148,7 +155,7 @@ class Timeline:
             self.streams,
             key=key,
             locate=locate,
-            window_seconds=rules.session_window_seconds,
+            lengths=rules.lengths,
             max_series=rules.max_series,
             max_label_values=rules.max_label_values,
         )
@@ -171,6 +178,8 @@ class Timeline:
         self._next_request = 1
         self._files: list[CountedFile] = []
         self.changed = Changed()
+        self.kept_seconds = 0  # how far back the restored state knows viewers
+        self.filling: tuple[int, ...] = ()  # windows that are longer than that
         self._split: list[tuple[int, int]] = []  # spans of which it is not known when in them what is held happened
 
     def begin(self, start_ms: int) -> None:
@@ -324,7 +333,7 @@ class Timeline:
         self.owed.begin((slot for slot, first in zero_ticks.items() if first >= tick), tick)
         told = Told(self.emitted, slots.tobytes(), before.tobytes(), zeros_from, self._tick, zero_ticks)
         bodies = self._encoder.encode(self.series, frames)
-        self.labelling.forget(*self.series.forget(tick), self._open.values())
+        self.labelling.forget(*self.series.forget(tick), self._open.values(), self.viewers.profiles)
         self.labelling.tidy()
         self._settling.emitted()
         self.emitted = tick
@@ -418,7 +427,9 @@ class Timeline:
             "told_tick": self.already_told.tick,
             "told_uploaded_ms": self.already_told.uploaded_ms,
             "series": self.series.kept,
-            "viewers_since_ms": (self.settled - self._rules.session_window_seconds) * 1000,
+            "viewers_since_ms": (self.settled - self.viewers.lengths.kept) * 1000,
+            "presence_seconds": self._rules.presence_seconds,
+            "session_gap_seconds": self._rules.session_gap_seconds,
         }
         profiles = [
             (number, profile.stream, profile.device, profile.country, profile.place)
@@ -475,14 +486,22 @@ class Timeline:
         self._restore_means(snapshot.waits)
         self.owed.restore(snapshot.owed)
         self.unsettled = dict(snapshot.outbox)
-        self.viewers.restore(snapshot.viewer_runs, self.settled * 1000)
+        if "viewers_since_ms" in meta:
+            self.kept_seconds = meta["settled"] - meta["viewers_since_ms"] // 1000
+            self.filling = tuple(length for length in self.viewers.lengths.active if length > self.kept_seconds)
+        self.viewers.restore(
+            snapshot.viewer_runs,
+            meta["settled"] * 1000,  # the tick that was settled, on whichever grid
+            presence=meta.get("presence_seconds"),
+            gap=meta.get("session_gap_seconds"),
+        )
         self.streams.restore(self.series.streams())
         before = meta["tick_seconds"]
         for tick, encoded in snapshot.held:
             if before != self._tick:
                 self._split.append((tick - before, tick))
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
-        self._settling.correct_gauges(self.viewers.present())
+        self._settling.correct_gauges(self.viewers)
 
     def _hand_on(self) -> None:
         """Let every counter of a former metric go on in its successor, which begins at zero: it is another series."""

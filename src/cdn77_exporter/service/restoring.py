@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cdn77_exporter import __version__
 from cdn77_exporter.core.already_told import AlreadyTold
+from cdn77_exporter.core.measures import window_label
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.clock import Clock
@@ -78,6 +79,9 @@ async def restore(
         outbox=counts["requests"],
         seconds=round(clock.monotonic() - began, 3),
     )
+    if timeline.filling:
+        windows = ",".join(window_label(length) for length in timeline.filling)
+        report("windows_filling", windows=windows, kept_seconds=timeline.kept_seconds)
     report(
         "service_started",
         version=__version__,

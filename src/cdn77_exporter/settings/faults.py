@@ -59,7 +59,20 @@ def combinations(values: Mapping[str, Any], environ: Mapping[str, str]) -> Itera
     if values["external_labels"] is not None:
         measures = measures_in_force(values["metrics_off"] or (), values["labels_off"] or ())
         yield from faults_between(values["external_labels"], measures)
+    yield from _windows(values)
     yield from _places(values)
+
+
+def _windows(values: Mapping[str, Any]) -> Iterator[str]:
+    """Find windows of viewers that do not go together."""
+    tick, presence, gap = (values[name] for name in ("tick_seconds", "presence_seconds", "session_gap_seconds"))
+    for window in values["active_windows"] or ():
+        if tick is not None and window < tick:
+            yield f"ACTIVE_WINDOWS has one ({window}) shorter than TICK_SECONDS ({tick}); set at least one tick."
+    if presence is not None and tick is not None and presence < tick:
+        yield f"PRESENCE_SECONDS ({presence}) is shorter than TICK_SECONDS ({tick}); set at least one tick."
+    if gap is not None and presence is not None and gap < presence:
+        yield f"SESSION_GAP_SECONDS ({gap}) is shorter than PRESENCE_SECONDS ({presence}); set at least as much."
 
 
 def _places(values: Mapping[str, Any]) -> Iterator[str]:

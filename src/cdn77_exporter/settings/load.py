@@ -60,6 +60,8 @@ class _Loader:
     def load(self) -> Settings:
         """Return the whole; raises ConfigError."""
         values = {variable.field: self.value(variable) for variable in VARIABLES}
+        if "PRESENCE_SECONDS" not in self._environ and values["tick_seconds"]:
+            values["presence_seconds"] = max(values["presence_seconds"], values["tick_seconds"])
         self._faults += combinations(values, self._environ)
         proxies = self._proxies()
         self.judge()

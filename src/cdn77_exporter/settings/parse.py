@@ -146,6 +146,19 @@ def whole_seconds(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def windows(most: int, longest: int) -> Callable[[str], tuple[int, ...]]:
+    """Parse lengths of time with commas between them, at most so many; each once, in their order."""
+    parse_seconds = whole_seconds(1, longest)
+
+    def parse(text: str) -> tuple[int, ...]:
+        found = tuple(dict.fromkeys(parse_seconds(part.strip()) for part in text.split(",") if part.strip()))
+        if len(found) > most:
+            raise ValueError(f"has {len(found)} windows; at most {most}, such as `5m,24h`")
+        return found
+
+    return parse
+
+
 def hours(text: str) -> float:
     """Return a number of hours up to a month."""
     try:

@@ -72,6 +72,9 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
         return Rules(
             tick_seconds=self.tick_seconds,
             session_window_seconds=self.session_window_seconds,
+            active_windows=self.active_windows,
+            presence_seconds=self.presence_seconds,
+            session_gap_seconds=self.session_gap_seconds,
             timestamp_offset_ms=self.timestamp_offset_ms,
             backfill_seconds=self.backfill_window,
             max_streams=self.max_streams,
@@ -139,11 +142,11 @@ def _shown(value: object) -> object:
         return value.source
     if isinstance(value, Headers):
         return value.secret.source if value.secret else None
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
         host, port = value
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     if isinstance(value, str) and "?" in value and "://" in value:
         parts = urlsplit(value)
         return urlunsplit(SplitResult(parts.scheme, parts.netloc, parts.path, MASK, ""))

@@ -186,6 +186,24 @@ class Time:
         "7200",
         "The rolling window of active viewers, and after how long without a request a viewer counts again.",
     )
+    active_windows: tuple[int, ...] = env(
+        parse.windows(8, 7 * 86_400),
+        "",
+        "More windows of active viewers beside `SESSION_WINDOW_SECONDS`, with commas between them; the label `window` "
+        "tells them apart. Each is one more series for every series of the gauges of active viewers, and viewers are "
+        "kept as long as the longest.",
+        "5m,24h",
+    )
+    presence_seconds: int = env(
+        parse.whole_seconds(1, 86_400),
+        "30",
+        "How long after a request a player is taken to be watching; `TICK_SECONDS` where that is longer.",
+    )
+    session_gap_seconds: int = env(
+        parse.whole_seconds(1, 7 * 86_400),
+        "120",
+        "After how long without a request a player's session is over.",
+    )
     timestamp_offset_ms: int = env(
         parse.whole(0, 999, {"random": parse.random_offset}),
         "0",

@@ -30,6 +30,7 @@ MessageName = Literal[
     "state_opened",
     "state_older",
     "metrics_changed",
+    "windows_filling",
     "state_file_lost",
     "state_file_remade",
     "state_commit_failed",
@@ -352,6 +353,18 @@ _STATE = (
         "The metrics are not those of the state: another version of the exporter was started, or `EXTERNAL_LABELS`, "
         "`METRICS_OFF` or `LABELS_OFF` was changed. All others go on. What relabelled counters had counted "
         "and not told is told under the new labels; the series under the old ones end with stale markers.",
+        _NONE,
+    ),
+    Message(
+        "windows_filling",
+        Level.WARNING,
+        (
+            _name("windows", "the windows of `SESSION_WINDOW_SECONDS` and `ACTIVE_WINDOWS`, as their labels say"),
+            _number("kept_seconds", "how far back the state knows viewers"),
+        ),
+        "These windows of active viewers are longer than those that the state was written with. Their gauges begin "
+        "with the viewers that the state knows, and are right once a whole window has passed. All other numbers go "
+        "on.",
         _NONE,
     ),
     Message(

@@ -13,10 +13,15 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+Rows = npt.NDArray[np.void]
+
 #: One row of what a tick saw: the viewer's key, its profile, first and last event (Unix ms), both of one tick.
 SEEN = np.dtype([("key", "<u8"), ("profile", "<u4"), ("first", "<i8"), ("last", "<i8")])
-#: One row of the window's state: key, profile (with `FACET` set: a facet's), time last seen (Unix ms).
-STATE = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8")])
+#: One row of the windows' state: key, profile (with `FACET` set: a facet's), time last seen (Unix ms), and watch time
+#: of the session that it is in (ms, 0 for none).
+STATE = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8"), ("watched", "<u4")])
+_STATE_0_2_0 = np.dtype([("key", "<u8"), ("profile", "<u4"), ("seen", "<i8")])
+_PACKED = b"\1"  # begins a run
 FACET = 1 << 31
 #: How many parts there are.
 PARTS = 4
@@ -89,14 +94,35 @@ def _one_of_each(rows: npt.NDArray[np.void], starts: npt.NDArray[np.int64]) -> n
     return merged
 
 
-def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> list[bytes]:
-    """Merge runs of `STATE` rows, oldest first: by part, the latest row of each viewer seen since then.
+def packed(rows: Rows) -> bytes:
+    """Return rows of `STATE` as a run; nothing for none."""
+    return _PACKED + rows.tobytes() if len(rows) else b""
+
+
+def unpacked(run: bytes) -> Rows:
+    """Return the rows of a run; those of 0.2.0 have no watch time."""
+    if run[:1] == _PACKED and len(run) % 2:  # a run of 0.2.0 has an even length
+        return np.frombuffer(run, STATE, offset=1)
+    old = np.frombuffer(run, _STATE_0_2_0)
+    rows = np.zeros(len(old), STATE)
+    for name in ("key", "profile", "seen"):
+        rows[name] = old[name]
+    return rows
+
+
+def merge_runs(runs: Iterable[bytes], since_ms: int) -> list[bytes]:
+    """Merge runs, oldest first: by part, a run of the latest row of each viewer seen since then."""
+    return [packed(rows) for rows in merge_rows(map(unpacked, runs), since_ms)]
+
+
+def merge_rows(runs: Iterable[Rows], since_ms: int) -> list[Rows]:
+    """Merge rows of `STATE`, oldest first: by part, the latest row of each viewer seen since then.
 
     There is little more than the rows in memory: what sorting takes besides is needed for some of them at a time.
     """
     content = bytearray()
     for run in runs:
-        content += run
+        content += run.data
     rows = np.frombuffer(content, STATE)
     tops = np.frombuffer(content, np.uint8)[_TOP_BYTE :: STATE.itemsize]
     recent = rows["seen"] >= since_ms
@@ -109,7 +135,7 @@ def merge_runs(runs: Iterable[bytes | memoryview], since_ms: int) -> list[bytes]
         _, latest = np.unique(rows[["key", "profile"]][facets], return_index=True)
         chosen[facets[latest]] = True
     parts = tops >> (8 - PART_BITS)
-    return [rows.compress(chosen & (parts == number)).tobytes() for number in range(PARTS)]
+    return [rows.compress(chosen & (parts == number)) for number in range(PARTS)]
 
 
 def _latest(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

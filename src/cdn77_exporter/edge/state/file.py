@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdn77_exporter.core.errors import StateError, StateLocked
 from cdn77_exporter.edge.state import schema
-from cdn77_exporter.edge.state.migration import OLD_VERSION, migrate
+from cdn77_exporter.edge.state.migration import OLD_VERSION, SAME_TABLES, migrate
 
 #: What SQLite raises on what it cannot read; the second, when not even its words can be.
 READ_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
@@ -74,7 +74,7 @@ def check(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("COMMIT")
     if application != schema.APPLICATION_ID:
         raise StateError(f"{path} is not a state file of this program", RESTART)
-    if version not in (OLD_VERSION, schema.VERSION):
+    if version not in (OLD_VERSION, SAME_TABLES, schema.VERSION):
         raise StateError(
             f"the state file {path} has version {version}, this program reads version {schema.VERSION}",
             "run the version that wrote it, or " + RESTART,
@@ -95,6 +95,8 @@ def check(connection: sqlite3.Connection, path: str) -> None:
             raise damaged(path, error) from error
     if not schema.is_intact(connection):
         raise damaged(path, "its schema is not this program's")
+    if version == SAME_TABLES:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
 
 
 def damaged(path: str, what: object) -> StateError:

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 APPLICATION_ID = 0x63373765
-VERSION = 4
+VERSION = 5
 
 _encode = msgspec.msgpack.Encoder().encode
 
