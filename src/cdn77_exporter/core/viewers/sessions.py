@@ -56,7 +56,7 @@ class Visits:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What the requests of a tick add: watch time by key [keys], and the watch time of its session after them.
+    """The additions of the requests of a tick: watch time by key [keys], and the watch time of its session after them.
 
     `begun` [sessions]: the key of each session that begins; `over`, `over_ms` [sessions]: of each that ended before
     one of the requests, with its watch time.

@@ -105,7 +105,7 @@ class Table:
         return self.key[there], self.profile[there], self._since[there], self.watched[there], self._base
 
     def put_all(self, columns: Columns, at_once: int) -> None:
-        """Put in what another table had, so many at once; there must be nobody yet."""
+        """Put in what another table had, so many at once; this one must be empty."""
         keys, profiles, since, watched, self._base = columns
         for begin in range(0, len(keys), at_once):
             part = slice(begin, begin + at_once)

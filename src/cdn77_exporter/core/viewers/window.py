@@ -70,7 +70,7 @@ class Lengths:
 
     @property
     def kept(self) -> int:
-        """How long a viewer is kept after its last request."""
+        """The time for which a viewer is kept after its last request."""
         return max(*self.active, self.gap)
 
 
@@ -141,7 +141,7 @@ class ViewerWindow:
     def restore(
         self, runs: Iterable[bytes], now_ms: int, *, presence: int | None = None, gap: int | None = None
     ) -> None:
-        """Take up runs, oldest first (there must be nobody yet); `now_ms`: the last tick.
+        """Take up runs, oldest first (the windows must be empty); `now_ms`: the last tick.
 
         `presence`, `gap`: what they were until that tick, if it was something else: what was counted by them holds.
         """
