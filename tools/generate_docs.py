@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cdn77_exporter.core.device import DeviceRule, built_in
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, frees_permit, takes_permit
-from cdn77_exporter.settings import SECTIONS, Variable
+from cdn77_exporter.settings import SECTIONS, Variable, device_rules
 from cdn77_exporter.telemetry import messages
 from cdn77_exporter.telemetry.kinds import Kind
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
@@ -220,6 +221,34 @@ def guarantees() -> str:
     return TABLE.sub(table, page.read_text("utf-8")) if page.is_file() else ""
 
 
+def devices() -> str:
+    """Return the page on device types, with the table of the built-in ones made anew."""
+    page = DOCS / "devices.md"
+
+    def table(found: re.Match[str]) -> str:
+        lines = ["", "| `device_type` | a User-Agent fits that has |", "|---|---|"]
+        names = dict.fromkeys(rule.name for rule in built_in().rules)
+        for name in names:
+            fits = "; or ".join(_device_rule(rule) for rule in built_in().rules if rule.name == name)
+            lines.append(f"| `{name}` | {_cell(fits)} |")
+        lines += ["| `other` | none of these |", ""]
+        return found[1] + _page(lines) + found[3]
+
+    return TABLE.sub(table, page.read_text("utf-8")) if page.is_file() else ""
+
+
+def _device_rule(rule: DeviceRule) -> str:
+    def words(some: tuple[str, ...]) -> str:
+        listed = [f"`{word}`" for word in some]
+        return listed[0] if len(listed) == 1 else ", ".join(listed[:-1]) + f" or {listed[-1]}"
+
+    parts = [words(rule.words) if rule.words else "anything"]
+    parts += [f"with {words(rule.also)}"] if rule.also else []
+    parts += [f"without {words(rule.without)}"] if rule.without else []
+    parts += [f"where `{rule.pattern}` matches"] if rule.pattern else []
+    return ", ".join([" ".join(parts), *(["case-sensitive"] if rule.case_sensitive else [])])
+
+
 def guarantee_tables() -> dict[str, dict[str, Any]]:
     """Return the words of the tables of guarantees, by table: its headings, and its rows by their names."""
     return tomllib.loads((_TESTS / "guarantees.toml").read_text("utf-8"))
@@ -257,10 +286,14 @@ def _guarantee_table(name: str, table: dict[str, Any], proofs: dict[str, list[st
 PAGES = {
     "architecture.md": architecture,
     "configuration.md": configuration,
+    "devices.md": devices,
     "guarantees.md": guarantees,
     "metrics.md": metrics,
     "operations.md": log_messages,
+    "schemas/device-rules.schema.json": device_rules.schema,
 }
+#: The same for files of the package.
+SHIPPED = {_SOURCE / "settings" / "device_rules.schema.json": device_rules.schema}
 
 
 def written(page: Path, write: Callable[[], str]) -> str:
@@ -273,12 +306,16 @@ def written(page: Path, write: Callable[[], str]) -> str:
 
 
 def stale(folder: Path = DOCS) -> list[str]:
-    """Return the pages that differ from what the code gives now."""
+    """Return the pages and shipped files that differ from what the code gives now."""
     return [
-        name
-        for name, write in PAGES.items()
-        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != written(folder / name, write)
+        page.name
+        for page, write in _files(folder).items()
+        if not page.is_file() or page.read_text("utf-8") != written(page, write)
     ]
+
+
+def _files(folder: Path) -> dict[Path, Callable[[], str]]:
+    return {folder / name: write for name, write in PAGES.items()} | SHIPPED
 
 
 def main(words: list[str] | None = None) -> int:
@@ -288,11 +325,11 @@ def main(words: list[str] | None = None) -> int:
     if parser.parse_args(words).check:
         pages = stale(DOCS)
         for name in pages:
-            print(f"docs/{name} is stale; run tools/generate_docs.py", file=sys.stderr)
+            print(f"{name} is stale; run tools/generate_docs.py", file=sys.stderr)
         return 1 if pages else 0
-    DOCS.mkdir(exist_ok=True)
-    for name, write in PAGES.items():
-        (DOCS / name).write_text(written(DOCS / name, write), "utf-8")
+    for page, write in _files(DOCS).items():
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(written(page, write), "utf-8")
     return 0
 
 

@@ -8,9 +8,10 @@ import yaml
 
 from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
+from cdn77_exporter.core.device import built_in
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
-from cdn77_exporter.settings import VARIABLES
+from cdn77_exporter.settings import VARIABLES, device_rules
 from cdn77_exporter.telemetry.messages import MESSAGES
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY
@@ -84,6 +85,7 @@ def test_every_name_in_small_letters_exists() -> None:
     known |= {field.name for event in MESSAGES.values() for field in event.fields}
     known |= {label for metric in MEASURES.rows for label in metric.labels} | {metric.name for metric in MEASURES.rows}
     known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, _OF_CHECK} | PROBLEMS
+    known |= {*built_in().devices, *(key.name for key in device_rules.RULE.keys)}
     for own in SELF_METRICS:
         known |= {value for _, values in own.labels for value in values}
     known |= set(re.findall(r'"(\w+)"', _JSON_OF_INSPECT.read_text("utf-8")))

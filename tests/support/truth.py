@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -43,23 +44,35 @@ def labels(**pairs: str) -> Labels:
     return tuple(sorted(pairs.items()))
 
 
-def device_type(agent: str | None) -> str:  # noqa: PLR0911
-    """The contract's table of device types, read literally."""
-    text = (agent or "").lower()
-    baron = "baron" in text or "virtualrailfan" in text
-    if baron and (re.search(r"\b(iphone|ipad|ios)\b", text) or ("android" in text and "mobile" in text)):
-        return "baron_mobile"
-    if any(word in text for word in ("appletv", "apple tv", "tvos")):
-        return "apple_tv"
-    if "roku" in text:
-        return "roku"
-    if re.search(r"\baft[a-z]", text) or ("amazon" in text and "fire" in text):
-        return "firestick"
-    if "android" in text and "tv" in text:
-        return "android_tv"
-    if any(word in text for word in ("chrome", "firefox", "safari", "edge", "edg/", "opera")):
-        return "web"
-    return "other"
+def device_type(agent: str | None) -> str:
+    """The contract's table of device types, read literally; the first 512 characters of a User-Agent count."""
+    whole = urllib.parse.unquote((agent or "")[:1536])[:512]
+    text = whole.lower()
+
+    def has(*words: str) -> bool:
+        return any(word in text for word in words)
+
+    def has_word(*words: str) -> bool:
+        return any(word in re.split(r"\W+", text) for word in words)
+
+    tv = has("bravia", "chromecast", "mibox", "mitv", "googletv", "androidtv") or has_word("tv", "onn")
+    fits = {
+        # Cubot makes telephones, and there are televisions whose HbbTV names a factory with `bot` in it.
+        "bot": has("bot", "crawler", "spider", "headless", "preview") and not has("cubot", "hbbtv"),
+        "apple_tv": has("appletv", "apple tv", "tvos"),
+        "roku": has("roku"),
+        "firestick": any(re.fullmatch("AFT[A-Z0-9]{1,7}", word) for word in re.split(r"\W+", whole)) or has("fire tv"),
+        # The SHIELD Tablet is none.
+        "android_tv": (has("android") and (tv or (has("shield") and not has("shield tablet")))) or has("crkey"),
+        "smart_tv": has("tizen", "web0s", "webos", "smarttv", "smart-tv", "hbbtv", "netcast", "vizio"),
+        "console": has("playstation", "xbox", "nintendo") and not has("nexbox"),  # a box with Android
+        "baron_mobile": has("baron", "virtualrailfan"),
+        "mobile": (has("applecoremedia", "cfnetwork") and has("iphone", "ipad", "darwin"))
+        or has("exoplayer", "media3", "dalvik", "okhttp"),
+        "web": has("chrome", "firefox", "safari", "edge", "edg/", "opera"),
+        "other": True,
+    }
+    return next(device for device, does in fits.items() if does)
 
 
 @dataclass(frozen=True, slots=True)

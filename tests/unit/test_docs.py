@@ -24,7 +24,7 @@ def test_a_stale_or_missing_page_is_named(
     monkeypatch.setattr(generate_docs, "DOCS", tmp_path)
     (tmp_path / "metrics.md").write_text("old")
     assert generate_docs.main(["--check"]) == 1
-    assert "docs/metrics.md is stale" in capsys.readouterr().err
+    assert "metrics.md is stale" in capsys.readouterr().err
     assert generate_docs.main([]) == 0
     assert generate_docs.stale(tmp_path) == []
 

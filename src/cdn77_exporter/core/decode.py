@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cdn77_exporter.core.columns import MOST_SUM, Amounts, Counts, join
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
+from cdn77_exporter.core.device import DeviceRules, built_in
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.formats import Format
 from cdn77_exporter.core.formats.ndjson import MARK, Ndjson
@@ -65,9 +66,9 @@ class Decoder:
 
     `measures`: what is counted; ValueError if lines do not tell it. `tick_seconds`: the distance of ticks.
     `stream_pattern`: its first group, or the whole match, names a line's stream. `allow`: whether a stream is counted
-    at all. `ipv6_prefix`: IPv6 addresses that have so many first bits in common are one viewer. `examples`: keep some
-    rejected lines, without addresses. `accelerate`: use the compiled scan for the lines that it takes, which changes
-    nothing but the time.
+    at all. `ipv6_prefix`: IPv6 addresses that have so many first bits in common are one viewer. `devices`: tell the
+    device types of User-Agents, None for the built-in rules. `examples`: keep some rejected lines, without addresses.
+    `accelerate`: use the compiled scan for the lines that it takes, which changes nothing but the time.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Decoder:
         examples: bool = False,
         allow: Callable[[str], bool] | None = None,
         ipv6_prefix: int = 128,
+        devices: DeviceRules | None = None,
         accelerate: bool = True,
     ) -> None:
         self._layout = Layout(measures)
@@ -96,7 +98,7 @@ class Decoder:
         self._scan_pattern = StreamPattern.of(stream_pattern) if accelerate else None
         self._scanner: Scanner | None = None
         labels = [*PROFILE, *(label for cube in self._layout.cubes for label in cube.labels)]
-        self._values = {label: LabelTexts(label) for label in labels}
+        self._values = {label: LabelTexts(label, devices or built_in()) for label in labels}
         self._streams: dict[str, str] = {}
         self._fractions: dict[str, int] = {}
         self._addresses: dict[str, bytes] = {}

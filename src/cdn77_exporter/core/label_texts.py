@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdn77_exporter.core.device import device_type
+from cdn77_exporter.core.device import DeviceRules
 from cdn77_exporter.core.lines import clean
 from cdn77_exporter.core.measures import Label, Source
 
@@ -12,10 +12,10 @@ MEMO_LENGTH = 512  # longer texts are not remembered
 Raw = str | int | None
 
 
-def label_text(label: Label, raw: Raw) -> str:
+def label_text(label: Label, raw: Raw, devices: DeviceRules) -> str:
     """Return a label's value for what the field holds: a text, a number, true or false, or nothing."""
     if label.source is Source.DEVICE:
-        return device_type(str(raw or ""))
+        return devices.device_type(str(raw or ""))
     if raw is None or raw == "":
         return label.missing
     if isinstance(raw, bool):
@@ -29,13 +29,14 @@ class LabelTexts(dict[Raw, str]):
     Equal values are one object.
     """
 
-    def __init__(self, label: Label) -> None:
+    def __init__(self, label: Label, devices: DeviceRules) -> None:
         super().__init__()
         self._label = label
+        self._devices = devices
         self._values: dict[str, str] = {}
 
     def __missing__(self, raw: Raw) -> str:
-        value = label_text(self._label, raw)
+        value = label_text(self._label, raw, self._devices)
         if len(self) >= MEMO_ENTRIES or len(self._values) >= MEMO_ENTRIES:
             self.clear()
             self._values.clear()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.decoded import Decoded, Failure
+from cdn77_exporter.core.device import DeviceRules
 from cdn77_exporter.core.measures import MEASURES, Measures
 
 _own = threading.local()
@@ -24,6 +25,7 @@ class DecoderRules:
     allow: Callable[[str], bool] | None = None
     ipv6_prefix: int = 128
     measures: Measures = MEASURES
+    devices: DeviceRules | None = None  # None for the built-in rules
 
     def decoder(self, *, examples: bool = False) -> Decoder:
         """Return a new decoder; with `examples` it keeps some rejected lines."""
@@ -35,6 +37,7 @@ class DecoderRules:
             examples=examples,
             allow=self.allow,
             ipv6_prefix=self.ipv6_prefix,
+            devices=self.devices,
         )
 
 

@@ -32,7 +32,7 @@ async def restore(
 
     `pushed`: the last tick that the bucket knows to be pushed, and when.
     """
-    rules = settings.timeline_rules
+    rules, devices = settings.timeline_rules, settings.device_rules
     # What is ahead of the time was written with a wrong clock.
     pushed = replace(pushed, tick=min(pushed.tick, clock.possible_ms()[-1] // 1000))
 
@@ -54,6 +54,7 @@ async def restore(
         return timeline, snapshot is None, last, timeline.begin_after(pushed)
 
     began = clock.monotonic()
+    same_devices = await state.note("device_rules", devices.number) == devices.number
     timeline, fresh, last, older = await state.run(read)
     if older:
         report("state_older", path=str(settings.state_path), last_tick=last, pushed_tick=pushed.tick)
@@ -67,6 +68,8 @@ async def restore(
             relabelled=", ".join(changed.relabelled),
             ended=", ".join(changed.ended),
         )
+    if not (fresh or same_devices):
+        report("device_rules_changed", path=str(settings.device_rules_file or "built-in"), types=len(devices.devices))
     counts = await state.counts()
     report(
         "state_opened",

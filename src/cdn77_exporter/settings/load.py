@@ -106,7 +106,7 @@ class _Loader:
         try:
             return variable.parse(text)
         except FileFaults as error:
-            self._faults += [f"{name} ({shown(text)}): {fault}" for fault in error.faults]
+            self._faults += [f"{name} ({shown(text, 200)}): {fault}" for fault in error.faults]
         except ValueError as error:
             self._fault(name, f"{self._excerpt(variable, text)}{error}")
         return None

@@ -81,6 +81,14 @@ class Place:
         return self.file.lines.line(self.path)
 
     @property
+    def value(self) -> Any:
+        """The value that stands there."""
+        found: Any = self.file.content
+        for part in self.path:
+            found = found[part]
+        return found
+
+    @property
     def name(self) -> str:
         """The last key on the way to it, for the words of a fault."""
         return next((shown(part) for part in reversed(self.path) if isinstance(part, str)), "the file")
@@ -132,7 +140,7 @@ def _refused(line: int, text: str) -> FileFaults:
     return FileFaults([Fault(line, text)])
 
 
-def shown(text: object) -> str:
+def shown(text: object, most: int = _MOST_SHOWN) -> str:
     """Return a key or value as a fault may quote it: short, and on one line."""
     whole = visible(str(text))
-    return whole if len(whole) <= _MOST_SHOWN else f"{whole[:_MOST_SHOWN]}..."
+    return whole if len(whole) <= most else f"{whole[:most]}..."

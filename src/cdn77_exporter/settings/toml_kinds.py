@@ -239,7 +239,7 @@ class Tables:
             place.fault(f"`{place.name}` must be tables, each of which begins with a line `[[{place.name}]]`.")
             return None
         if not value:
-            place.fault(f"`{place.name}` is empty; leave it out, or write tables that begin with `[[{place.name}]]`.")
+            place.fault(f"`{place.name}` is empty; write tables that begin with `[[{place.name}]]`, or leave it out.")
             return None
         if len(value) > self.most:
             place.fault(f"`{place.name}` has {len(value):,} tables; it can have {self.most:,} at most.")

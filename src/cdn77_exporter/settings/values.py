@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 from zlib import crc32
 
+from cdn77_exporter.core.device import DeviceRules, built_in
 from cdn77_exporter.core.files import LogNames
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
 from cdn77_exporter.edge.proxies import Proxies
@@ -39,6 +40,11 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
         return crc32(repr((self.stream_pattern, allowed and (sorted(allowed.names), allowed.pattern))).encode())
 
     @property
+    def device_rules(self) -> DeviceRules:
+        """The rules that tell device types."""
+        return self.device_rules_file.rules if self.device_rules_file else built_in()
+
+    @property
     def log_names(self) -> LogNames:
         """Return what in the bucket is a log file."""
         return LogNames(self.s3_prefix, self.s3_suffix)
@@ -62,6 +68,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
             self.stream_allowlist,
             self.viewer_ipv6_prefix,
             self.measures,
+            self.device_rules_file.rules if self.device_rules_file else None,
         )
 
     @property

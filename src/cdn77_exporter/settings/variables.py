@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar, overload
 from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.settings import metrics, parse
+from cdn77_exporter.settings.device_rules import DeviceRulesFile, device_rules_file
 from cdn77_exporter.settings.metrics import ExternalLabels
 from cdn77_exporter.settings.parse import Allowlist, StatePlace
 from cdn77_exporter.settings.secret import Headers, Secret, as_headers, as_secret, secret_text
@@ -268,6 +269,13 @@ class Streams:
         "How many first bits of an IPv6 address tell viewers apart. A household has a network of 64 bits and changes "
         "its addresses in it: with `64` it is one viewer, as it is by IPv4.",
         "64",
+    )
+    device_rules_file: DeviceRulesFile | None = env(
+        device_rules_file,
+        None,
+        "A TOML file of rules that tell device types from User-Agents, instead of the built-in ones; see "
+        "[Device types](devices.md).",
+        "/etc/cdn77-exporter/devices.toml",
     )
     geoip_db_path: Path | None = env(
         parse.file_path,

@@ -31,6 +31,7 @@ MessageName = Literal[
     "state_older",
     "metrics_changed",
     "windows_filling",
+    "device_rules_changed",
     "state_file_lost",
     "state_file_remade",
     "state_commit_failed",
@@ -365,6 +366,17 @@ _STATE = (
         "These windows of active viewers are longer than those that the state was written with. Their gauges begin "
         "with the viewers that the state knows, and are right once a whole window has passed. All other numbers go "
         "on.",
+        _NONE,
+    ),
+    Message(
+        "device_rules_changed",
+        Level.INFO,
+        (
+            _name("path", "the file of the rules, or `built-in`"),
+            _number("types", "the device types that there can be now, with `other`"),
+        ),
+        "The rules that tell device types have changed since the state was written. Viewers in the session window get "
+        "their new type with their next request; their old one counts them too until the window has passed.",
         _NONE,
     ),
     Message(

@@ -20,7 +20,14 @@ from cdn77_exporter.runtime import without_collection
 
 #: The settings that are honoured when they are set: those that decide what a line and a file are.
 LIMITS = ("MAX_FILE_BYTES", "MAX_LINE_BYTES", "MAX_BAD_LINES", "MAX_FILE_ENTRIES")
-HONOURED = (*LIMITS, "STREAM_ALLOWLIST", "STREAM_PATTERN", "TICK_SECONDS", "VIEWER_IPV6_PREFIX")
+HONOURED = (
+    *LIMITS,
+    "DEVICE_RULES_FILE",
+    "STREAM_ALLOWLIST",
+    "STREAM_PATTERN",
+    "TICK_SECONDS",
+    "VIEWER_IPV6_PREFIX",
+)
 DEFAULT_TICK_SECONDS = 15
 STANDARD_INPUT = "-"
 
@@ -101,6 +108,7 @@ def honoured_rules() -> DecoderRules:
         limits,
         values["stream_allowlist"],
         values["viewer_ipv6_prefix"],
+        devices=values["device_rules_file"].rules if values["device_rules_file"] else None,
     )
 
 

@@ -366,6 +366,18 @@ class Database:
                 self._atomically(step)
         return bool(seen)
 
+    def note(self, name: str, number: int) -> int | None:
+        """Note a number that stands for a setting; return the one that was noted before, None without one."""
+        before = self.meta().get(name)
+        if before != number:
+
+            def step() -> None:
+                self._execute(schema.META.replace, (name, number))
+
+            with suppress(Transient):  # then the next start notes it
+                self._atomically(step)
+        return before
+
     def sort_out(self, files: Sequence[LogFile], *, again: bool = False) -> Sorted:
         """Tell which of some listed files, no two of one key, are to be counted.
 

@@ -50,6 +50,7 @@ class State:
     mark_done = _call(Database.mark_done)
     acknowledged = _call(Database.acknowledged)
     meta = _call(Database.meta)
+    note = _call(Database.note)
     sort_out = _call(Database.sort_out)
     events_seen = _call(Database.events_seen)
     deletable = _call(Database.deletable)
