@@ -56,6 +56,7 @@ class Answer:
     lines: int = 0
     events: int = 0
     bytes: int = 0
+    unknown: int = 0  # events whose device type is `other`
     faults: list[frozenset[str]] = field(default_factory=list)  # of each rejected line, all that is wrong with it
     ignored: Counter[str] = field(default_factory=Counter)  # malformed values of events, by field
     ticks: dict[int, Tick] = field(default_factory=dict)
@@ -172,14 +173,15 @@ class Oracle:
         sums = tick.groups.setdefault(group, [0, 0, 0, 0])
         for place, more in enumerate((1, size, wait, 1 if wait else 0)):
             sums[place] += more
+        device = device_type(texts["clientRequestUserAgent"])
         if viewer_at is not None:
-            device = device_type(texts["clientRequestUserAgent"])
             viewer = (stream, viewer_at, device, clean(texts["clientCountry"] or "XX"))
             seen = tick.viewers.setdefault(viewer, [at, at])
             seen[0], seen[1] = min(seen[0], at), max(seen[1], at)
         answer.oldest_ms = min(answer.oldest_ms, at) if answer.events else at
         answer.newest_ms = max(answer.newest_ms, at) if answer.events else at
         answer.events += 1
+        answer.unknown += device == "other"
         answer.bytes += size
 
 

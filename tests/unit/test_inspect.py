@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -130,6 +131,27 @@ def test_a_viewer_counts_once_per_stream_device_and_country(tmp_path: Path, caps
     }
     assert answer["viewers_by_device"] == {"web": 2, "roku": 1}
     assert answer["viewers_by_country"] == {"US": 2, "DE": 1}
+
+
+def test_agents_that_no_rule_knows_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their share of all requests and no address; rules of one's own are honoured, and faults of them told."""
+    agents = ("curl/8.5.0", "Odd%20Player (203.0.113.77)", "curl/8.5.0", "Firefox/133")
+    path = write(tmp_path / "a.gz", log_file([event(NOW_MS, clientRequestUserAgent=agent) for agent in agents]))
+    assert found(capsys, path)["unknown_agents"] == {"curl/8.5.0": 2, "Odd Player (***)": 1}
+    text = said(capsys, path)
+    assert "User-Agents that no device rule knows, 75.0 % of the requests" in text
+    assert re.search(r"curl/8\.5\.0 +2 +50\.0 %\n", text) and "203.0.113" not in text
+
+    rules = write(tmp_path / "devices.toml", b'[[rule]]\nname = "tool"\nwords = ["curl"]\n')
+    monkeypatch.setenv("DEVICE_RULES_FILE", str(rules))
+    answer = found(capsys, path)
+    assert answer["viewers_by_device"] == {"tool": 1, "other": 1}
+    assert answer["unknown_agents"] == {"Odd Player (***)": 1, "Firefox/133": 1}
+    rules.write_text('[[rule]]\nname = "tool"\n')
+    assert command_line.main(["inspect", str(path)]) == 2
+    assert "line 1: The rule has neither `words` nor `pattern`" in capsys.readouterr().err
 
 
 @pytest.mark.guarantee("viewers.mapped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cdn77_exporter.core.columns import MOST_SUM, Amounts, Counts, join
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.decoded import Decoded, Example, Failure, FileStats
-from cdn77_exporter.core.device import DeviceRules, built_in
+from cdn77_exporter.core.device import OTHER_DEVICE, DeviceRules, built_in
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.formats import Format
 from cdn77_exporter.core.formats.ndjson import MARK, Ndjson
@@ -24,6 +25,7 @@ from cdn77_exporter.core.measures import MEASURES, PROFILE, Add, Column, Measure
 from cdn77_exporter.core.row_sums import Part, RowSums, profile_raws
 from cdn77_exporter.core.scan.scanned import begin_scan, end_scan
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPattern
+from cdn77_exporter.core.unknown_agents import UnknownAgents
 
 if TYPE_CHECKING:
     from cdn77_exporter.core.scan._scan import Scanner
@@ -34,6 +36,8 @@ _MEMO_LENGTH = 64  # longer texts are not remembered
 _ENDLESS = 16  # a line that has no end within this many times MAX_LINE_BYTES makes its file unreadable
 _BLANKS = 10  # blank lines are not lines, but there may be no more than this many times MAX_BAD_LINES of them
 _EXAMPLES = 8  # of each reason and file
+_MOST_AGENTS = 10_000  # User-Agents of a file that are told apart, of those that no device rule knows
+_MORE_AGENTS = "(others)"
 _LINES_UNCOUNTED = 1000  # at least, before entries are counted again
 _BYTES = Column(Add.VALUE, "responseBytes")
 
@@ -98,7 +102,9 @@ class Decoder:
         self._scan_pattern = StreamPattern.of(stream_pattern) if accelerate else None
         self._scanner: Scanner | None = None
         labels = [*PROFILE, *(label for cube in self._layout.cubes for label in cube.labels)]
-        self._values = {label: LabelTexts(label, devices or built_in()) for label in labels}
+        self._devices = devices or built_in()
+        self._values = {label: LabelTexts(label, self._devices) for label in labels}
+        self._agents = self._values[self._layout.device] if self._layout.device else None
         self._streams: dict[str, str] = {}
         self._fractions: dict[str, int] = {}
         self._addresses: dict[str, bytes] = {}
@@ -118,6 +124,7 @@ class Decoder:
         self._number = 0  # lines of the file so far, blank ones too
         self._blank = self._bad = 0
         self._lines_to_count = 0
+        self._unknown: Counter[str] = Counter()  # events by User-Agent
         self._begin()
         try:
             measured = Measured(inflate(body, self._limits.file_bytes), counted)
@@ -275,6 +282,7 @@ class Decoder:
         """
         streams, seconds, fractions = self._streams.get, self._seconds.get, self._fractions.get
         addresses, profiles, raws_of = self._addresses.get, self._rows.profiles.get, profile_raws
+        note_agent = self._note_agent_of
         events = len(rows)
         for row in rows:
             at = row.timestamp
@@ -314,7 +322,20 @@ class Decoder:
                     amount = amounts[place]
                     if amount:
                         sums[column] += 1 if only_one else amount
+            note_agent(row)
         return events
+
+    def _note_agent_of(self, row: Any) -> None:
+        if self._agents is not None:
+            self._note_agent(row.clientRequestUserAgent or "", 1)
+
+    def _note_agent(self, agent: str, events: int) -> None:
+        """Count a User-Agent if its device type is `other`, and no rule gives it that name."""
+        if self._agents is None or self._agents[agent] != OTHER_DEVICE:
+            return
+        if self._devices.names_other and self._devices.knows(agent):
+            return
+        self._unknown[agent if agent in self._unknown or len(self._unknown) < _MOST_AGENTS else _MORE_AGENTS] += events
 
     def _saw(self, oldest_ms: int, newest_ms: int) -> None:
         """Note when events happened whose viewers are not known: nothing else tells it."""
@@ -440,6 +461,8 @@ class Decoder:
                 self._stats.rejects[reason] = self._stats.rejects.get(reason, 0) + lines
             for name, times in scanned.ignored.items():
                 self._ignore(name, times)
+            for agent, events in scanned.agents.items():
+                self._note_agent(agent, events)
             if scanned.newest_ms:
                 self._saw(scanned.oldest_ms, scanned.newest_ms)
         if len(self._rows) or not self._scanner:
@@ -453,6 +476,7 @@ class Decoder:
         by_tick = groups.by(ticks=True)
         stats.requests = dict(zip(by_tick.ticks.tolist(), by_tick.sums[:, 0].tolist(), strict=True))
         stats.events = sum(stats.requests.values())
+        stats.unknown_agents = UnknownAgents.counted(self._unknown, stats.events)
         if _BYTES in columns:
             stats.bytes = _total(groups.sums[:, columns.index(_BYTES)])
         if len(counts.viewers):

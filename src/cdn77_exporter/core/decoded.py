@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cdn77_exporter.core.columns import Counts, join
 from cdn77_exporter.core.content import NOTHING, Content
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
+from cdn77_exporter.core.unknown_agents import UnknownAgents
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class FileStats:
     requests: dict[int, int] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     content: Content = NOTHING
+    unknown_agents: UnknownAgents = field(default_factory=UnknownAgents)
 
 
 @dataclass(frozen=True, slots=True)

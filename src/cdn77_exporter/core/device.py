@@ -53,6 +53,8 @@ class DeviceRules:
         self._tried = tuple(map(_tried, self.rules))
         #: The device types that there can be.
         self.devices = tuple(dict.fromkeys([*(rule.name for rule in self.rules), OTHER_DEVICE]))
+        #: True if a rule gives the name `other`, so that not all that is `other` is unknown.
+        self.names_other = any(rule.name == OTHER_DEVICE for rule in self.rules)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DeviceRules) and self.rules == other.rules
@@ -74,7 +76,7 @@ class DeviceRules:
         return rule.name if rule else OTHER_DEVICE
 
     def knows(self, user_agent: str) -> bool:
-        """Tell whether a rule fits a User-Agent; one may call it `other`."""
+        """Tell whether a rule fits a User-Agent."""
         return self._first(user_agent) is not None
 
     def _first(self, user_agent: str) -> DeviceRule | None:

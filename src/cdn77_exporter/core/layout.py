@@ -64,15 +64,20 @@ class Layout:
         names = (*first, *(name for name in FIELDS if name in of_labels | of_columns and name not in first))
         self.fields = tuple(Field(name, FIELDS[name], name in of_labels) for name in names)
         self._places = {name: place for place, name in enumerate(names)}
+        #: The label of device types, if there is one: of its field it is counted which texts no rule knows.
+        self.device = next((label for label in labels if label.source is Source.DEVICE), None)
 
     def place(self, label: Label) -> int:
         """Return where a label's field stands among the fields; `STREAM_FIELD` for the stream's name."""
         return STREAM_FIELD if label.source is Source.STREAM else self._places[label.field]
 
     @cached_property
-    def for_scan(self) -> tuple[tuple[tuple[str, int, bool], ...], tuple[tuple[bytes, bytes, bytes], ...], bytes]:
+    def for_scan(self) -> tuple[tuple[tuple[str, int, int], ...], tuple[tuple[bytes, bytes, bytes], ...], bytes]:
         """Fields, cubes and profile as the compiled scan takes them."""
-        fields = tuple((field.name, _READS[field.reads], field.is_label) for field in self.fields)
+        counted = self.device.field if self.device else ""
+        fields = tuple(
+            (field.name, _READS[field.reads], field.is_label + (field.name == counted)) for field in self.fields
+        )
         return fields, tuple(map(self._cube_for_scan, self.cubes)), bytes(map(self.place, PROFILE))
 
     def _cube_for_scan(self, cube: Cube) -> tuple[bytes, bytes, bytes]:

@@ -101,6 +101,21 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True):
     pops: Annotated[list[Ranked], Meta(description="Bits per second.")]
 
 
+class UnknownAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """A User-Agent that no device rule knows, with nothing personal in it."""
+
+    user_agent: Annotated[str, Meta(description="Without percent-encoding, cut short; addresses are masked.")]
+    requests: Annotated[Count, Meta(description="At least so many, since the start.")]
+    share: Annotated[float, Meta(description="Of all requests, from 0 to 1.")]
+
+
+class UnknownAgents(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests whose device type is `other` because no rule knows their User-Agent."""
+
+    share: Annotated[float, Meta(description="Of all requests since the start, from 0 to 1.")]
+    frequent: Annotated[list[UnknownAgent], Meta(description="The most frequent first; at most 20.")]
+
+
 class Example(msgspec.Struct, frozen=True, kw_only=True):
     """A line that was rejected, with nothing personal in it."""
 
@@ -152,6 +167,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     push: Push
     history: History
     audience: Audience
+    unknown_agents: UnknownAgents
     rejects: list[Reject]
     aside: Annotated[list[Aside], Meta(description="At most 50.")]
     aside_files: Annotated[Count, Meta(description="The number of all files set aside.")]

@@ -35,6 +35,8 @@ from cdn77_exporter.status.document import (
     Reject,
     Stage,
     Status,
+    UnknownAgent,
+    UnknownAgents,
     Warned,
 )
 from cdn77_exporter.status.document import Shard as ShownShard
@@ -47,6 +49,7 @@ _STATES = (ShardState.LAGGING, ShardState.CURRENT, ShardState.SILENT)  # the ord
 _WARNINGS = 20
 #: Files set aside that are shown.
 ASIDE_SHOWN = 50
+AGENTS_SHOWN = 20
 _TEXT_CHARACTERS = 400
 
 
@@ -141,6 +144,7 @@ class Overview:
             push=self._push(pipeline),
             history=self._shown_history(),
             audience=self._audience(),
+            unknown_agents=self._unknown_agents(pipeline),
             rejects=self._rejects(pipeline),
             aside=[
                 Aside(
@@ -206,6 +210,20 @@ class Overview:
             devices=_ranked(found.devices),
             countries=_ranked(found.countries),
             pops=_ranked(found.pops),
+        )
+
+    def _unknown_agents(self, pipeline: Pipeline | None) -> UnknownAgents:
+        if pipeline is None or not pipeline.decoder.stats.unknown_agents.of:
+            return UnknownAgents(share=0.0, frequent=[])
+        found = pipeline.decoder.stats.unknown_agents
+        return UnknownAgents(
+            share=round(found.requests / found.of, 6),
+            frequent=[
+                UnknownAgent(
+                    user_agent=visible(self._mask(agent)), requests=requests, share=round(requests / found.of, 6)
+                )
+                for agent, requests in found.frequent(AGENTS_SHOWN).items()
+            ],
         )
 
     def _rejects(self, pipeline: Pipeline | None) -> list[Reject]:

@@ -34,6 +34,7 @@ def to_json(inspection: Inspection, top: int) -> str:
         "pops": largest(inspection.pops, _LISTED),
         "viewers_by_device": largest(inspection.devices, _LISTED),
         "viewers_by_country": largest(inspection.countries, _LISTED),
+        "unknown_agents": inspection.unknown_agents.frequent(_LISTED),
         "by_stream": {
             name: {"requests": sums.requests, "bytes": sums.bytes, "viewers": sums.viewers}
             for name, sums in inspection.top_streams(top)

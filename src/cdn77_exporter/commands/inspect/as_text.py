@@ -31,6 +31,9 @@ def show(inspection: Inspection, top: int) -> None:
             (_devices(inspection), _countries(inspection)),
         ):
             _below(screen, _abreast(left, right))
+        if inspection.unknown_agents.requests:
+            _below(screen, Text(_share_of_unknown_agents(inspection), style="bold"))
+            screen.print(_unknown_agents(inspection))
     if inspection.rejects:
         _below(screen, _rejects(inspection))
     if inspection.examples:
@@ -97,6 +100,16 @@ def _caches(found: Inspection) -> Table:
 
 def _devices(found: Inspection) -> Table:
     return _shares("Devices", "device type", "viewers", found.devices, found.viewers)
+
+
+def _share_of_unknown_agents(found: Inspection) -> str:
+    share = 100 * found.unknown_agents.requests / max(1, found.unknown_agents.of)
+    return f"User-Agents that no device rule knows, {share:.1f} % of the requests"
+
+
+def _unknown_agents(found: Inspection) -> Table:
+    named = {agent or "(none)": requests for agent, requests in found.unknown_agents.named.items()}
+    return _shares("The most frequent", "User-Agent", "requests", named, found.unknown_agents.of)
 
 
 def _countries(found: Inspection) -> Table:

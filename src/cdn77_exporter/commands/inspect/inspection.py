@@ -19,6 +19,7 @@ from cdn77_exporter.core.files import MAX_AGE_MS
 from cdn77_exporter.core.judging import unfit
 from cdn77_exporter.core.measures import CACHE, MEASURES, POP, RESPONSES, STATUS, STREAM, TRANSFER_BYTES
 from cdn77_exporter.core.scan.addresses import hash_addresses
+from cdn77_exporter.core.unknown_agents import UnknownAgents
 
 #: Rejected lines that are kept to be shown, of each reason and over all files.
 EXAMPLES = 5
@@ -66,6 +67,7 @@ class Inspection:
     viewers: int = 0
     devices: defaultdict[str, int] = field(default_factory=_counts)  # viewers, as in the next
     countries: defaultdict[str, int] = field(default_factory=_counts)
+    unknown_agents: UnknownAgents = field(default_factory=UnknownAgents)
     examples: dict[str, list[tuple[str, Example]]] = field(default_factory=dict)  # by reason, with the file's path
     # Hashes of viewers, and of viewers with their device or country.
     _seen: Distinct = field(default_factory=lambda: Distinct(_MOST_SEEN))
@@ -92,6 +94,7 @@ class Inspection:
             self.rejects[reason] += count
         for name, count in stats.ignored.items():
             self.ignored[name] += count
+        self.unknown_agents.add(stats.unknown_agents)
         self.add_examples(path, stats)
         self._add_groups(counts)
         self._add_viewers(counts)

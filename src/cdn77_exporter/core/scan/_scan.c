@@ -95,6 +95,7 @@ typedef struct {
     uint64_t hash;
     uint32_t begin, length; /* in the arena */
     int admission;          /* as a stream */
+    uint64_t events;        /* that have it in the field whose texts are counted */
 } Text;
 
 typedef struct {
@@ -143,6 +144,7 @@ typedef struct {
     int64_t oldest_ms_unseen, newest_ms_unseen; /* of events without an address */
     Field fields[MOST_FIELDS];
     size_t field_count;
+    int counted; /* the field whose texts are counted by events, or -1 */
     Pattern pattern;
     Cube *cubes;
     size_t cube_count;
@@ -303,6 +305,7 @@ static int64_t look_up_text(Scanner *self, Span span, int add) {
         return -1;
     text->hash = hash;
     text->admission = UNKNOWN_STREAM;
+    text->events = 0;
     table->slots[slot] = ++table->count;
     return table->count - 1;
 }
@@ -1012,6 +1015,8 @@ static int count_line(Scanner *self, const Line *line) {
         note_viewer((Viewer *)self->viewers.entries + number, at);
     else
         note_unseen(self, at);
+    if (self->counted >= 0)
+        text_of(self, numbers[self->counted])->events++;
     uint64_t ignored = line->ignored;
     if (!has_address && !is_nothing(line->texts[IP]))
         ignored |= (uint64_t)1 << IP;
@@ -1105,9 +1110,10 @@ static int refuse(const char *words) {
     return 0;
 }
 
-/* Fields: (name, how it is read, whether it is a label). */
+/* Fields: (name, how it is read, whether it is a label: 2 if its texts are counted too). */
 static int take_fields(Scanner *self, PyObject *fields) {
     Py_ssize_t count = PyTuple_Size(fields);
+    self->counted = -1;
     if (count < FIRST || count > MOST_FIELDS)
         return refuse("there are too few fields, or too many");
     for (Py_ssize_t place = 0; place < count; place++) {
@@ -1118,6 +1124,8 @@ static int take_fields(Scanner *self, PyObject *fields) {
             return 0;
         if (field->reads > FLAG || (place < FIRST && field->reads != TEXT))
             return refuse("a field cannot be read like this");
+        if (field->is_label == 2)
+            self->counted = (int)place;
         if (!(field->name = copy_of(name, length)))
             return 0;
         field->length = (size_t)length;
@@ -1333,6 +1341,18 @@ static PyObject *make_rows(size_t count, size_t row_bytes, void *begin) {
     return rows;
 }
 
+/* By text, the events that have it in the field whose texts are counted. */
+static PyObject *scanner_events(PyObject *object, PyObject *Py_UNUSED(none)) {
+    Scanner *self = (Scanner *)object;
+    uint64_t *events;
+    if (!is_free(self))
+        return NULL;
+    PyObject *rows = make_rows(self->texts.count, sizeof *events, &events);
+    for (uint32_t number = 0; events && number < self->texts.count; number++)
+        events[number] = text_of(self, number)->events;
+    return rows;
+}
+
 static PyObject *packed(PyObject *parts[], Py_ssize_t count) {
     PyObject *whole = PyTuple_New(count);
     for (Py_ssize_t each = 0; each < count; each++)
@@ -1541,6 +1561,7 @@ static PyMethodDef METHODS[] = {
     {"take", scanner_take, METH_VARARGS, "Count plain lines; what is left, with the lines taken before it."},
     {"admit", scanner_admit, METH_VARARGS, "Say whether a stream is counted, if only admitted ones are."},
     {"rows", scanner_rows, METH_NOARGS, "Return how many groups and viewers there are so far."},
+    {"events", scanner_events, METH_NOARGS, "Return of each text how many events have it in the field that is counted."},
     {"close", scanner_close, METH_NOARGS, "Give out what was counted, and end."},
     {NULL, NULL, 0, NULL},
 };

@@ -6,7 +6,9 @@ class Scanner:
     def __new__(
         cls,
         *,
-        fields: tuple[tuple[str, int, bool], ...],  # name, how it is read, whether it is a label
+        fields: tuple[
+            tuple[str, int, int], ...
+        ],  # name, how it is read, 1 if it is a label, 2 if its texts are counted too
         cubes: tuple[
             tuple[bytes, bytes, bytes], ...
         ],  # fields of the labels, what each column adds, and of which field
@@ -31,6 +33,9 @@ class Scanner:
 
     def rows(self) -> int:
         """Return how many groups and viewers there are so far; some may be the same by their labels."""
+
+    def events(self) -> bytes:
+        """Return of each text how many events have it in the field whose texts are counted, 64 bits each."""
 
     def close(
         self,

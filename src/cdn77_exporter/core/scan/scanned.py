@@ -41,7 +41,8 @@ class Scanned:
     """The result of a scan.
 
     `rejects`: lines by reason. `ignored`: malformed values of events, by field. `oldest_ms`, `newest_ms`: first and
-    last of the events whose viewers are not known (Unix milliseconds), 0 without any.
+    last of the events whose viewers are not known (Unix milliseconds), 0 without any. `agents`: events by User-Agent,
+    if it is read.
     """
 
     counts: Counts
@@ -49,6 +50,7 @@ class Scanned:
     ignored: dict[str, int]
     oldest_ms: int
     newest_ms: int
+    agents: dict[str, int]
 
 
 def begin_scan(
@@ -92,6 +94,7 @@ def begin_scan(
 
 def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts]) -> Scanned:
     """End a scan, and return what it has counted; `values` are those of each label."""
+    events = np.frombuffer(scanner.events(), np.uint64).tolist()
     raw, cubes, profiles, addresses, viewers, rejects, ignored, span = scanner.close()
     relabel = _Relabel(raw, values)
     groups = [relabel.groups(cube, rows) for cube, rows in zip(layout.cubes, cubes, strict=True)]
@@ -119,6 +122,7 @@ def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts
         {reason: count for reason, count in zip(SCANNED_REJECTS, rejects, strict=True) if count},
         {name: count for name, count in zip(names, ignored, strict=True) if count},
         *span,
+        {text: count for text, count in zip(raw, events, strict=True) if count},
     )
 
 

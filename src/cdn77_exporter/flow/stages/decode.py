@@ -12,6 +12,7 @@ from cdn77_exporter.core.errors import Transient, Unreadable
 from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.core.judging import refuse, without_event
 from cdn77_exporter.core.reasons import FORMAT_REASONS, NO_STREAM_YET
+from cdn77_exporter.core.unknown_agents import UnknownAgents
 from cdn77_exporter.flow.batched import BatchedMap
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.in_flight import At, InFlight
@@ -41,10 +42,11 @@ class DecodedFiles:
 
 @dataclass(slots=True)
 class DecodeStats:
-    """The last line that was not an event, and its file's key, by the reason; and how well files fit."""
+    """The last line that was not an event, and its file's key, by the reason; how well files fit; unknown devices."""
 
     examples: dict[str, tuple[str, Example]] = field(default_factory=dict)
     unfit: int = 0  # files of another format since the last with an event
+    unknown_agents: UnknownAgents = field(default_factory=UnknownAgents)  # since the start
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class FileDecoder:
                 await self._unfinished.end(log.file, refuse(NO_STREAM_YET, stats))
             else:
                 self.stats.unfit = 0 if stats.events else self.stats.unfit
+                self.stats.unknown_agents.add(stats.unknown_agents)
                 self._hear(log.file, stats)
                 self.in_flight.move(log.file, At.DECODED)
                 files.append(DecodedFile(log.file, stats, log.fetch_seconds))

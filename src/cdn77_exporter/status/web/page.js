@@ -261,6 +261,22 @@ function bars(title, rows, format) {
   return element("div", {}, element("h3", {}, title), rows.length ? list : element("p", { class: "nothing" }, "No data yet."));
 }
 
+function percent(share) {
+  return share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
+}
+
+function showAgents({ unknown_agents: agents }) {
+  fill("agents", agents, ({ share, frequent }) => {
+    if (!frequent.length) return [nothing(3, "None.")];
+    const rows = frequent.map((agent) => element("tr", {},
+      element("td", {}, agent.user_agent ? element("code", {}, agent.user_agent) : "(none)"),
+      element("td", { class: "number" }, whole.format(agent.requests)),
+      element("td", { class: "number" }, percent(agent.share))));
+    rows.push(nothing(3, `All of them together: ${percent(share)} of the requests.`));
+    return rows;
+  });
+}
+
 function showAudience({ audience }) {
   if (audience.tick !== null) place("audience-at").textContent = `As of ${clock(audience.tick)} UTC, the last settled tick; bandwidth over the minute before it.`;
   fill("rankings", audience, () => [
@@ -315,6 +331,7 @@ function show(status) {
   showTime(status);
   showHour(status);
   showAudience(status);
+  showAgents(status);
   showFiles(status);
   showWarnings(status);
   showSettings(status);
