@@ -32,7 +32,7 @@ async def restore(
 
     `pushed`: the last tick that the bucket knows to be pushed, and when.
     """
-    rules, devices = settings.timeline_rules, settings.device_rules
+    rules = settings.timeline_rules
     # What is ahead of the time was written with a wrong clock.
     pushed = replace(pushed, tick=min(pushed.tick, clock.possible_ms()[-1] // 1000))
 
@@ -54,22 +54,14 @@ async def restore(
         return timeline, snapshot is None, last, timeline.begin_after(pushed)
 
     began = clock.monotonic()
-    same_devices = await state.note("device_rules", devices.number) == devices.number
+    devices = settings.device_rules.number
+    same_devices = await state.note("device_rules", devices) == devices
     timeline, fresh, last, older = await state.run(read)
     if older:
         report("state_older", path=str(settings.state_path), last_tick=last, pushed_tick=pushed.tick)
         left = [number for number, _, _ in await state.outbox()]
         await state.mark_done(left, None)  # told long ago, by the process that went on from the original
-    if timeline.changed:
-        changed = timeline.changed
-        report(
-            "metrics_changed",
-            new=", ".join(changed.begun),
-            relabelled=", ".join(changed.relabelled),
-            ended=", ".join(changed.ended),
-        )
-    if not (fresh or same_devices):
-        report("device_rules_changed", path=str(settings.device_rules_file or "built-in"), types=len(devices.devices))
+    _tell_changes(settings, timeline, report, devices_changed=not (fresh or same_devices))
     counts = await state.counts()
     report(
         "state_opened",
@@ -94,3 +86,18 @@ async def restore(
         settings=settings.public(),
     )
     return timeline
+
+
+def _tell_changes(settings: Settings, timeline: Timeline, report: Report, *, devices_changed: bool) -> None:
+    """Say which settings are others than those of the state."""
+    changed = timeline.changed
+    if changed:
+        report(
+            "metrics_changed",
+            new=", ".join(changed.begun),
+            relabelled=", ".join(changed.relabelled),
+            ended=", ".join(changed.ended),
+        )
+    if devices_changed:
+        path, types = str(settings.device_rules_file or "built-in"), len(settings.device_rules.devices)
+        report("device_rules_changed", path=path, types=types)
