@@ -18,6 +18,7 @@ import pytest
 
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.decoded import Decoded, Failure, FileStats
+from cdn77_exporter.core.device import DeviceRule, DeviceRules
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile, RawLog
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
@@ -31,7 +32,9 @@ from tests.support.counts import plain_counts
 from tests.support.decode_jobs import DEADLY, boom, decode_or_die, decode_or_wait
 from tests.support.exporter_process import wait_until
 
-RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits(), ipv6_prefix=64)
+#: Of no file that another process or machine could read.
+DEVICES = DeviceRules([DeviceRule("lounge", ("roku", "tv")), DeviceRule("desk", pattern=r"\bFirefox/\d")])
+RULES = DecoderRules(15, DEFAULT_STREAM_PATTERN, Limits(), ipv6_prefix=64, devices=DEVICES)
 LATEST_MS = log_files.EXAMPLE_MS + 3_600_000
 
 
@@ -68,7 +71,10 @@ def _odd(fields: dict[str, Any]) -> dict[str, Any]:
 
 def truth(logs: list[RawLog]) -> Decoded:
     """What the files count, decoded here one after the other."""
-    return Decoder(examples=True, ipv6_prefix=64).decode_all([log.body for log in logs], [LATEST_MS] * len(logs), 0)
+    decoder = Decoder(examples=True, ipv6_prefix=64, devices=DEVICES)
+    found = decoder.decode_all([log.body for log in logs], [LATEST_MS] * len(logs), 0)
+    assert not {"web", "roku", "apple_tv"} & set(found.counts.texts)
+    return found
 
 
 def plain(decoded: Decoded) -> tuple[list[object], dict[str, object]]:

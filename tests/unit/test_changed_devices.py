@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fake_bucket import FakeBucket
 from tests.support.samples import Received, parsed
 from tests.support.service_run import THROUGH_SECONDS, Run, simulate, state_file
 
@@ -27,16 +28,18 @@ def test_viewers_get_their_new_type_with_their_next_request(tmp_path: Path, monk
     """One viewer stays one; the type it had counts it until the window has passed; the change is told once."""
     rules = tmp_path / "devices.toml"
 
+    def run(bucket: FakeBucket | None = None, **environ: str) -> Run:
+        return Run(monkeypatch, bucket, **state_file(tmp_path), **environ)  # type: ignore[arg-type]
+
     async def main() -> None:
-        first = Run(monkeypatch, **state_file(tmp_path))
+        first = run()
         await first.put(clientRequestUserAgent=BROWSER)
         async with first.running(THROUGH_SECONDS):
             assert first.said("device_rules_changed") == []
         assert last_values(first, "cdn77_active_viewers_by_device") == {"web": 1}
 
         rules.write_text('[[rule]]\nname = "desktop"\nwords = ["firefox"]\n')
-        environ = state_file(tmp_path) | {"DEVICE_RULES_FILE": str(rules)}
-        second = Run(monkeypatch, first.bucket, **environ)
+        second = run(first.bucket, DEVICE_RULES_FILE=str(rules))
         await second.put(2, clientRequestUserAgent=BROWSER)
         async with second.running(THROUGH_SECONDS):
             (told,) = second.said("device_rules_changed")
@@ -46,10 +49,10 @@ def test_viewers_get_their_new_type_with_their_next_request(tmp_path: Path, monk
         assert last_values(second, "cdn77_viewers_total") == {"": 1}
         assert last_values(second, "cdn77_viewers_by_device_total") == {"web": 1, "desktop": 1}
 
-        third = Run(monkeypatch, first.bucket, **environ)
+        third = run(first.bucket, DEVICE_RULES_FILE=str(rules))
         async with third.running(THROUGH_SECONDS):
             assert third.said("device_rules_changed") == []
-        fourth = Run(monkeypatch, first.bucket, **state_file(tmp_path))
+        fourth = run(first.bucket)
         async with fourth.running(THROUGH_SECONDS):
             (told,) = fourth.said("device_rules_changed")
             assert told["path"] == "built-in"

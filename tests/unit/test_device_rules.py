@@ -9,11 +9,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from cdn77_exporter import __main__ as command_line
 from cdn77_exporter.core import device
 from cdn77_exporter.core.device import DeviceRule, DeviceRules, built_in
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.settings.device_rules import device_rules_file, schema
 from cdn77_exporter.settings.toml_file import MOST_BYTES, FileFaults
+from tests.support.settings import LEAST
 from tests.unit.test_settings import load
 
 BUILT_IN = Path(device.__file__).with_name(device.BUILT_IN_FILE)
@@ -155,6 +157,18 @@ def test_a_wrong_file_is_among_the_faults_of_the_settings(tmp_path: Path) -> Non
         load(DEVICE_RULES_FILE=str(tmp_path / "missing.toml"))
     (fault,) = caught.value.faults
     assert fault.endswith("): It cannot be read (No such file or directory); name a file that this user may read.")
+
+
+@pytest.mark.parametrize("words", [[], ["check"]])
+def test_the_start_ends_with_every_fault(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service and `check` say the same, before anything is contacted, with exit code 2."""
+    monkeypatch.setattr("os.environ", LEAST | {"DEVICE_RULES_FILE": written(tmp_path, MANY_FAULTS)})
+    assert command_line.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("DEVICE_RULES_FILE") == 13
+    assert ": line 5: `wrods` is not a key here; did you mean `words`?" in said
 
 
 def test_the_decoder_gets_the_rules_and_not_the_path(tmp_path: Path) -> None:

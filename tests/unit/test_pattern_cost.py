@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -83,6 +84,7 @@ def test_what_is_no_pattern_is_told(pattern: str) -> None:
 # A backtracking matcher that counts its steps: a part tries each way, and calls what follows it.
 
 _Then = Callable[[int], bool]
+_Part = tuple[Any, ...]  # its kind, and what it consists of
 
 
 class Counted:
@@ -92,11 +94,11 @@ class Counted:
         self.text = text
         self.steps = 0
 
-    def search(self, part: tuple[object, ...]) -> None:
+    def search(self, part: _Part) -> None:
         """Search to the first match, or in vain."""
         any(self.match(part, at, lambda _: True) for at in range(len(self.text) + 1))
 
-    def match(self, part: tuple[object, ...], at: int, then: _Then) -> bool:
+    def match(self, part: _Part, at: int, then: _Then) -> bool:
         """Tell whether the part matches here and what follows matches behind it."""
         self.steps += 1
         kind, *inner = part
@@ -109,12 +111,12 @@ class Counted:
         least, most, item = inner
         return self._repeat(item, least, most, at, then)
 
-    def _sequence(self, parts: list[tuple[object, ...]], at: int, then: _Then) -> bool:
+    def _sequence(self, parts: list[_Part], at: int, then: _Then) -> bool:
         if not parts:
             return then(at)
         return self.match(parts[0], at, lambda behind: self._sequence(parts[1:], behind, then))
 
-    def _repeat(self, item: tuple[object, ...], least: int, most: int, at: int, then: _Then) -> bool:
+    def _repeat(self, item: _Part, least: int, most: int, at: int, then: _Then) -> bool:
         def again(behind: int) -> bool:
             # A turn that takes nothing is not repeated, as the library has it.
             return (behind > at or least > 0) and self._repeat(item, max(0, least - 1), most - 1, behind, then)
@@ -123,7 +125,7 @@ class Counted:
         return (most > 0 and self.match(item, at, again)) or (least <= 0 and then(at))
 
 
-def written(part: tuple[object, ...]) -> str:
+def written(part: _Part) -> str:
     """The pattern as a text."""
     kind, *inner = part
     if kind == "characters":
@@ -139,7 +141,7 @@ def written(part: tuple[object, ...]) -> str:
 CHARACTERS = st.sampled_from(["a", "b", "c", "ab", "bc", "abc"]).map(lambda some: ("characters", some))
 
 
-def _more(parts: st.SearchStrategy[tuple[object, ...]]) -> st.SearchStrategy[tuple[object, ...]]:
+def _more(parts: st.SearchStrategy[_Part]) -> st.SearchStrategy[_Part]:
     counts = st.sampled_from([(0, 1), (0, 99), (1, 99), (1, 3), (2, 2)])
     return (
         st.lists(parts, min_size=1, max_size=3).map(lambda some: ("sequence", *some))
@@ -158,7 +160,7 @@ TEXTS = ["a" * 13, "ab" * 6, "abc" * 4, "aab" * 4, "b" * 12 + "a", *map("".join,
 @given(PATTERNS)
 @example(NESTED)
 @example(("sequence", ("repeat", 0, 99, ("choice", A, ("sequence", A, ("characters", "b")))), ("characters", "c")))
-def test_no_search_takes_more_steps_than_the_bound_says(pattern: tuple[object, ...]) -> None:
+def test_no_search_takes_more_steps_than_the_bound_says(pattern: _Part) -> None:
     """A matcher that counts its steps stays below it, for each way the pattern's length and the text's at most."""
     text = written(pattern)
     parts = text.count("[") + text.count("{") + text.count("|") + 1
