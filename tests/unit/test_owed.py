@@ -55,6 +55,7 @@ class World:
         self.second = 0
         self.number = 0
         self.happened: list[Happened] = []
+        self.lost: dict[int, bytes] = {}  # requests of which an answer was lost, with what was sent
 
     def _new(self) -> Timeline:
         return Timeline(self.rules, start_ms=START * 1000 + 500, key=self.database.secret_key())
@@ -88,14 +89,25 @@ class World:
             self.database.commit(self.timeline.take_changes(requests, now_ms, []))
 
     def push(self, outcome: str, most: int = 10_000) -> None:
-        """Bring requests of the outbox to an end; then what is owed is in the state, too."""
+        """Bring requests of the outbox to an end; then what is owed is in the state, too.
+
+        Of one that is `lost` only the answer is, and one that is `timed out` has not arrived: both are sent again. What
+        was stored before is so whatever becomes of the repeat, since the receiver is asked for it.
+        """
         for number, tick, _ in self.database.outbox()[:most]:
             body = self.timeline.seen_of(self.database.body(number))
-            if body and outcome != "refused":
+            assert body == self.lost.get(number, body), "a request is not the same when it is sent again"
+            if body and outcome in ("stored", "lost") and number not in self.lost:
                 self.receiver.take(body)
-            told = self.database.told(tick) if outcome == "refused" else None
+            if outcome in ("lost", "timed out"):
+                if outcome == "lost":
+                    self.lost[number] = body
+                self.database.mark_sending(number)
+                return
+            stored = outcome == "stored" or number in self.lost
+            told = None if stored else self.database.told(tick)
             if body:
-                self.timeline.settle(body, stored=outcome != "refused", told=told)
+                self.timeline.settle(body, stored=stored, told=told)
             self.timeline.done([number])
             self.database.mark_done([number], None, owed=self.timeline.owed.take_changes())
 
@@ -202,8 +214,12 @@ def test_what_is_owed_holds_the_series() -> None:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("count"), st.integers(0, 1), st.integers(1, 5)),
-        st.tuples(st.just("time"), st.sampled_from([15, 15, 30, 300, 330]), st.just(0)),
-        st.tuples(st.sampled_from(["stored", "refused", "refused"]), st.sampled_from([1, 2, 10_000]), st.just(0)),
+        st.tuples(st.just("time"), st.sampled_from([15, 15, 30, 300, 330, 900]), st.just(0)),
+        st.tuples(
+            st.sampled_from(["stored", "refused", "refused", "lost", "timed out"]),
+            st.sampled_from([1, 2, 10_000]),
+            st.just(0),
+        ),
         st.tuples(st.just("restart"), st.just(0), st.just(0)),
     ),
     max_size=40,
@@ -229,17 +245,32 @@ def test_zeros_of_which_only_the_first_were_stored(stored: int) -> None:
         world.check()
 
 
-@given(STEPS, st.sampled_from([20, 33, 2000]))
+def test_an_end_that_was_refused_owes_nothing_to_what_comes_after_it() -> None:
+    """A series that ended and came back while nothing was stored is told as what it is since, whole."""
+    world = World(Rules(session_window_seconds=86_400, series_idle_seconds=900))
+    world.count(STREAMS[0], 3)
+    world.pass_time(330)
+    world.push("stored")
+    world.pass_time(700)
+    world.count(STREAMS[0], 5)
+    world.pass_time(30)
+    world.push("refused")
+    world.check()
+
+
+@given(STEPS, st.sampled_from([20, 33, 2000]), st.sampled_from([600, 86_400]))
 @examples(150)
-def test_any_sequence_of_ends_is_told_in_the_end(steps: list[tuple[str, int, int]], most_samples: int) -> None:
-    """Stored, refused, restarted, late or not: in the end every increase() over everything is what happened."""
+def test_any_sequence_of_ends_is_told_in_the_end(
+    steps: list[tuple[str, int, int]], most_samples: int, idle_seconds: int
+) -> None:
+    """Stored, refused, lost, timed out, restarted, late or not: in the end every increase() is what happened."""
     with patch.object(remote_write_1, "MAX_SAMPLES", most_samples):
-        live_through(steps)
+        live_through(steps, idle_seconds)
 
 
-def live_through(steps: list[tuple[str, int, int]]) -> None:
+def live_through(steps: list[tuple[str, int, int]], idle_seconds: int) -> None:
     """Take the steps, and see in the end that all was told."""
-    world = World()
+    world = World(Rules(session_window_seconds=86_400, series_idle_seconds=idle_seconds))
     for verb, first, second in steps:
         if verb == "count":
             world.count(STREAMS[first], second)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import isnan
 
 import msgspec
 import numpy as np
@@ -58,11 +59,19 @@ class Debt:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample of a request that has come to its end: of which slot, its tick (Unix seconds) and its value."""
+    """A sample of a request that has come to its end: of which slot, its tick (Unix seconds) and its value.
+
+    The value of a stale marker is not a number.
+    """
 
     slot: int
     tick: int
     value: float
+
+    @property
+    def ends(self) -> bool:
+        """True for the sample with which the series ended."""
+        return isnan(self.value)
 
 
 class Owed:
@@ -89,19 +98,37 @@ class Owed:
             )
         )
         for sample in samples:
-            if sample.slot in self._debts or not self._series.is_live_counter(sample.slot):
+            if sample.ends:
+                self._end(sample)
+            if sample.ends or sample.slot in self._debts or not self._series.is_live_counter(sample.slot):
                 continue  # one that has ended had nothing left to tell
             value = before.get(sample.slot, sample.value)
-            begins = value != value  # not a number  # noqa: PLR0124
+            begins = isnan(value)
             self._debts[sample.slot] = _beginning(sample, told) if begins else Debt(value, value, told.previous)
             self._series.owed[sample.slot] = True
             self._changed = True
 
+    def _end(self, sample: Sample) -> None:
+        """Forget what is owed of a series that had ended, and has begun again since: all of it had been stored before.
+
+        What was refused between that and the end only told the same once more.
+        """
+        debt = self._debts.get(sample.slot)
+        if debt is not None and debt.carried <= sample.tick:
+            self._pay_off(sample.slot)
+
+    def _pay_off(self, slot: int) -> None:
+        del self._debts[slot]
+        self._series.owed[slot] = False
+        self._changed = True
+
     def stored(self, samples: Iterable[Sample]) -> None:
         """Note the samples of a request that was stored, in the order of their times."""
         for sample in samples:
+            if sample.ends:
+                self._end(sample)
             debt = self._debts.get(sample.slot)
-            if debt is None or sample.tick <= debt.last_tick:
+            if debt is None or sample.ends or sample.tick <= debt.last_tick:
                 continue
             self._changed = True
             if debt.last is not None and sample.tick - debt.last_tick <= PADDING_SECONDS:
@@ -109,8 +136,7 @@ class Owed:
                 debt.seen += sample.value - debt.last if sample.value >= debt.last else sample.value
             debt.last, debt.last_tick = sample.value, sample.tick
             if debt.seen >= sample.value and sample.tick > debt.carried:
-                del self._debts[sample.slot]
-                self._series.owed[sample.slot] = False
+                self._pay_off(sample.slot)
 
     def unseen(self, samples: Iterable[Sample]) -> set[int]:
         """Return the slots of those owed whose growth no receiver would see in samples, given in order of their times.
@@ -122,7 +148,7 @@ class Owed:
         found = set()
         for sample in samples:
             debt = self._debts.get(sample.slot)
-            if debt is None:
+            if debt is None or sample.ends:
                 continue
             before = last.get(sample.slot, -PADDING_SECONDS if debt.last is None else debt.last_tick)
             if sample.value and sample.tick - before > PADDING_SECONDS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
+from math import isnan
 
 import cramjam
 import numpy as np
@@ -98,7 +99,7 @@ def timestamp_bytes(timestamp_ms: int) -> bytes:
 
 
 def samples_of(body: bytes, series: SeriesTable, tick_seconds: int) -> list[Sample]:
-    """Return the samples of a request body whose series are still there, in its order; stale markers are left out."""
+    """Return the samples of a request body whose series are still there, in its order."""
     return [
         Sample(
             slot,
@@ -108,7 +109,6 @@ def samples_of(body: bytes, series: SeriesTable, tick_seconds: int) -> list[Samp
         for slot, entry in _slots_of(body, series)
         if slot is not None
         for sample in entry.samples
-        if sample.value == sample.value
     ]
 
 
@@ -141,7 +141,7 @@ def _key_of(code: int, metric: Metric, texts: dict[str, str]) -> str | None:
 
 def _counted(value: float, per: int) -> float:
     """Return what was counted, of which `per` are 1 in a sample: a whole number, which the division has rounded."""
-    return value if per == 1 else float(round(value * per))
+    return value if per == 1 or isnan(value) else float(round(value * per))
 
 
 class _Block:
