@@ -27,7 +27,7 @@ from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.series_rows import latest, pending_of, values_of
 from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs, packed, unpacked
-from cdn77_exporter.edge.state import Database, State
+from cdn77_exporter.edge.state import Database, State, schema
 from tests.support.examples import examples
 
 
@@ -57,7 +57,6 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
         "settled": 1000 + 15 * number,
         "emitted": 1000 + 15 * number,
         "next_request": number + 1,
-        "series": number + 1,
         "watermark_ms": 1_000_000 + number,
         "viewers_since_ms": 0,
     }
@@ -568,6 +567,70 @@ def test_a_flipped_bit_is_refused_or_harmless(tmp_path: Path, flips: int) -> Non
     assert refused > flips // 2
 
 
+@pytest.mark.guarantee("copies.damaged")
+def test_a_page_that_was_not_written_is_refused_or_harmless(tmp_path: Path) -> None:
+    """Pages of an earlier commit among those of the last one have sound rows, and are refused all the same."""
+    path = tmp_path / "state.db"
+    database = Database(str(path))
+    for number in range(40):
+        database.commit(_changes(number, metrics=[(number, f"metric_{number}", "stream_name,pop")]))
+        if number == 20:
+            earlier = path.read_bytes()
+    database.mark_deleted([("file-0", "etag"), ("file-2", "etag")])
+    database.mark_done([0, 1, 2], 1060)
+    database.close()
+    data = path.read_bytes()
+    content = _all_of(Database(str(path)))
+    refused = 0
+    for begin in range(4096, len(earlier), 4096):
+        if data[begin : begin + 4096] != earlier[begin : begin + 4096]:
+            path.write_bytes(data[:begin] + earlier[begin : begin + 4096] + data[begin + 4096 :])
+            refused += _expect_refusal_or(path, content)
+    assert refused > 5
+
+
+@pytest.mark.guarantee("copies.damaged")
+@pytest.mark.parametrize("table", schema.TABLES, ids=lambda table: table.name)
+def test_a_row_that_is_missing_is_refused(tmp_path: Path, table: schema.Table) -> None:
+    """A table that lacks a row is refused, though all its other rows are sound."""
+    path = tmp_path / "state.db"
+    database = Database(str(path))
+    told = [(1000 + 15 * number, b"told") for number in range(3)]
+    for number in range(3):
+        database.commit(
+            _changes(number, metrics=[(number, f"metric_{number}", "stream_name,pop")], told=[told[number]])
+        )
+    database.set_aside(LogFile("bad", "etag", 1, 1), "corrupt")
+    database.mark_deleted([("file-0", "etag")])
+    database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"DROP TRIGGER {table.name}_delete")
+        least = f"(SELECT min(checksum) FROM {table.name})"  # noqa: S608 - constants
+        assert connection.execute(f"DELETE FROM {table.name} WHERE checksum = {least}").rowcount == 1  # noqa: S608
+        connection.execute(table.triggers[1])
+    with pytest.raises(StateError, match=f"in {table.name}\\b"):
+        Database(str(path))
+
+
+@pytest.mark.guarantee("copies.damaged")
+def test_rows_of_another_table_are_refused(tmp_path: Path) -> None:
+    """Two tables of the same shape whose pages have changed places are refused."""
+    path = tmp_path / "state.db"
+    _filled(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        pages = [
+            connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()[0]
+            for name in ("profiles", "bodies")
+        ]
+    data = path.read_bytes()
+    first, second = (slice((page - 1) * 4096, page * 4096) for page in pages)
+    swapped = bytearray(data)
+    swapped[first], swapped[second] = data[second], data[first]
+    path.write_bytes(swapped)
+    with pytest.raises(StateError, match="damaged"):
+        Database(str(path))
+
+
 def _all_of(database: Database) -> dict[str, object]:
     """All that a process can be told of a state; the state is closed."""
     with closing(database):
@@ -604,21 +667,6 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="version 99") as caught:
         Database(str(path))
     assert "version that wrote it" in caught.value.remedy
-
-
-def test_a_lost_series_is_refused_when_loaded(tmp_path: Path) -> None:
-    """A state without one of its series is not loaded as if it had fewer."""
-    path = tmp_path / "state.db"
-    _filled(path)
-    connection = sqlite3.connect(path)
-    connection.execute("DELETE FROM series WHERE slot = 4")
-    connection.commit()
-    connection.close()
-    database = Database(str(path))
-    snapshot = database.load()
-    assert snapshot is not None
-    with pytest.raises(StateError, match="series"):
-        list(snapshot.series_keys)
 
 
 def test_a_kill_during_the_making_of_the_state_leaves_nothing_in_the_way(

@@ -426,7 +426,6 @@ class Timeline:
             "watermark_ms": watermark_ms,
             "told_tick": self.already_told.tick,
             "told_uploaded_ms": self.already_told.uploaded_ms,
-            "series": self.series.kept,
             "viewers_since_ms": (self.settled - self.viewers.lengths.kept) * 1000,
             "presence_seconds": self._rules.presence_seconds,
             "session_gap_seconds": self._rules.session_gap_seconds,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdn77_exporter.core.errors import StateError, StateLocked
 from cdn77_exporter.edge.state import schema
-from cdn77_exporter.edge.state.migration import OLD_VERSION, SAME_TABLES, migrate
+from cdn77_exporter.edge.state.migration import OLD_VERSION, SAME_TABLES, add_sums, migrate
 
 #: What SQLite raises on what it cannot read; the second, when not even its words can be.
 READ_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
@@ -93,10 +93,12 @@ def check(connection: sqlite3.Connection, path: str) -> None:
             migrate(connection)
         except schema.Damaged as error:
             raise damaged(path, error) from error
+    if version == SAME_TABLES:
+        add_sums(connection)
     if not schema.is_intact(connection):
         raise damaged(path, "its schema is not this program's")
-    if version == SAME_TABLES:
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+    if table := schema.incomplete(connection):
+        raise damaged(path, f"rows are missing, or are not the last ones, in {table}")
 
 
 def damaged(path: str, what: object) -> StateError:

@@ -13,7 +13,7 @@ from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.schema import Damaged, Table
 
 OLD_VERSION = 3
-#: Of release 0.2.0, with the same tables: runs of viewers say themselves what they hold.
+#: Of release 0.2.0, with the same tables, without their sums; runs of viewers say themselves what they hold.
 SAME_TABLES = 4
 
 _WHERE = "stream_name,cdn_id,cache_status,pop"
@@ -63,6 +63,14 @@ _SEALED = (
     (schema.HELD, "SELECT id, tick, tally FROM old_held"),
     (schema.BODIES, "SELECT number, body FROM old_outbox"),
 )
+
+
+def add_sums(connection: sqlite3.Connection) -> None:
+    """Make the sums of the tables of a state that has none, all or nothing."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        schema.make_sums(connection)
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -1,7 +1,9 @@
 """The tables of the state: what they hold, how their rows are checked, and the version of their format.
 
-Every row carries a checksum of its values, since SQLite's own check sees damage of its structure and not of what is
-stored. Text of the schema is compared as a whole, so that damage to it is no other schema.
+Every row carries a checksum of its values, since SQLite's own check sees damage of its structure and not of
+what is stored. Beside the tables stand the number of their rows and the sum of the checksums, kept by triggers: pages
+that were never written, or were written to another place, leave rows that are sound, but not all of them. Text of the
+schema is compared as a whole, so that damage to it is no other schema.
 """
 
 from __future__ import annotations
@@ -46,6 +48,15 @@ class Table:
         return f"CREATE TABLE {self.name} ({parts}){'' if self._is_numbered else ' WITHOUT ROWID'}"
 
     @cached_property
+    def triggers(self) -> tuple[str, str]:
+        """The statements that make the triggers which keep the table's sums."""
+        return tuple(  # type: ignore[return-value]
+            f"CREATE TRIGGER {self.name}_{event.lower()} AFTER {event} ON {self.name} BEGIN UPDATE sums SET "  # noqa: S608
+            f"entries = entries {sign} 1, total = total {sign} {row}.checksum WHERE name = '{self.name}'; END"
+            for event, sign, row in (("INSERT", "+", "NEW"), ("DELETE", "-", "OLD"))
+        )
+
+    @cached_property
     def insert(self) -> str:
         """The statement that adds a row of all columns and gives it its checksum."""
         return f"INSERT INTO {self._values}"
@@ -64,7 +75,7 @@ class Table:
     def verify(self) -> str:
         """The statement that counts the rows, and those whose checksum is wrong; for tables without blobs."""
         return (
-            f"SELECT count(*), coalesce(sum(checksum({', '.join(self.columns)}) <> checksum), 0) "  # noqa: S608 - constants
+            f"SELECT count(*), coalesce(sum(checksum({', '.join(self.columns)}) <> checksum), 0) "  # noqa: S608
             f"FROM {self.name}"
         )
 
@@ -90,7 +101,8 @@ class Table:
         seen = {"BLOB": "crc32(?{})", "REAL": "CAST(?{} AS REAL)"}  # a blob is not copied; 7 is stored as 7.0
         places = range(1, len(self.columns) + 1)
         checked = (seen.get(kind, "?{}").format(at) for at, kind in zip(places, self.columns.values(), strict=True))
-        return f"{self.name} VALUES ({', '.join(f'?{at}' for at in places)}, checksum({', '.join(checked)}))"
+        values = ", ".join(f"?{at}" for at in places)
+        return f"{self.name} VALUES ({values}, checksum({', '.join(checked)}))"
 
 
 #: Numbers by name: the floor, the last tick that was written, and the like.
@@ -144,12 +156,18 @@ TABLES = (
     BODIES,
 )
 _INDEXES = ("CREATE INDEX counted_due ON counted (due, key)",)
+_SUM = "count(*), coalesce(sum(checksum), 0)"
+_SUMS = (
+    "CREATE TABLE sums (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, total INTEGER NOT NULL) WITHOUT ROWID",
+    *(statement for table in TABLES for statement in table.triggers),
+)
 
 
 def register(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that the statements of the tables use."""
     connection.create_function("checksum", -1, _checksum, deterministic=True)
     connection.create_function("crc32", 1, crc32, deterministic=True)
+    connection.execute("PRAGMA recursive_triggers = ON")  # else a row that is replaced would not count as deleted
 
 
 def make_tables(connection: sqlite3.Connection) -> None:
@@ -158,6 +176,15 @@ def make_tables(connection: sqlite3.Connection) -> None:
         connection.execute(table.create)
     for statement in _INDEXES:
         connection.execute(statement)
+    make_sums(connection)
+
+
+def make_sums(connection: sqlite3.Connection) -> None:
+    """Make the sums of the tables that there are."""
+    for statement in _SUMS:
+        connection.execute(statement)
+    for table in TABLES:
+        connection.execute(f"INSERT INTO sums SELECT '{table.name}', {_SUM} FROM {table.name}")  # noqa: S608 - constants
 
 
 def fill(connection: sqlite3.Connection) -> None:
@@ -172,4 +199,14 @@ def fill(connection: sqlite3.Connection) -> None:
 def is_intact(connection: sqlite3.Connection) -> bool:
     """Return whether the schema is, to the letter, the one that `fill` makes."""
     found = connection.execute("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
-    return {sql for (sql,) in found} == {*(table.create for table in TABLES), *_INDEXES}
+    return {sql for (sql,) in found} == {*(table.create for table in TABLES), *_INDEXES, *_SUMS}
+
+
+def incomplete(connection: sqlite3.Connection) -> str:
+    """Return the name of a table that has not all of its rows, or others; empty when there is none."""
+    sums = {name: (entries, total) for name, entries, total in connection.execute("SELECT * FROM sums")}
+    for table in TABLES:
+        found = connection.execute(f"SELECT {_SUM} FROM {table.name}").fetchone()  # noqa: S608 - constants
+        if sums.get(table.name) != found:
+            return table.name
+    return ""
