@@ -289,6 +289,16 @@ async def test_a_bucket_behind_a_forward_proxy(moto: str, monkeypatch: pytest.Mo
         ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "10.0.0.0/8"}, "http://10.1.2.3:9090/w", ""),
         ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "10.0.0.0/8"}, "http://11.1.2.3:9090/w", "http://proxy:1"),
         ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "fd00::/8"}, "http://[fd00::1]:9090/w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "10.0.0.0/8:9090"}, "http://10.1.2.3:9090/w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "10.0.0.0/8:9090"}, "http://10.1.2.3/w", "http://proxy:1"),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "[::1], p"}, "http://[::1]:9090/w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "[::1]:9090"}, "http://[::1]:9090/w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "[::1]:9090"}, "http://[::1]/w", "http://proxy:1"),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "[fd00::]/8"}, "http://[fd00::1]:9090/w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "*:9090"}, "http://p:9090/w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "*:9090"}, "http://p/w", "http://proxy:1"),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "x example.org."}, "http://p.example.org./w", ""),
+        ({"HTTP_PROXY": "http://proxy:1", "no_proxy": "."}, "http://p/w", "http://proxy:1"),
     ],
 )
 def test_the_environment_names_the_proxy(environ: dict[str, str], target: str, shown: str) -> None:
@@ -296,6 +306,12 @@ def test_the_environment_names_the_proxy(environ: dict[str, str], target: str, s
     proxies = Proxies.of(environ)
     assert proxies.shown_for(target) == shown
     assert "secret" not in repr(proxies)
+
+
+def test_no_spelling_of_the_login_is_shown() -> None:
+    """The password is masked as it is and as the environment has it, and so is the header made of the login."""
+    texts = Proxies.of({"HTTPS_PROXY": "http://user:p%40ss@proxy:3128"}).secret_texts()
+    assert {"p@ss", "p%40ss", "dXNlcjpwQHNz"} <= texts
 
 
 @pytest.mark.parametrize("text", ["socks5://p:1", "http://", "http://p:99999999", "::::"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ class Proxies:
                 if text:
                     found[scheme] = _address(name, text)
                     break
-        places = (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")
-        return cls(found, tuple(place.strip().lower() for place in places if place.strip()))
+        places = re.split(r"[\s,]+", environ.get("no_proxy") or environ.get("NO_PROXY") or "")
+        return cls(found, tuple(place.lower() for place in places if place))
 
     def url_for(self, target: str) -> URL | None:
         """Return the proxy, with its credentials, through which an address is reached; None for none."""
@@ -57,8 +58,8 @@ class Proxies:
         """Return every text that no output may hold."""
         texts = set()
         for proxy in self.by_scheme.values():
-            if proxy.password:
-                texts |= {proxy.password, basic_credentials(proxy.user or "", proxy.password)}
+            if proxy.password and proxy.raw_password:
+                texts |= {proxy.password, proxy.raw_password, basic_credentials(proxy.user or "", proxy.password)}
         return texts
 
     def hosts(self) -> set[str]:
@@ -66,7 +67,7 @@ class Proxies:
         return {proxy.host for proxy in self.by_scheme.values() if proxy.host}
 
     def _goes_without(self, url: URL) -> bool:
-        host, port = (url.host or "").lower(), url.port or _PORTS.get(url.scheme)
+        host, port = (url.host or "").lower().rstrip("."), url.port or _PORTS.get(url.scheme)
         return any(_covers(place, host, port) for place in self.without)
 
     def __repr__(self) -> str:
@@ -74,18 +75,29 @@ class Proxies:
 
 
 def _covers(place: str, host: str, port: int | None) -> bool:
-    """Return whether an entry of NO_PROXY covers a host: a name and those below it, an address, a network, or `*`."""
-    if place == "*":
-        return True
+    """Return whether an entry of NO_PROXY covers a host: a name and those below it, an address, a network, or `*`.
+
+    Each of these may have a port behind it, and addresses of version 6 may be in brackets.
+    """
+    name, only = _parts(place)
+    if only not in (None, port):
+        return False
     with suppress(ValueError):
-        return ip_address(host) in ip_network(place, strict=False)
+        return ip_address(host) in ip_network(name, strict=False)
+    if name == "*":
+        return True
+    name = name.removeprefix("*").strip(".")
+    return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _parts(place: str) -> tuple[str, int | None]:
+    """Return the name or network of an entry, and its port if it has one."""
+    with suppress(ValueError):
+        ip_network(place)
+        return place, None  # its last colon is none before a port
     name, colon, digits = place.rpartition(":")
-    if colon and digits.isdigit():
-        if int(digits) != port:
-            return False
-        place = name.strip("[]")
-    place = place.removeprefix("*").removeprefix(".")
-    return bool(place) and (host == place or host.endswith(f".{place}"))
+    port = int(digits) if colon and digits.isdecimal() else None
+    return (place if port is None else name).replace("[", "").replace("]", ""), port
 
 
 def _address(name: str, text: str) -> URL:
