@@ -76,6 +76,15 @@ def test_numbers_shared_by_all_shards_have_no_gaps(seed: int) -> None:
     assert sum(told) <= 2  # before the second shard has shown that numbers are shared
 
 
+@pytest.mark.guarantee("files.odd_numbers")
+@pytest.mark.parametrize("seed", range(5))
+def test_shared_numbers_that_begin_again_have_no_gaps(seed: int) -> None:
+    """What another shard had before numbers began again does not say that each shard has its own."""
+    draw, numbering = random.Random(seed), Numbering()
+    told = [numbering.counted(draw.choice("123"), "a", number % 60) for number in range(1000)]
+    assert sum(told) <= 3  # before the second shard has shown that numbers are shared
+
+
 def test_shards_with_numbers_of_their_own_have_gaps_of_their_own() -> None:
     """What one shard has does not fill another's gap."""
     numbering = Numbering()

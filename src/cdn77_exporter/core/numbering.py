@@ -66,8 +66,8 @@ class Numbering:
 
     def counted(self, name: str, writer: str, number: int) -> int:
         """Note the number of a shard's file, and return how many numbers it shows to be missing before it."""
-        self._compare(name, number)
         shard = self.shards.get(name)
+        self._compare(name, number, is_new=shard is None or number > shard.highest)
         if shard is None:
             if len(self.shards) >= MAX_SHARDS:
                 del self.shards[next(iter(self.shards))]
@@ -80,11 +80,13 @@ class Numbering:
             if shard.take_back(number) or not self._begins_again(shard, number):
                 return 0
             shard.begin(shard.again, writer)
+            self._of.clear()  # a number that another shard had before is not the same as one of now
         shard.again = -1
         return self._go_on(name, shard, number)
 
-    def _compare(self, name: str, number: int) -> None:
-        self._apart = self._apart or self._of.get(number, name) != name
+    def _compare(self, name: str, number: int, *, is_new: bool) -> None:
+        """Find out whether shards have the same numbers; one that begins again may have had those of another shard."""
+        self._apart = self._apart or (is_new and self._of.get(number, name) != name)
         self._of[number] = name
         self._of.move_to_end(number)
         if len(self._of) > _COMPARED:
