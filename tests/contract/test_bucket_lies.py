@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import re
 import resource
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
 
-from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient
+from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.s3 import S3Bucket, Waits
 from cdn77_exporter.edge.s3 import client as client_module
@@ -138,6 +139,31 @@ async def test_an_answer_has_a_bound(bucket: S3Bucket, proxy: FaultProxy, kind: 
     assert len(await keys(bucket)) >= 8  # the server may have done what it was asked
 
 
+_ENTITIES = "".join(f'<!ENTITY a{level} "{f"&a{level - 1};" * 10}">' for level in range(1, 9))
+_LAUGHS = f'<!DOCTYPE a [<!ENTITY a0 "ha ha ha ha">{_ENTITIES}]>'
+
+
+@pytest.mark.guarantee("bucket.endless")
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("status", "kind"), [(200, Misconfigured), (403, Misconfigured), (502, Transient)])
+async def test_no_answer_declares_entities(
+    bucket: S3Bucket, proxy: FaultProxy, status: int, kind: type[Exception], call: str
+) -> None:
+    """A page of some KB whose entities grow to a GB is read by nobody; of an error its status tells."""
+    (file,) = await files(bucket, proxy)
+    on, work = CALLS[call]
+    body = f"{_LAUGHS}<ListBucketResult><Code>&a8;</Code></ListBucketResult>".encode()
+    proxy.inject(*[Answers(status=status, body=body, on=on) for _ in range(4)])
+    busy = time.process_time()
+    error = await failure(work(bucket, file))
+    proxy.faults.clear()
+    if call == "fetch" and status == 200:
+        assert isinstance(error, Unreadable | FileGone)  # a body that is not the one that was listed
+    else:
+        assert isinstance(error, kind)
+    assert time.process_time() - busy < 5  # a single one expands for longer
+
+
 @pytest.mark.guarantee("bucket.endless")
 async def test_pages_without_an_end_are_left(
     bucket: S3Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
@@ -191,6 +217,11 @@ def _listing(*entries: str, more: str = "") -> bytes:
         ("<Contents/>", "without a key"),
         (_entry("other/odd"), "outside"),
         (_entry("log"), "outside"),
+        (_entry("LOGS/odd"), "outside"),
+        (_entry("/logs/odd"), "outside"),
+        (_entry("logs/../other/odd"), "dots"),
+        (_entry("logs/a/.."), "dots"),
+        (_entry("logs/./odd"), "dots"),
     ],
 )
 async def test_an_odd_entry_is_left_out_and_told(bucket: S3Bucket, proxy: FaultProxy, odd: str, why: str) -> None:

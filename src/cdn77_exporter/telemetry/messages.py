@@ -289,8 +289,8 @@ _SERVICE = (
             _number("entries", "how many, since the last such message of that reason"),
             _text("key", "the key of one of them"),
         ),
-        "The bucket's listings name objects that are left alone: without an ETag, with an impossible size or time, or "
-        "outside of the prefix that was asked for.",
+        "The bucket's listings name objects that are left alone: without an ETag, with an impossible size or time, "
+        "outside of the prefix that was asked for, or with a folder named by dots.",
         "Look at the object. If the server names all of them so, it cannot be used as a bucket of logs.",
     ),
     Message(

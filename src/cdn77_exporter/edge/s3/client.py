@@ -30,7 +30,7 @@ from cdn77_exporter.core.errors import Conflict, FileGone, Misconfigured, Transi
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.s3.connection import MOST_ERROR_BYTES, Connections, Keys, SecretText
 from cdn77_exporter.edge.s3.faults import CLIENT_ERRORS, cannot_delete_many, code_of, elsewhere, meaning, not_s3
-from cdn77_exporter.edge.s3.listing import ListingError, Page, check_xml, etag_of, read_page
+from cdn77_exporter.edge.s3.listing import ListingError, NoXml, Page, check_xml, etag_of, read_page
 from cdn77_exporter.edge.s3.model import slim_loader
 
 A = TypeVar("A")
@@ -47,6 +47,9 @@ _MOST_PAGES = 10_000  # of one listing; the next one begins anew, when what was 
 _MOST_LISTING_SECONDS = 3600.0
 _MOST_OBJECT_BYTES = 1 << 30  # of one that is read whole: a state, a lease, a reason
 _OUTSIDE = "a key outside of the prefix that was asked for"
+_DOTS = "a key in which a folder is named by dots, and which may lead out of the prefix"
+#: Servers, and proxies on the way, may resolve such folders as those of an address, to another object.
+_HAS_DOTS = re.compile(r"(?:^|/)\.\.?(?:/|$)")
 _HALF_A_SECOND = 500  # ms; an HTTP date is cut to the second
 
 
@@ -211,12 +214,11 @@ class S3Bucket:
         page = answer.get("Page")
         if not isinstance(page, Page):
             raise not_s3("the answer to a listing is no listing")
-        files = [file for file in page.files if file.key.startswith(prefix)]
-        outside = [(_OUTSIDE, file.key) for file in page.files if not file.key.startswith(prefix)]
-        for why, key in (*page.odd, *outside):
+        reasons = [(_strangeness(file.key, prefix), file) for file in page.files]
+        for why, key in (*page.odd, *((why, file.key) for why, file in reasons if why)):
             count, example = self._ignored.get(why, (0, key))
             self._ignored[why] = (count + 1, example)
-        return Page(files, page.next_token)
+        return Page([file for why, file in reasons if not why], page.next_token)
 
     def take_ignored(self) -> dict[str, tuple[int, str]]:
         """Return what listings named that cannot be taken for files, since the last call.
@@ -451,13 +453,21 @@ def _stay_here(response_dict: dict[str, Any], **_: object) -> None:
 
 
 def _check_answer(response_dict: dict[str, Any], **_: object) -> None:
-    """Refuse an answer that would take the library's parser a multiple of its length in memory."""
+    """Refuse an answer that would take the library's parser a multiple of its length in memory or time.
+
+    Of an error, such as a web page of a server on the way, the status is enough.
+    """
     body = response_dict["body"]
-    if isinstance(body, bytes) and len(body) > MOST_ERROR_BYTES:
-        try:
-            check_xml(body)
-        except ListingError:
+    if not isinstance(body, bytes):
+        return
+    try:
+        check_xml(body)
+    except ListingError as error:
+        if isinstance(error, NoXml) and len(body) <= MOST_ERROR_BYTES:
+            return  # the parser gives it up at once, too
+        if response_dict["status_code"] < 300:
             raise not_s3("an answer of the bucket is longer or deeper than any of S3") from None
+        response_dict["body"] = b""
 
 
 def _add_content_md5(request: Any, **_: object) -> None:
@@ -477,6 +487,13 @@ def _refuse_to_move(**_: object) -> None:
 
 
 # Small things
+
+
+def _strangeness(key: str, prefix: str) -> str:
+    """Return why a listing of a prefix must not name a key; empty for one that it may."""
+    if not key.startswith(prefix):
+        return _OUTSIDE
+    return _DOTS if _HAS_DOTS.search(key) else ""
 
 
 async def _md5(body: bytes) -> bytes:

@@ -51,13 +51,16 @@ class _Answer(aiohttp.ClientResponse):
         is_error = self.status >= 300
         most = MOST_ERROR_BYTES if is_error else MOST_ANSWER_BYTES
         body = bytearray()
-        async for part in self.content.iter_any():
-            body += part
-            if len(body) > most:
-                self.close()
-                if is_error:
-                    return b""
-                raise AnswerTooLong(f"more than {most} bytes")
+        try:
+            async for part in self.content.iter_any():
+                body += part
+                if len(body) > most:
+                    raise AnswerTooLong(f"more than {most} bytes")
+        except BaseException as error:
+            self.close()  # what was not read to its end is no connection for another request
+            if is_error and isinstance(error, AnswerTooLong):
+                return b""
+            raise
         return bytes(body)
 
 

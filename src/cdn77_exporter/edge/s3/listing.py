@@ -25,6 +25,10 @@ class ListingError(Exception):
     """The answer is something else than a page of a listing, or one that is damaged."""
 
 
+class NoXml(ListingError):
+    """The answer is no XML at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """The files of a page, as the server orders them, and the token of the next page if there is one."""
@@ -49,13 +53,18 @@ async def read_page(body: bytes) -> Page:
             for entry in reader.entries[begin : begin + _PIECE_ENTRIES]:
                 reader.take(entry, files, odd)
             await asyncio.sleep(0)
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:
         raise ListingError(type(error).__name__) from None
     more = reader.values.get("IsTruncated") == "true"
     token = reader.values.get("NextContinuationToken")
     if more and not token:
         raise ListingError("there is more, but no token for it")
     return Page(files, token if more else None, odd)
+
+
+def refuse_document_type(*_: object) -> None:
+    """Raise ListingError: no answer of S3 has one, and the entities that it may declare grow without a bound."""
+    raise ListingError("it declares a document type")
 
 
 @dataclass(slots=True)
@@ -74,13 +83,10 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.parser.buffer_text = True
-        self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.StartDoctypeDeclHandler = refuse_document_type
         self.parser.StartElementHandler = self._begin
         self.parser.EndElementHandler = self._end
         self.parser.CharacterDataHandler = self._add
-
-    def _refuse(self, *_: object) -> None:
-        raise ListingError("it declares a document type")
 
     def _begin(self, name: str, _: dict[str, str]) -> None:
         if not self.depth and name != _ROOT:
@@ -133,7 +139,7 @@ def etag_of(text: str) -> str:
 
 
 def check_xml(body: bytes) -> None:
-    """Raise ListingError for XML with more elements, or deeper ones, than any answer of S3 has."""
+    """Raise ListingError for XML with more or deeper elements than any answer of S3 has, or with a document type."""
     parser = expat.ParserCreate()
     depth = elements = 0
 
@@ -148,10 +154,11 @@ def check_xml(body: bytes) -> None:
         depth -= 1
 
     parser.StartElementHandler, parser.EndElementHandler = begin, end
+    parser.StartDoctypeDeclHandler = refuse_document_type
     try:
         parser.Parse(body, True)
-    except expat.ExpatError as error:
-        raise ListingError("it is no XML") from error
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise NoXml("it is no XML") from error
 
 
 def _milliseconds(entry: dict[str, str]) -> int | None:
