@@ -14,6 +14,7 @@ from aiohttp import web
 
 from cdn77_exporter import settings
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.status import server as server_module
 from cdn77_exporter.status.server import KEEP, SECURITY_HEADERS, StatusServer
 from cdn77_exporter.telemetry.logger import Telemetry
 from tests.support.settings import LEAST
@@ -190,6 +191,22 @@ async def test_who_has_few_connections_keeps_them(telemetry: Telemetry) -> None:
         assert b'{"alive":true}' in await early.read()
         for _, writer in (*greedy, (early, asking)):
             writer.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "neighbours"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_addresses_that_one_machine_can_have_are_one(address: str, neighbours: str) -> None:
+    """A client is known by its address, or by its network where that is its own."""
+    assert server_module._neighbours(address) == neighbours
 
 
 _EXPECTED = ["localhost", "LOCALHOST.", "sub.localhost", "127.0.0.1", "[::1]", "10.1.2.3", "the-service", "The-Service"]

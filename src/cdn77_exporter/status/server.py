@@ -9,7 +9,8 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from ipaddress import ip_address
+from contextlib import suppress
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Self
 
@@ -55,8 +56,9 @@ class StatusServer:
     """Serves `/metrics`, `/healthz` and `/readyz`, and the routes that it is given.
 
     Every connection carries one request and ends within `seconds`, unless its route calls `KEEP`; at most `connections`
-    others are open at once. One more ends the oldest of the address that has most of them: so nobody who can reach the
-    port can block the service, or keep others from its answers.
+    others are open at once. One more ends the oldest of the address that has most of them, where the addresses that a
+    machine can have by IP version 6 are one: so nobody who can reach the port can block the service, or keep others
+    from its answers.
 
     `hosts`: names by which it may be asked, beside its address, this machine's name and IP addresses. A page of another
     site whose name was made to lead here (DNS rebinding) is refused by them. `*` takes every name.
@@ -223,7 +225,7 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self.made(self, str(peer[0]) if peer else "")
+        self.made(self, _neighbours(str(peer[0])) if peer else "")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -249,6 +251,14 @@ class _TurnedAway(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def _neighbours(address: str) -> str:
+    """Return the address, or of version 6 the network of 64 bits: one machine has all the addresses of that."""
+    with suppress(ValueError):
+        found = IPv6Address(address.partition("%")[0])
+        return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)))
+    return address
 
 
 def _own_names() -> set[str]:
