@@ -64,7 +64,7 @@ class Spell:
 
 @dataclass(frozen=True)
 class Deed:
-    """What is done to the process at a second: `kill`, `stop`, `restore`, `copy` or `remove`.
+    """What is done to the process at a second: `kill`, `stop`, `restore`, `copy`, `take_over` or `remove`.
 
     `points`: how many steps a kill waits for. `away`: seconds until the next process starts.
     """
@@ -94,6 +94,9 @@ class Plan:
     every: float = 60.0  # seconds of each file
     again: float = 0.02  # share of files that are uploaded twice
     forgets: bool = False  # whether a backup is restored, which does not know who came meanwhile
+    out_of_order: float = 0.0  # how many seconds behind its newest sample the receiver still takes one
+    lag: Spell | None = None  # while the files of a shard, the `detail`, come much later than those of the others
+    lasting: Spell | None = None  # a clock that is wrong to the end, and behind it
 
 
 RECEIVER_SPELLS = (
@@ -177,6 +180,46 @@ def with_backups(seed: int) -> Plan:
     )
 
 
+def with_take_over(seed: int) -> Plan:
+    """The plan of a seed in which a copy of the state takes over while the first process is cut off from everything.
+
+    What the first has not told by then the copy cannot know of, so the receiver takes everything.
+    """
+    draw = random.Random(seed * 103)
+    at = draw.uniform(900.0, 3600.0)
+    deeds = [Deed("take_over", at, draw.choice((1, 5, 20)), draw.choice((60.0, 300.0, 1200.0)))]
+    deeds += [Deed(draw.choice(("kill", "stop")), at + 4000.0, draw.choice((1, 5, 20)), 5.0)]
+    plan = with_backups(seed)
+    return replace(plan, deeds=deeds, others=draw.random() < 0.5)
+
+
+def with_lasting_trouble(seed: int) -> Plan:
+    """The plan of a seed in which a shard lags for an hour or more, and a clock is wrong until the end."""
+    draw = random.Random(seed * 107)
+    plan = replace(drawn(seed), hours=draw.choice((3.0, 5.0)), clocks=(), late=True)
+    begin, end = sorted(draw.uniform(0.1, 0.9) * plan.hours * HOUR for _ in range(2))
+    lag = Spell("lag", begin, end, str(draw.choice((400, 1500, 5000))))
+    kind = draw.choice([kind for kind in CLOCK_SPELLS if kind != "both"])
+    lasting = Spell(kind, draw.uniform(0.1, 0.9) * plan.hours * HOUR, float("inf"))
+    return replace(plan, shards=draw.choice((2, 3)), lag=lag, lasting=lasting if draw.random() < 0.7 else None)
+
+
+def with_long_outage(seed: int) -> Plan:
+    """The plan of a seed in which the receiver stores nothing for nearly a day."""
+    draw = random.Random(seed * 109)
+    plan = drawn(seed)
+    begin = draw.uniform(600.0, 2 * HOUR)
+    kind = draw.choice(("away", "away", "gateway", "unavailable", "limited", "unauthorised", "timing out"))
+    spell = Spell(kind, begin, begin + draw.uniform(20.0, 23.8) * HOUR)
+    deeds = [Deed("kill", at * HOUR, 5, 60.0) for at in sorted(draw.uniform(0.5, 25.0) for _ in range(3))]
+    return replace(plan, hours=26.0, receiver=[spell], bucket=(), clocks=(), deeds=deeds, every=150.0, shards=2)
+
+
+def with_out_of_order(seed: int) -> Plan:
+    """The plan of a seed with a receiver that takes samples which are out of order, for minutes or hours."""
+    return replace(drawn(seed), out_of_order=random.Random(seed * 113).choice((600.0, 1800.0, 7200.0)))
+
+
 # Traffic
 
 
@@ -206,6 +249,8 @@ def traffic(plan: Plan) -> list[Upload]:
             at = begin + plan.every + draw.uniform(2.0, 15.0)
             if plan.late and draw.random() < 0.05:
                 at += draw.choice((100.0, 900.0, 4500.0))
+            if plan.lag and not shard and plan.lag.begin <= begin < plan.lag.end:
+                at += float(plan.lag.detail)
             hour = datetime.fromtimestamp(BEGAN_MS / 1000 + begin + plan.every, UTC)
             key = f"logs/{hour:%Y%m%d/%H}/rtl.0b5e+{shard}+{number}.ndjson.gz"
             found.append(Upload(at, key, events))
@@ -242,7 +287,9 @@ class Campaign:
         self.draw = random.Random(plan.seed * 31 + 7)
         self.uploads = traffic(plan)
         self.bucket = FakeBucket(now_ms=lambda: self.true_ms + self.bucket_ahead_ms, page_size=50)
-        self.receiver = StrictPrometheus(lambda: self.true_ms // 15_000 * 15_000 if plan.others else 0)
+        self.receiver = StrictPrometheus(
+            lambda: self.true_ms // 15_000 * 15_000 if plan.others else 0, window_ms=round(plan.out_of_order * 1000)
+        )
         self.calm = False
         self.killed_at = float("-inf")
         self.in_doubt: set[tuple[SeriesName, int]] = set()
@@ -253,6 +300,7 @@ class Campaign:
         self.log: list[str] = []
         self.spare: list[Upload] = []
         self._hung: set[str] = set()
+        self._name = "first"  # of the process that works
 
     @property
     def seconds(self) -> float:
@@ -270,16 +318,20 @@ class Campaign:
             return None
         return next((one for one in spells if one.begin <= self.seconds < one.end), None)
 
+    def _wrong_clock(self) -> Spell | None:
+        lasting = self.plan.lasting
+        return lasting if lasting and lasting.begin <= self.seconds else self.spell(self.plan.clocks)
+
     @property
     def bucket_ahead_ms(self) -> int:
         """How far the bucket's clock is ahead."""
-        found = self.spell(self.plan.clocks)
+        found = self._wrong_clock()
         return {"bucket +day": _DAY_MS, "bucket -day": -_DAY_MS, "both": -1_200_000}.get(found.kind if found else "", 0)
 
     @property
     def machine_ahead_ms(self) -> int:
         """How far the machine's clock is ahead."""
-        found = self.spell(self.plan.clocks)
+        found = self._wrong_clock()
         kinds = {"machine +hour": 3_600_000, "machine -hour": -3_600_000, "both": 1_200_000, "machine +90 s": 90_000}
         return kinds.get(found.kind if found else "", 0)
 
@@ -334,9 +386,9 @@ class Campaign:
         """Where a process of that name has its state."""
         return "s3://the-bucket/state" if self.plan.state == "bucket" else str(self.folder / name / "state.db")
 
-    def start(self, name: str = "first") -> Process:
-        """Start a process."""
-        process = Process(self, self.path(name))
+    def start(self, name: str = "") -> Process:
+        """Start a process: one more of a name, or the next of those that work."""
+        process = Process(self, self.path(name or self._name))
         self.processes[process.path] = process
         self.all.append(process)
         process.task = asyncio.ensure_future(process.run())
@@ -381,6 +433,8 @@ class Campaign:
             owed = len(pipeline.aggregator.timeline.owed) if pipeline else -1
             unsent = len(await pipeline.pusher.ledger.outbox()) if pipeline else -1
             problems = {one.what: one.remedy for one in process.telemetry.problems.current()}
+            if self.plan.lasting:
+                problems.pop("clock", None)
             if not left and not owed and not problems and not unsent:
                 break
         else:
@@ -449,6 +503,30 @@ class Campaign:
         await second.kill(0)
         return process
 
+    async def _take_over(self, process: Process, deed: Deed) -> Process:
+        """A copy of the state stands by, and takes over while the first process reaches neither bucket nor receiver."""
+        self.note("a copy is started")
+        name = f"copy-{len(self.all)}"
+        _write(self.path(name), _files_of(process.path))
+        second = self.start(name)
+        await self._until(self.seconds + 30.0 * deed.points, process)
+        while (pipeline := process.service.overview._pipeline) is None or await pipeline.pusher.ledger.outbox():
+            await self._until(self.seconds + 0.7, process)
+        self.note("the first is cut off")
+        process.cut_off()
+        await self._until(self.seconds + deed.away, process)
+        assert second.said("lease_taken"), "nobody has taken over"
+        writes = process.writes
+        process.reach_again()
+        done, _ = await asyncio.wait({process.task}, timeout=60.0)
+        assert done, "the first goes on beside its copy"
+        with suppress(BaseException):
+            process.task.result()
+        assert process.writes == writes, "the first writes beside its copy"
+        self.note(f"the first has ended: {process.tail()}")
+        self._name = name
+        return second
+
 
 def _write(path: str, files: Mapping[str, bytes]) -> None:
     """Have these files and no others; one that is there stays the same file."""
@@ -490,6 +568,8 @@ class Process:
         self.writes = 0
         self._countdown = 0
         self._killed = asyncio.Event()
+        self._reaches = asyncio.Event()
+        self._reaches.set()
         self.lines = io.BytesIO()
         environ = ENVIRON | dict(campaign.plan.environ) | {"STATE_PATH": path}
         self.settings = settings.load(environ)
@@ -554,6 +634,18 @@ class Process:
         if self.left:
             _write(self.path, self.left)
 
+    def cut_off(self) -> None:
+        """Let every call of the bucket and the receiver wait from now on."""
+        self._reaches.clear()
+
+    def reach_again(self) -> None:
+        """Let the calls go on that wait."""
+        self._reaches.set()
+
+    async def reach(self) -> None:
+        """Wait while it is cut off."""
+        await self._reaches.wait()
+
     async def stop(self) -> None:
         """Send the signal, and wait for the end."""
         self.service.shutdown.ask("SIGTERM")
@@ -597,13 +689,16 @@ class _BucketPort:
 
     async def _do(self, call: str, what: Coroutine[Any, Any, Any], *kinds: str) -> Any:
         try:
+            await self._process.reach()
             with self._asked(call, kinds):
                 await asyncio.sleep(self._campaign.draw.choice((0.001, 0.02, 0.4)))
+                await self._process.reach()
                 return await what
         finally:
             what.close()
 
     async def list_files(self, prefix: str) -> AsyncIterator[list[LogFile]]:
+        await self._process.reach()
         with self._asked("list", ("listing fails",)):
             await asyncio.sleep(0.02)
             pages = [page async for page in self._campaign.bucket.list_files(prefix)]
@@ -639,6 +734,7 @@ class _BucketPort:
         return await self._do("remove", self._campaign.bucket.remove(key))
 
     async def list_keys(self, prefix: str) -> AsyncIterator[list[str]]:
+        await self._process.reach()
         with self._asked("list_keys", ()):
             pages = [page async for page in self._campaign.bucket.list_keys(prefix)]
         for page in pages:
@@ -674,6 +770,7 @@ class _ReceiverPort:
 
     async def write(self, body: bytes) -> None:
         campaign, process = self._campaign, self._process
+        await process.reach()
         process.point("write, before")
         process.writes += 1
         await asyncio.sleep(0.01)

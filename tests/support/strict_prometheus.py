@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -25,20 +26,23 @@ class _Stored:
 
 
 class StrictPrometheus:
-    """Takes requests whole or not at all, as `head.go` does without an out-of-order window.
+    """Takes requests whole or not at all, as `head.go` does.
 
-    `newest_ms`: the newest sample (Unix ms) of series that somebody else writes; 0 for none.
+    `newest_ms`: the newest sample (Unix ms) of series that somebody else writes; 0 for none. `window_ms`: how far
+    behind the newest of all a sample may be that is out of order; 0 for an instance without an out-of-order window.
     """
 
-    def __init__(self, newest_ms: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, newest_ms: Callable[[], int] = lambda: 0, *, window_ms: int = 0) -> None:
         self._others_ms = newest_ms
+        self._window_ms = window_ms
         self._newest_ms = 0
         self._series: dict[SeriesName, _Stored] = {}
         self.refused: list[str] = []
 
     def take(self, body: bytes) -> None:
         """Store a request, or raise Refused and store nothing of it."""
-        oldest_ms = max(self._newest_ms, self._others_ms()) - _HEAD_MS
+        newest_ms = max(self._newest_ms, self._others_ms())
+        oldest_ms = newest_ms - _HEAD_MS
         fresh: dict[SeriesName, list[tuple[int, float]]] = {}
         for series in parsed(body).timeseries:
             name = tuple((label.name, label.value) for label in series.labels)
@@ -47,6 +51,12 @@ class StrictPrometheus:
             for sample in series.samples:
                 at, value = sample.timestamp, sample.value
                 last = new[-1] if new else kept.samples[-1] if kept else None
+                if self._window_ms and (at < oldest_ms or (last is not None and at < last[0])):
+                    if at < newest_ms - self._window_ms:
+                        self._refuse(f"too old sample: {at} of {name}")
+                    new.append((at, value))
+                    new.sort()
+                    continue
                 if at < oldest_ms:
                     self._refuse(f"out of bounds: {at} of {name}")
                 if last is not None and at < last[0]:
@@ -62,6 +72,12 @@ class StrictPrometheus:
 
     def _append(self, name: SeriesName, at: int, value: float) -> None:
         kept = self._series.setdefault(name, _Stored())
+        if kept.samples and at < kept.samples[-1][0]:
+            place = bisect_left(kept.samples, at, key=lambda sample: sample[0])
+            if kept.samples[place][0] != at:  # of two of one time the first stays
+                kept.samples.insert(place, (at, value))
+                kept.grown = over_all(kept.samples)
+            return
         if not math.isnan(value):
             before = next((v for _, v in reversed(kept.samples) if not math.isnan(v)), None)
             if before is not None:
