@@ -144,7 +144,7 @@ _LAUGHS = f'<!DOCTYPE a [<!ENTITY a0 "ha ha ha ha">{_ENTITIES}]>'
 
 
 @pytest.mark.guarantee("bucket.endless")
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "look"])  # which has no body
 @pytest.mark.parametrize(("status", "kind"), [(200, Misconfigured), (403, Misconfigured), (502, Transient)])
 async def test_no_answer_declares_entities(
     bucket: S3Bucket, proxy: FaultProxy, status: int, kind: type[Exception], call: str

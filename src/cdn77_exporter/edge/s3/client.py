@@ -128,8 +128,8 @@ class S3Bucket:
         events = self._client.meta.events
         events.register("before-parse.s3", self._note_date)
         events.register("before-parse.s3", _stay_here)
-        events.register("before-parse.s3", _check_answer)
-        # Handlers for any service come first: the library's own would read the whole listing to look for an error.
+        # Handlers for any service come first: the library's own would parse what comes to look for an error in it.
+        events.register("before-parse.*", _check_answer)
         events.register("before-parse.*.ListObjectsV2", _read_listing)
         events.register("before-sign.s3.DeleteObjects", _add_content_md5)
         events.register("before-sign.s3.PutObject", _send_at_once)
@@ -444,6 +444,7 @@ async def _read_listing(response_dict: dict[str, Any], customized_response_dict:
         customized_response_dict["Page"] = await read_page(body)
     except ListingError:
         response_dict["body"] = body if len(body) <= MOST_ERROR_BYTES else b""
+        _check_body(response_dict)
 
 
 def _stay_here(response_dict: dict[str, Any], **_: object) -> None:
@@ -452,7 +453,13 @@ def _stay_here(response_dict: dict[str, Any], **_: object) -> None:
         raise elsewhere()
 
 
-def _check_answer(response_dict: dict[str, Any], **_: object) -> None:
+def _check_answer(response_dict: dict[str, Any], operation_model: Any, **_: object) -> None:
+    """Check an answer that the library parses; a listing it does not."""
+    if operation_model.name != "ListObjectsV2" or response_dict["status_code"] != 200:
+        _check_body(response_dict)
+
+
+def _check_body(response_dict: dict[str, Any]) -> None:
     """Refuse an answer that would take the library's parser a multiple of its length in memory or time.
 
     Of an error, such as a web page of a server on the way, the status is enough.
