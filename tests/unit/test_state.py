@@ -28,6 +28,7 @@ from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.series_rows import latest, pending_of, values_of
 from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs, packed, unpacked
 from cdn77_exporter.edge.state import Database, State, schema
+from cdn77_exporter.edge.state.migration import SAME_TABLES
 from tests.support.examples import examples
 
 
@@ -610,6 +611,23 @@ def test_a_row_that_is_missing_is_refused(tmp_path: Path, table: schema.Table) -
         connection.execute(table.triggers[1])
     with pytest.raises(StateError, match=f"in {table.name}\\b"):
         Database(str(path))
+
+
+def test_a_state_without_sums_gets_them(tmp_path: Path) -> None:
+    """A state of 0.2.0 is taken up as it is, and from then on a row that is missing is noticed."""
+    path = tmp_path / "state.db"
+    content = _filled(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE sums")
+        for name in [name for table in schema.TABLES for name in (f"{table.name}_insert", f"{table.name}_delete")]:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(f"PRAGMA user_version = {SAME_TABLES}")
+    assert not _expect_refusal_or(path, content)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TRIGGER series_delete")
+        connection.execute("DELETE FROM series WHERE slot = 4")
+        connection.execute(schema.SERIES.triggers[1])
+    assert _expect_refusal_or(path, content)
 
 
 @pytest.mark.guarantee("copies.damaged")

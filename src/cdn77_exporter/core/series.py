@@ -117,11 +117,6 @@ class SeriesTable:
         """Return the number of series, without those of former metrics, which have ended."""
         return len(self._slots) - self._former
 
-    @property
-    def kept(self) -> int:
-        """The number of all series, those of former metrics among them."""
-        return len(self._slots)
-
     def key(self, slot: int) -> str:
         """Return the key of a slot's series."""
         return self._keys[slot]
