@@ -118,16 +118,23 @@ def test_a_kill_at_every_point_changes_no_number(folder: Path, out_of_order: boo
         shutil.rmtree(world.folder)
 
 
+@pytest.mark.guarantee("receiver.too_large")
+@pytest.mark.parametrize("most_bytes", [None, 1000])
 @pytest.mark.parametrize("seed", sample(range(6), fast=1))
-def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int) -> None:
-    """A process that is killed again and again, at random points, ends with every number at the truth."""
+def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int, most_bytes: int | None) -> None:
+    """A process that is killed again and again, at random points, ends with every number at the truth.
+
+    So it does when the receiver takes no request of more than `most_bytes`, which each process finds out anew.
+    """
     draw = random.Random(seed)
     uploads = traffic(seed, late=seed % 2 == 0)
     moment: Moment | None = None
     for number in range(7):
         where = folder / f"life-{number}"
         if moment is None:
-            world = World(where, uploads, receiver=Receiver(out_of_order=seed % 3 == 0), seed=seed)
+            world = World(
+                where, uploads, receiver=Receiver(out_of_order=seed % 3 == 0, most_bytes=most_bytes), seed=seed
+            )
         else:
             world = World.after(moment, where, uploads, draw.choice(AWAY_MS[:6]), seed=seed + number)
         if number == 6:
@@ -142,6 +149,7 @@ def test_many_kills_one_after_the_other_change_no_number(folder: Path, seed: int
         simulate(world.run())
     world.check()
     assert not world.said.of("request_refused")
+    assert bool(world.receiver.too_large) == (most_bytes is not None)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from cdn77_exporter.core.changes import Request, Unsent
 from cdn77_exporter.core.encode.parts import last_sample, mentions, request_of, series_in
+from cdn77_exporter.core.encode.request_limit import RequestLimit
 from cdn77_exporter.core.errors import Refused, Transient
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.delivery import Delivery
@@ -92,12 +93,21 @@ async def _send(
     *,
     seconds: float = 3600,
     recalls: Recalls | None = None,
+    limit: RequestLimit | None = None,
 ) -> _Noting:
     """Commit some requests at each of so many ticks, one every 15 s, and push them."""
     inbox: Channel[Batch] = Channel(1)
     outlet: Channel[Receipt] = Channel(10 * ticks)
     accounts = _Noting()
-    pusher = Pusher(bench.common, receiver, bench.state, accounts, seconds, recalls=recalls or _Memory(None))
+    pusher = Pusher(
+        bench.common,
+        receiver,
+        bench.state,
+        accounts,
+        seconds,
+        recalls=recalls or _Memory(None),
+        limit=limit or RequestLimit(),
+    )
 
     async def feed() -> None:
         number = 0
@@ -108,9 +118,9 @@ async def _send(
                 requests = []
                 for body in bodies(tick):
                     number += 1
-                    requests.append(Request(number, tick, 2000, body))
+                    requests.append(Request(number, tick, len(_content(body)), body))
                 bench.counted(requests=requests)
-                await inbox.put(Batch(tick, tuple(Unsent(one.number, one.tick, 10) for one in requests)))
+                await inbox.put(Batch(tick, tuple(Unsent(*_fields(one)) for one in requests)))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(feed())
@@ -126,6 +136,7 @@ def _lateness(receiver: _Judging) -> float:
 FAILURES = {
     "500": Transient("500 it fails", answered=True),
     "429": Transient("429 slow down", 30.0, answered=True),
+    "429 for long": Transient("429 slow down", 300.0, answered=True),
     "502": Transient("502 bad gateway", lost=True),
     "400": Refused(400, "label value too long"),
 }
@@ -151,15 +162,192 @@ def test_series_that_fail_for_good_hold_up_no_other(kind: str, poisoned: int) ->
         )
         assert set(receiver.taken) == set(names) - bad
         assert {len(taken) for taken in receiver.taken.values()} == {12}
-        assert _lateness(receiver) < (
-            75 if kind == "429" else 15
-        )  # each request that is split waits as long as it is told to, once
+        # The first request that is split waits as long as it is told to, but for half a minute at most.
+        assert _lateness(receiver) < (75 if kind.startswith("429") else 15)
         assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(bad, 12)
         told = bench.said.of("request_refused" if kind == "400" else "request_dropped")
         assert sum(one["series"] for one in told if isinstance(one["series"], int)) == 12 * poisoned
         assert "series of a request were" in bench.trouble.now["delivery"]
         assert receiver.attempts < 12 * 8 + poisoned * 40
         assert bench.database.outbox() == []
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("receiver.some_series")
+@pytest.mark.parametrize("bad", [{"s9"}, {"s8", "s9"}])
+@pytest.mark.parametrize("kind", ["500", "429 for long"])
+def test_a_request_all_of_whose_series_fail_holds_up_no_other_for_long(kind: str, bad: set[str]) -> None:
+    """A last request of one or two series that fail for good is dropped after a minute, and set apart from then on."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Judging(lambda seen, _: FAILURES[kind] if seen & bad else None)
+        names = [f"s{number}" for number in range(10)]
+        good = [name for name in names if name not in bad]
+        accounts = await _send(bench, receiver, lambda tick: [_body(good, tick), _body(sorted(bad), tick)], 40)
+        assert {len(taken) for taken in receiver.taken.values()} == {40}
+        assert set(receiver.taken) == set(good)
+        assert _lateness(receiver) < 100
+        late = [at - (tick - TICK + 15) for tick, at in receiver.taken["s0"]]
+        assert sum(seconds > 15 for seconds in late) < 8
+        assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(bad, 40)
+
+    simulate(main())
+
+
+def test_a_receiver_that_asks_for_time_is_given_it() -> None:
+    """One that fails with everything and asks for minutes is asked again after these, and not more in between."""
+
+    async def main() -> None:
+        bench = StageBench()
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+
+        def busy(_: set[str], __: int) -> Exception | None:
+            times.append(loop.time())
+            return Transient("429", 200.0, answered=True) if loop.time() < 1800 else None
+
+        names = [f"s{number}" for number in range(50)]
+        accounts = await _send(bench, _Judging(busy), lambda tick: [_body(names, tick)], 2)
+        assert accounts.of(Delivery.NOT_STORED) == {}
+        rounds = [round(at) for at in times if 100 < at < 1800]
+        assert len(set(rounds)) <= 9
+        assert len(rounds) <= 2 * 9
+
+    simulate(main())
+
+
+class _Narrow(_Judging):
+    """A receiver that refuses requests of more than so many samples, by when they come."""
+
+    def __init__(self, most: Callable[[float], int], refusal: Refused) -> None:
+        super().__init__(lambda *_: None)
+        self._most = most
+        self._too_large = refusal
+        self.refused: list[tuple[float, int]] = []
+
+    async def write(self, body: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        samples = len(_content(body))
+        if samples > self._most(now):
+            self.refused.append((now, samples))
+            raise self._too_large
+        await super().write(body)
+
+
+_TOO_LARGE = {
+    "413": Refused(413, ""),
+    "Mimir": Refused(
+        400,
+        "the incoming push request has been rejected because its message size of 130000 bytes is larger than the "
+        "allowed limit of 100000 bytes (err-mimir-distributor-max-write-message-size)",
+    ),
+    "VictoriaMetrics": Refused(
+        400, "too big unpacked request; mustn't exceed `-maxInsertRequestSize=1000` bytes; got 3000 bytes"
+    ),
+}
+
+
+@pytest.mark.guarantee("receiver.too_large")
+@pytest.mark.parametrize("most", [999, 130, 7, 1])
+@pytest.mark.parametrize("kind", _TOO_LARGE)
+def test_requests_are_made_smaller_for_a_receiver_that_takes_no_large_ones(kind: str, most: int) -> None:
+    """It is found out once, by few refusals, and told once; every sample comes on time, and none counts as refused."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Narrow(lambda _: most, _TOO_LARGE[kind])
+        names = [f"s{number}" for number in range(1600)]
+        limit = RequestLimit()
+        accounts = await _send(
+            bench, receiver, lambda tick: [_body(names[:800], tick), _body(names[800:], tick)], 12, limit=limit
+        )
+        assert {len(taken) for taken in receiver.taken.values()} == {12}
+        assert set(receiver.taken) == set(names)
+        assert accounts.of(Delivery.NOT_STORED) == {}
+        assert max(most // 2, 1) <= limit.samples <= max(most, 1) or most == 999
+        assert len(receiver.refused) <= (2 * 800 // most + 2 if most < 999 else 0)
+        assert all(at < 30 for at, _ in receiver.refused)
+        told = bench.said.of("request_limit_learned")
+        assert told == ([{"samples": limit.samples, "size": limit.size}] if most < 999 else [])
+        assert not bench.said.of("request_refused")
+        assert not bench.trouble.now
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("receiver.too_large")
+def test_larger_requests_are_tried_again_and_seldom_when_they_fail() -> None:
+    """A limit that stays costs a few refusals a day; one that is lifted is, hours later, and that is told."""
+
+    async def main() -> None:
+        bench = StageBench()
+        day = 86_400
+        receiver = _Narrow(lambda now: 20 if now < 2 * day else 2000, Refused(413, ""))
+        limit = RequestLimit()
+        names = [f"s{number}" for number in range(1200)]
+        few = names[:60]
+
+        def bodies(tick: int) -> list[bytes]:
+            return [_body(names if tick - TICK > 2 * day else few, tick)] if (tick - TICK) % 900 == 0 else []
+
+        await _send(bench, receiver, bodies, 4 * day // 15, limit=limit)
+        hours = [at // 3600 for at, _ in receiver.refused if at > 3600]
+        assert len(hours) < 20
+        assert [len(bench.said.of("request_limit_learned")), len(bench.said.of("request_limit_lifted"))] == [1, 1]
+        assert not limit.in_force
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("receiver.too_large")
+@pytest.mark.parametrize("bad", [{"s0"}, {"s0", "s1"}, {"s311"}])
+def test_a_series_that_is_always_too_large_makes_no_other_request_tiny(bad: set[str]) -> None:
+    """When halves of one size pass and fail, the size is not the reason: what fails is split, and the rest goes on."""
+
+    async def main() -> None:
+        bench = StageBench()
+        receiver = _Judging(lambda seen, _: Refused(413, "") if seen & bad else None)
+        names = [f"s{number}" for number in range(1600)]
+        limit = RequestLimit()
+        accounts = await _send(bench, receiver, lambda tick: [_body(names, tick)], 12, limit=limit)
+        assert set(receiver.taken) == set(names) - bad
+        assert {len(taken) for taken in receiver.taken.values()} == {12}
+        assert accounts.of(Delivery.NOT_STORED) == dict.fromkeys(bad, 12)
+        assert limit.samples > 200
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("receiver.too_large")
+def test_a_kill_while_a_large_request_is_sent_in_smaller_ones_leaves_nothing_out() -> None:
+    """The next process finds the limit out anew, and takes apart what it finds to be stored in part."""
+
+    async def main() -> None:
+        bench = StageBench()
+        names = [f"s{number}" for number in range(200)]
+        body = _body(names, TICK - 30, TICK - 15, TICK)
+        bench.counted(requests=[Request(1, TICK, 600, body)])
+        receiver = _InOrder(lose=0)
+        take = receiver.write
+        for one in series_in(body)[:70]:
+            await receiver.write(request_of([one]))
+
+        async def narrow(body: bytes) -> None:
+            if len(_content(body)) > 100:
+                raise Refused(413, "")
+            await take(body)
+
+        receiver.write = narrow  # type: ignore[method-assign]
+        bench.database.mark_sending(-1)
+        inbox: Channel[Batch] = Channel(1)
+        accounts = _Noting()
+        async with inbox:
+            pass
+        await Pusher(bench.common, receiver, bench.state, accounts, 3600).run(inbox, Channel(300))
+        assert set(receiver.taken) == set(names)
+        assert accounts.of(Delivery.NOT_STORED) == {}
 
     simulate(main())
 

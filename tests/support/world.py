@@ -123,22 +123,31 @@ def backlog(count: int, shards: int = 3) -> list[Upload]:
 
 
 class Receiver:
-    """Keeps samples as Prometheus does: a request whole or not at all, in order per series unless told otherwise."""
+    """Keeps samples as Prometheus does: a request whole or not at all, in order per series unless told otherwise.
 
-    def __init__(self, *, out_of_order: bool = False) -> None:
+    `most_bytes`: of a request, before compression; larger ones are answered 413.
+    """
+
+    def __init__(self, *, out_of_order: bool = False, most_bytes: int | None = None) -> None:
         self.out_of_order = out_of_order
+        self.most_bytes = most_bytes
+        self.too_large = 0
         self.series: dict[Labels, dict[int, float]] = {}
         self.refused: list[str] = []
 
     def copy(self) -> Receiver:
         """The same content, apart."""
-        twin = Receiver(out_of_order=self.out_of_order)
+        twin = Receiver(out_of_order=self.out_of_order, most_bytes=self.most_bytes)
         twin.series = {labels: dict(samples) for labels, samples in self.series.items()}
         return twin
 
     def take(self, body: bytes) -> None:
         """Store a request, or raise Refused and store nothing of it."""
-        request = WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body)))
+        plain = bytes(cramjam.snappy.decompress_raw(body))
+        if self.most_bytes is not None and len(plain) > self.most_bytes:
+            self.too_large += 1
+            raise Refused(413, "")
+        request = WriteRequest.FromString(plain)
         fresh: dict[Labels, dict[int, float]] = {}
         for series in request.timeseries:
             labels = tuple((label.name, label.value) for label in series.labels)
@@ -486,7 +495,14 @@ class World:
                 common, in_flight, InlineDecoder(self.most, stream_pattern=self.stream_pattern), state, events_seen
             ),
             aggregator=aggregator,
-            pusher=Pusher(common, self.write, state, ToldUntilAccepted(aggregator, state), give_up_seconds=3600),
+            pusher=Pusher(
+                common,
+                self.write,
+                state,
+                ToldUntilAccepted(aggregator, state),
+                give_up_seconds=3600,
+                limit=timeline.request_limit,
+            ),
             deleter=Deleter(common, self.bucket, state, keep_files=self.keep_files),
         )
         return self.pipeline, state

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key
 from cdn77_exporter.core.encode.remote_write_1 import (
-    MAX_SAMPLES,
     RemoteWrite1,
     compress,
     labels_of,
@@ -20,7 +19,8 @@ from cdn77_exporter.core.encode.remote_write_1 import (
     series_entry,
     timestamp_bytes,
 )
-from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, Sample
+from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, Sample, WriteRequest
+from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES, RequestLimit
 from cdn77_exporter.core.measures import MEASURES, REQUESTS, VIEWERS, Measure
 from cdn77_exporter.core.series import STALE_BITS, Frame, SeriesTable
 from tests.support import samples as support
@@ -142,6 +142,28 @@ def test_requests_are_filled_in_order(frames: list[tuple[int, int]]) -> None:
     for number in (0, 299):
         values = [value for _, value in received.select(VIEWERS.name, stream_name=f"s{number}")]
         assert values == [one.values[0] for one in given_frames if len(one.slots) > number for _ in one.times_ms]
+
+
+@pytest.mark.parametrize(("samples", "size"), [(700, 1 << 30), (1, 1 << 30), (2000, 5000), (90, 5000), (2000, 1)])
+def test_requests_are_as_small_as_the_receiver_wants_them(samples: int, size: int) -> None:
+    """Samples and bytes of a request stay within the limit of the moment, but for a series that is beyond it alone."""
+    table, _ = table_of(*((VIEWERS, [f"s{number}"]) for number in range(1300)))
+    limit = RequestLimit()
+    encoder = RemoteWrite1(Catalogue(MEASURES), limit)
+    ones = dict.fromkeys(range(1300), 1.0)
+    received = Received()
+    received.take(encoder.encode(table, [frame((2**36 - 2,), ones)]))
+    limit.samples, limit.size = samples, size
+    bodies = encoder.encode(table, [frame((2**36 - 1, 2**36), ones), frame((2**36 + 1,), ones)])
+    received.take(bodies)
+    for body, count in bodies:
+        plain = bytes(cramjam.snappy.decompress_raw(body))
+        assert count <= max(samples, 2)
+        assert len(plain) <= size or len(WriteRequest.FromString(plain).timeseries) == 1
+    for number in (0, 499, 500, 1299):
+        assert [at for at, _ in received.select(VIEWERS.name, stream_name=f"s{number}")] == [
+            2**36 + after for after in (-2, -1, 0, 1)
+        ]
 
 
 def test_a_slot_that_another_series_has_now_is_encoded_anew() -> None:

@@ -7,6 +7,17 @@ import re
 #: How receivers say that samples are older than they take.
 TOO_OLD = re.compile(r"too old|out of bounds|too far in (the )?past|outside (of )?(the )?retention", re.IGNORECASE)
 
+#: How they say that a request is larger than they take: of Mimir, Thanos, VictoriaMetrics, proxies.
+TOO_LARGE = re.compile(
+    r"(request|body|payload|entity|message|content)\b.{0,40}\btoo (large|big)"
+    r"|too (large|big)\b.{0,40}\b(request|body|payload|entity|message)"
+    r"|(request|body|payload|entity|message) size\b.{0,60}\b(exceed|larger|limit|max)"
+    r"|(request|body|payload|entity|message) larger than\b"
+    r"|too many (samples|series|time ?series)\b.{0,20}\brequest",
+    re.IGNORECASE,
+)
+_TOO_LARGE_STATUS = 413
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; `faults` names every fault, one sentence each. Exit code 2."""
@@ -39,6 +50,11 @@ class Transient(Exception):
         self.lost = lost
         self.remedy = remedy
 
+    def within(self, seconds: float) -> Transient:
+        """Return the same with a wait of at most so many seconds, if the server asked for one."""
+        wait = None if self.retry_after is None else min(self.retry_after, seconds)
+        return Transient(self.reason, wait, answered=self.answered, lost=self.lost, remedy=self.remedy)
+
 
 class Misconfigured(Exception):
     """The server refuses until an operator acts; `remedy` says in a sentence what to do.
@@ -65,6 +81,11 @@ class Refused(Exception):
     def too_old(self) -> bool:
         """True if the samples are older than the receiver takes, so that none of them can be stored."""
         return TOO_OLD.search(self.words) is not None
+
+    @property
+    def too_large(self) -> bool:
+        """True if the request is larger than the receiver takes, so that smaller ones may pass."""
+        return self.status == _TOO_LARGE_STATUS or TOO_LARGE.search(self.words) is not None
 
 
 class FileGone(Exception):

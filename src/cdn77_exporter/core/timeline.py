@@ -22,6 +22,7 @@ from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
 from cdn77_exporter.core.columns import Counts, stable_order
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of, without
+from cdn77_exporter.core.encode.request_limit import RequestLimit
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import MEASURES, Measure, Measures
@@ -140,7 +141,8 @@ class Timeline:
         self._tick = rules.tick_seconds
         self._measures = measures
         self._catalogue = Catalogue(measures, rules.external)
-        self._encoder = encoder or RemoteWrite1(self._catalogue)
+        self.request_limit = RequestLimit()
+        self._encoder = encoder or RemoteWrite1(self._catalogue, self.request_limit)
         self.series = SeriesTable(self._catalogue, self._tick, rules.series_idle_seconds)
         self._profiles = Profiles()
         self.viewers = ViewerWindow(self._profiles, rules.lengths, self._tick)

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cdn77_exporter.core.changes import Unsent
-from cdn77_exporter.core.encode.parts import Series, mentions, request_of, series_in
+from cdn77_exporter.core.encode.parts import Series, mentions, request_of, series_in, size_of, within
+from cdn77_exporter.core.encode.request_limit import LearnedLimit, RequestLimit
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal, names_stored
 from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
@@ -20,6 +21,12 @@ from cdn77_exporter.flow.retry import Backoff, Failed, retry
 #: Attempts of a whole request, or seconds, before it is asked whether only a part of it fails.
 _PATIENCE = 3
 _PATIENCE_SECONDS = 5.0
+#: Seconds that are waited before that because the receiver asks for it. It may ask so because of one series, for good.
+_PATIENCE_ASKED_SECONDS = 30.0
+#: After it has done so, it is taken at its word less for this long.
+_PICKY_SECONDS = 600.0
+#: Seconds after which a request of few series, all of which fail, is dropped although the receiver took others before.
+_FEW_SECONDS = 60.0
 #: Single series that are tried when a request is refused, to see whether others would pass.
 _SAMPLES = 3
 #: Attempts that taking one request apart may cost, and failures in a row after which the receiver is at fault.
@@ -41,6 +48,10 @@ class _GivenUpError(Exception):
     """The outage has lasted too long."""
 
 
+class _FewFailError(Exception):
+    """The few series of a request fail, each of them, while others were taken just before."""
+
+
 class _OthersPassError(Exception):
     """A part of the request has come to its end alone; this is the rest."""
 
@@ -56,14 +67,17 @@ class _Part:
     """A request or a part of one.
 
     `lost`: an answer to it was; `failed`: the receiver failed with it; `mixed`: some may be stored without the rest.
-    `doubtful`: the labels of those of its series that were sent alone, to which the answer was lost.
+    `doubtful`: the labels of those of its series that were sent alone, to which the answer was lost. `too_large`: the
+    refusal that said so.
     """
 
-    __slots__ = ("_series", "body", "doubtful", "failed", "lost", "mixed")
+    __slots__ = ("_series", "body", "doubtful", "failed", "lost", "mixed", "samples", "too_large")
 
-    def __init__(self, body: bytes, *, lost: bool) -> None:
+    def __init__(self, body: bytes, samples: int, *, lost: bool) -> None:
         self.body = body
+        self.samples = samples
         self.lost = lost
+        self.too_large: Refused | None = None
         self.failed = self.mixed = False
         self.doubtful: frozenset[bytes] = frozenset()
         self._series: Sequence[Series] | None = None
@@ -71,7 +85,7 @@ class _Part:
     @classmethod
     def of(cls, series: Sequence[Series], *, lost: bool) -> _Part:
         """Return a part of these series."""
-        part = cls(request_of(series), lost=lost)
+        part = cls(request_of(series), sum(one.samples for one in series), lost=lost)
         part._series = series
         return part
 
@@ -81,6 +95,15 @@ class _Part:
         if self._series is None:
             self._series = series_in(self.body)
         return self._series
+
+    @property
+    def size(self) -> int:
+        """The bytes before compression."""
+        return size_of(self.body)
+
+    def within(self, limit: RequestLimit) -> list[_Part]:
+        """Split it into parts that a limit allows."""
+        return [self._with(series) for series in within(self.series, limit)]
 
     def halves(self) -> tuple[_Part, _Part]:
         """Split it; all of a series stays together, in its order."""
@@ -100,7 +123,7 @@ class _Part:
 
     def _with(self, series: Sequence[Series]) -> _Part:
         part = _Part.of(series, lost=self.lost)
-        part.failed = self.failed
+        part.failed, part.mixed = self.failed, self.mixed
         part.doubtful = self.doubtful.intersection(one.labels for one in series)
         if part.doubtful and len(series) == 1:
             part.lost, part.doubtful = True, frozenset()
@@ -115,6 +138,8 @@ class _Work:
     began: float
     in_doubt: bool  # some of it may be stored
     in_parts: bool = False  # since some attempts were of parts, so may be what is stored
+    apart: bool = False  # it was taken apart, and some of it was stored
+    passed: RequestLimit = field(default_factory=lambda: RequestLimit(0, 0))  # the largest part that was stored
     attempts: int = 0
     ended: dict[Delivery, list[tuple[_Part, Failure]]] = field(default_factory=dict)
 
@@ -132,6 +157,7 @@ class Sender:
     """Sends requests.
 
     `mark`: notes the request of which an answer may be lost from now on, 0 for none; negative when it is sent in parts.
+    `limit`: how large requests may be; it is set here, by what the receiver refuses.
     """
 
     common: Common
@@ -141,10 +167,17 @@ class Sender:
     give_up_seconds: float
     leaves: bool
     mark: Callable[[int], Awaitable[None]]
+    limit: RequestLimit = field(default_factory=RequestLimit)
     _failing_since: float | None = field(default=None, init=False)
     _refused_whole: bool = field(default=False, init=False)  # the last request, each part of it that was tried
     _known: dict[bytes, _Known] = field(default_factory=dict, init=False)
     _metadata_from: float = field(default=0.0, init=False)
+    _stored_at: float = field(default=-_FEW_SECONDS, init=False)  # when something was stored
+    _picky_at: float = field(default=-_PICKY_SECONDS, init=False)  # when a request failed of which a part passed
+    _sizes: LearnedLimit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sizes = LearnedLimit(self.limit)
 
     async def describe(self, body: bytes) -> None:
         """Send metadata, once: samples do not wait for it, and whoever does not want it is not asked again soon."""
@@ -163,7 +196,9 @@ class Sender:
 
         `lost`: an answer to it was, in an earlier process; `in_parts`: or to parts of it.
         """
-        rest, known = self._without_known(body, lost=lost)
+        if self._sizes.try_larger(self.common.clock.monotonic()):
+            self.common.report("request_limit_lifted")
+        rest, known = self._without_known(request, body, lost=lost)
         work = _Work(request, self.common.clock.monotonic(), lost, in_parts or bool(known))
         if rest is not None:
             rest.mixed = in_parts
@@ -174,59 +209,131 @@ class Sender:
 
     # A whole request
 
-    async def _whole(self, work: _Work, part: _Part | None) -> None:
-        left = [part] if part is not None else []
+    async def _whole(self, work: _Work, part: _Part) -> None:
+        left = self._within_limit(work, part)
         while left:
             part = left.pop()
             try:
+                if part.too_large is not None:  # its siblings were tried since
+                    raise part.too_large
                 await self._until_answered(work, part)
             except _OthersPassError as error:
+                self._picky_at = self.common.clock.monotonic()
                 left += await self._take_apart(work, error.rest)
             except Refused as error:
-                rest = part
-                if part.doubtful:  # one of them may be all that is refused
-                    left += part.separate()
-                    continue
-                if not part.mixed:
-                    found = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
-                    self._refused_whole = found is None
-                    if found is None:
-                        await self._end(work, part, error)
-                        continue
-                    rest = found
-                left += await self._take_apart(work, rest)
+                if self._is_size(work, part, error):
+                    left[:0] = self._smaller(work, part, error)
+                else:
+                    left += await self._refused(work, part, error)
+            except _FewFailError as error:
+                await self._end_each(work, part, _cause(error))
             except _GivenUpError as error:
-                cause = error.__cause__
-                assert isinstance(cause, Transient)  # noqa: S101
-                await self._end(work, part, cause)
+                await self._end(work, part, _cause(error))
             else:
                 await self._stored(work, part)
+
+    async def _refused(self, work: _Work, part: _Part, error: Refused) -> list[_Part]:
+        """Find out what of a refused part is at fault; return what is to be tried of it."""
+        if part.doubtful:  # one of them may be all that is refused
+            return part.separate()
+        rest = part
+        if not part.mixed:
+            found = await self._sample(work, part, 1 if self._refused_whole else _SAMPLES)
+            self._refused_whole = found is None
+            if found is None:
+                await self._end(work, part, error)
+                return []
+            rest = found
+        return await self._take_apart(work, rest)
+
+    # Its size
+
+    def _within_limit(self, work: _Work, part: _Part) -> list[_Part]:
+        """Return a part, or what the limit allows of it at a time, the first last."""
+        if not self.limit.in_force or self.limit.allows(part.samples, part.size):
+            return [part]
+        parts = part.within(self.limit)
+        work.in_parts = work.in_parts or len(parts) > 1
+        return parts[::-1] or [part]
+
+    def _is_size(self, work: _Work, part: _Part, error: Refused) -> bool:
+        """Return whether a part was refused for its size: one that is as large has not passed."""
+        return error.too_large and len(part.series) > 1 and not work.passed.allows(part.samples, part.size)
+
+    def _smaller(self, work: _Work, part: _Part, error: Refused) -> list[_Part]:
+        """Return what is tried instead of a part that was refused for its size, after all that waits now.
+
+        That is the part itself at first: whether one as large passes, tells whether it is the size.
+        """
+        if part.too_large is None:
+            part.too_large = error
+            return [part]
+        self._sizes.refused(part.samples, part.size, self.common.clock.monotonic())
+        part.too_large = None
+        return self._within_limit(work, part)
+
+    def _note_size(self, work: _Work, part: _Part) -> None:
+        work.passed.samples = max(work.passed.samples, part.samples)
+        work.passed.size = max(work.passed.size, part.size)
+        if self._sizes.taken(part.samples, part.size, self.common.clock.monotonic()):
+            self.common.report("request_limit_learned", samples=self.limit.samples, size=self.limit.size)
+
+    # Attempts until an answer
 
     async def _until_answered(self, work: _Work, part: _Part) -> None:
         """Try a request again and again; now and then, whether one of its series would pass."""
         tries = 0
+        asked = False  # whether a part of it would pass
         last: Failure | None = None
         clock = self.common.clock
         began = clock.monotonic()
 
         async def attempt() -> None:
-            nonlocal tries, last
+            nonlocal tries, asked, last
             tries += 1
             waited = tries > _PATIENCE or clock.monotonic() - began >= _PATIENCE_SECONDS
             if waited and last is not None and not _is_away(last):
-                if work.in_parts and len(part.series) == 1:
+                if work.apart and len(part.series) == 1:
                     raise _GivenUpError from last  # it is this series, and holds up no other
-                rest = await self._sample(work, part, 1)
+                few = 0 < len(part.series) <= _SAMPLES
+                rest = await self._sample(work, part, _SAMPLES if few or not asked else 1)
+                asked = True
                 if rest is not None:
                     raise _OthersPassError(rest)
+                if few and self._fails_alone(last, began):
+                    raise _FewFailError from last
             try:
                 await self._attempt(work, part)
             except (Transient, Misconfigured) as error:
                 last = error
+                if isinstance(error, Transient) and self._may_be_part(part, began, asked=asked):
+                    raise error.within(self._patience_asked()) from error
                 raise
 
         stop = self.common.stop if self.leaves else None
         await retry(attempt, clock, Backoff(), self._failed, stop)
+
+    def _patience_asked(self) -> float:
+        """Return for how long a receiver that asks for it is waited for before a part of the request is tried."""
+        picky = self.common.clock.monotonic() - self._picky_at < _PICKY_SECONDS
+        return _PATIENCE_SECONDS if picky else _PATIENCE_ASKED_SECONDS
+
+    def _may_be_part(self, part: _Part, began: float, *, asked: bool) -> bool:
+        """Return whether it is still to be found out if the receiver fails because of a part of the request."""
+        few = len(part.series) <= _SAMPLES and self._took_others(began)
+        return len(part.series) > 0 and (few or (len(part.series) > 1 and not asked))
+
+    def _took_others(self, began: float) -> bool:
+        """Return whether the receiver took something shortly before `began`.
+
+        In an outage that is so for one request at most: it takes nothing that would be younger for the next one.
+        """
+        return began - self._stored_at < _FEW_SECONDS
+
+    def _fails_alone(self, last: Failure, began: float) -> bool:
+        """Return whether a request of few series, each of which fails since `began`, is likely to be at fault."""
+        waited = self.common.clock.monotonic() - began >= _FEW_SECONDS
+        return waited and self._took_others(began) and isinstance(last, Transient) and last.answered
 
     def _failed(self, failure: Failed) -> None:
         """Say why an attempt failed; raise when it was the last."""
@@ -300,6 +407,7 @@ class Sender:
         The series that fail come last and are tried once more, so that they hold up no other.
         """
         left, in_a_row, most = [part], 0, work.attempts + _MOST_PARTS
+        work.apart = True
         alone: list[tuple[_Part, Failure]] = []
         last: Failure = Transient("it was taken apart into too many parts")
         while left and work.attempts < most and in_a_row < _IN_A_ROW:
@@ -330,10 +438,10 @@ class Sender:
 
     # Series known to fail
 
-    def _without_known(self, body: bytes, *, lost: bool) -> tuple[_Part | None, list[_Part]]:
+    def _without_known(self, request: Unsent, body: bytes, *, lost: bool) -> tuple[_Part | None, list[_Part]]:
         """Return a request without the series that are known to fail, and those of them that it has."""
         if not self._known or not mentions(body, self._known):
-            return _Part(body, lost=lost), []
+            return _Part(body, request.samples, lost=lost), []
         series = series_in(body)
         known = [_Part.of([one], lost=lost) for one in series if one.labels in self._known]
         rest = [one for one in series if one.labels not in self._known]
@@ -365,7 +473,10 @@ class Sender:
     # Ends
 
     async def _stored(self, work: _Work, part: _Part) -> None:
+        self._stored_at = self.common.clock.monotonic()
         self._failing_since = None
+        if self.limit.in_force:
+            self._note_size(work, part)
         self._refused_whole = False
         work.in_doubt = True
         self.common.problems.solved("receiver")
@@ -393,6 +504,12 @@ class Sender:
             work.ended.setdefault(delivery, []).append((part, error))
         await self._settle(work, part, delivery)
         return delivery
+
+    async def _end_each(self, work: _Work, part: _Part, error: Failure) -> None:
+        """End each series of a part, which is known to fail from then on."""
+        for one in part.within(RequestLimit(1, 1)):
+            if await self._end(work, one, error) is Delivery.NOT_STORED:
+                self._remember(one, error, 0.0)
 
     async def _settle(self, work: _Work, part: _Part, delivery: Delivery) -> None:
         # What may be stored counts as stored: going back would count twice what was.
@@ -431,6 +548,12 @@ class Sender:
             )
         what = f"{series} series of a request were {verb}, such as {example}" if example else f"a request was {verb}"
         self.common.problems.found("delivery", f"{what} ({error}); see the receiver's words and its log")
+
+
+def _cause(error: Exception) -> Transient:
+    cause = error.__cause__
+    assert isinstance(cause, Transient)  # noqa: S101
+    return cause
 
 
 def _joined(parts: Sequence[_Part]) -> list[_Part]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cdn77_exporter.core.clocks import NEAR_MS, Clocks
+from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES
 from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.reasons import FORMAT_REASONS
 from cdn77_exporter.core.timeline import Timeline
@@ -177,6 +178,7 @@ class Upkeep:
         watch("watermark_lag_seconds", lambda: _lag(pipeline.watermark.value_ms, clock.now_ms()))
         watch("series", lambda: len(timeline.series))
         watch("owed_series", lambda: len(timeline.owed))
+        watch("request_limit_samples", lambda: min(MAX_SAMPLES, timeline.request_limit.samples))
         watch("streams", lambda: len(timeline.streams))
         watch("viewers", lambda: len(timeline.viewers))
         watch("limited_requests", lambda: timeline.streams.refused)

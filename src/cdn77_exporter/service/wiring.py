@@ -119,6 +119,7 @@ async def build_pipeline(
             settings.push_retry_seconds,
             leaves=keeps_state,
             recalls=Memory(writer, settings.prometheus_url),
+            limit=timeline.request_limit,
         ),
         deleter=Deleter(common, bucket, state, keep_files=keep),
         fetched=Channel(max(2, 2 * decoder.most), "fetched"),

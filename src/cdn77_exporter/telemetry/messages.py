@@ -65,6 +65,8 @@ MessageName = Literal[
     "request_refused",
     "request_dropped",
     "request_outcome_unknown",
+    "request_limit_learned",
+    "request_limit_lifted",
     "metadata_refused",
     "outbox_left",
     "receiver_misconfigured",
@@ -809,6 +811,24 @@ _PUSH = (
         "is taken as stored, since its counts could be counted twice otherwise.",
         "If it repeats, look at the network between the exporter and the receiver, and compare with `reconcile`.",
         counts=counter("requests_unknown_total", "Requests whose answer was lost, so that they may be stored or not."),
+    ),
+    Message(
+        "request_limit_learned",
+        Level.WARNING,
+        (
+            _number("samples", "the most samples of a request from now on"),
+            _number("size", "the most bytes of a request before compression"),
+        ),
+        "The receiver refuses larger requests (413, or words to that effect). Requests are made smaller from now on; "
+        "larger ones are tried again after an hour, and less often when they fail.",
+        "None is needed. Fewer requests do if the receiver's limit, or that of a proxy before it, is raised.",
+    ),
+    Message(
+        "request_limit_lifted",
+        Level.INFO,
+        (),
+        "The receiver takes large requests again.",
+        _NONE,
     ),
     Message(
         "metadata_refused",

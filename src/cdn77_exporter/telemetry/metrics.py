@@ -23,6 +23,7 @@ _PROBES = (
     probe("outbox_bytes", "Size of the encoded requests that are not yet acknowledged."),
     probe("series", "Series in memory, idle ones included."),
     probe("owed_series", "Series of which the receiver has not seen all; no file is deleted while there are any."),
+    probe("request_limit_samples", "Most samples of a request: 2,000, or fewer if the receiver refused larger ones."),
     probe("streams", "Streams that are counted under their own names."),
     probe("viewers", "Viewers in the session windows."),
     probe("limited_requests", 'Requests counted under stream_name="other" since the start.'),

@@ -10,6 +10,9 @@ from google.protobuf.message import DecodeError
 
 from cdn77_exporter.core.encode.remote_write_1 import compress
 from cdn77_exporter.core.encode.remote_write_pb2 import TimeSeries, WriteRequest
+from cdn77_exporter.core.encode.request_limit import RequestLimit
+
+_FRAME_BYTES = 3  # around an entry: its tag and its length
 
 
 class Series(NamedTuple):
@@ -17,6 +20,16 @@ class Series(NamedTuple):
 
     labels: bytes
     entries: list[TimeSeries]
+
+    @property
+    def samples(self) -> int:
+        """The number of its samples."""
+        return sum(len(entry.samples) for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes in a request, before compression."""
+        return sum(entry.ByteSize() + _FRAME_BYTES for entry in self.entries)
 
     def __str__(self) -> str:
         labels = {label.name: label.value for label in self.entries[0].labels}
@@ -60,6 +73,27 @@ def request_of(series: Sequence[Series]) -> bytes:
     for one in series:
         request.timeseries.extend(one.entries)
     return compress(request.SerializeToString())
+
+
+def size_of(body: bytes) -> int:
+    """Return the bytes of a request before compression; of one that cannot be read, its own."""
+    try:
+        return int(cramjam.snappy.decompress_raw_len(body))
+    except cramjam.DecompressionError:
+        return len(body)
+
+
+def within(series: Sequence[Series], limit: RequestLimit) -> list[list[Series]]:
+    """Return the series in their order, in groups that a request may hold; one that is too large is alone."""
+    groups: list[list[Series]] = []
+    samples = size = 0
+    for one in series:
+        samples, size = samples + one.samples, size + one.size
+        if not groups or not limit.allows(samples, size):
+            groups.append([])
+            samples, size = one.samples, one.size
+        groups[-1].append(one)
+    return groups
 
 
 def last_sample(body: bytes) -> Sent | None:

@@ -20,12 +20,10 @@ import numpy.typing as npt
 from cdn77_exporter.core.catalogue import Catalogue, External, Metric, series_key, split_key
 from cdn77_exporter.core.encode import remote_write_pb2 as pb
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, MetricMetadata, TimeSeries, WriteRequest
+from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES, RequestLimit
 from cdn77_exporter.core.measures import Kind, Measure
 from cdn77_exporter.core.owed import Sample
 from cdn77_exporter.core.series import Frame, SeriesTable
-
-#: The most samples of a request; larger ones are slower on real receivers.
-MAX_SAMPLES = 2000
 
 _BLOCK = 500  # series
 # Where a Sample's parts begin, counted from the end of an entry, whose last field it is.
@@ -183,17 +181,21 @@ class _Block:
 
 
 class RemoteWrite1:
-    """Encodes the frames of one table of series; keeps an encoded entry for each of them."""
+    """Encodes the frames of one table of series; keeps an encoded entry for each of them.
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    `limit`: how large requests may be now, if that is less than `MAX_SAMPLES`.
+    """
+
+    def __init__(self, catalogue: Catalogue, limit: RequestLimit | None = None) -> None:
         self._catalogue = catalogue
+        self._limit = limit or RequestLimit()
         self._blocks: list[_Block] = []
         self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which series of a slot the entry is of
 
     def encode(self, series: SeriesTable, frames: Iterable[Frame]) -> list[Encoded]:
         """Return request bodies with their numbers of samples, in the order in which they must be sent."""
         self._take_in(series)
-        packer = _Packer()
+        packer = _Packer(self._limit)
         for frame in frames:
             if len(frame.times_ms) == 1:
                 self._encode(frame, packer)
@@ -240,7 +242,23 @@ class RemoteWrite1:
         for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
             number = int(blocks[begin])
             places = slots[begin:end] - number * _BLOCK
-            packer.add(self._blocks[number].encode(places, values[begin:end], stamp), end - begin)
+            self._encode_block(self._blocks[number], places, values[begin:end], stamp, packer)
+
+    def _encode_block(
+        self,
+        block: _Block,
+        places: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+        stamp: npt.NDArray[np.uint8],
+        packer: _Packer,
+    ) -> None:
+        entries = block.encode(places, values, stamp)
+        if len(places) == 1 or packer.may_hold(entries, len(places)):
+            packer.add(entries, len(places))
+            return
+        middle = len(places) // 2
+        self._encode_block(block, places[:middle], values[:middle], stamp, packer)
+        self._encode_block(block, places[middle:], values[middle:], stamp, packer)
 
     def _encode_runs(self, series: SeriesTable, frame: Frame, packer: _Packer) -> None:
         """Encode several samples a series, all with one value."""
@@ -255,23 +273,30 @@ class RemoteWrite1:
 
 
 class _Packer:
-    """Fills requests with entries in the order given, at most `MAX_SAMPLES` samples in each."""
+    """Fills requests with entries in the order given, at most `MAX_SAMPLES` samples in each and what `limit` allows."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: RequestLimit) -> None:
+        self._most_samples = min(MAX_SAMPLES, limit.samples)
+        self._most_bytes = limit.size
         self._parts: list[bytes] = []
-        self._count = 0
+        self._count = self._size = 0
         self.requests: list[Encoded] = []
 
+    def may_hold(self, entries: bytes, samples: int) -> bool:
+        """Return whether one request may hold them."""
+        return samples <= self._most_samples and len(entries) <= self._most_bytes
+
     def add(self, entries: bytes, samples: int) -> None:
-        """Append whole entries that hold `samples` samples, at most `MAX_SAMPLES`."""
-        if self._count + samples > MAX_SAMPLES:
+        """Append whole entries that hold `samples` samples; those that no request may hold get one of their own."""
+        if self._count + samples > self._most_samples or self._size + len(entries) > self._most_bytes:
             self.close()
         self._parts.append(entries)
         self._count += samples
+        self._size += len(entries)
 
     def close(self) -> None:
         """End the request that is being filled."""
         if self._parts:
             self.requests.append((compress(b"".join(self._parts)), self._count))
         self._parts = []
-        self._count = 0
+        self._count = self._size = 0

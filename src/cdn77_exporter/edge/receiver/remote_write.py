@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from cdn77_exporter import __version__
-from cdn77_exporter.core.errors import TOO_OLD, Misconfigured, Refused, Transient
+from cdn77_exporter.core.errors import TOO_LARGE, TOO_OLD, Misconfigured, Refused, Transient
 from cdn77_exporter.edge.http_faults import TlsFault, retry_after, tls_fault
 from cdn77_exporter.edge.receiver.answers import Connector
 from cdn77_exporter.edge.stamp import Stamp, stamp_of
@@ -277,8 +277,10 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
         raise Misconfigured(said, "the receiver speaks TLS: let PROMETHEUS_URL begin with https")
     if status in _REMEDIES:
         raise Misconfigured(said, _REMEDIES[status])
-    # Prometheus up to 2.x says with 500 that a sample is too old, which no other attempt can change.
-    if (status in _TRANSIENT or status >= 500) and not TOO_OLD.search(words):
+    # Some say with 500 what no other attempt can change: Prometheus up to 2.x that a sample is too old, gateways that a
+    # request is too large.
+    passes = status in _TRANSIENT or (status >= 500 and not TOO_LARGE.search(words))
+    if passes and not TOO_OLD.search(words):
         lost = status in _ANSWER_LOST
         raise Transient(said, retry_after(response.headers), answered=not lost, lost=lost)
     raise Refused(status, words)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from cdn77_exporter.core.changes import Unsent
+from cdn77_exporter.core.encode.request_limit import RequestLimit
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.delivery import Delivery, Forgetful
 from cdn77_exporter.flow.ports import Accounts, Common, Outbox, Recalls, Receives
@@ -33,7 +34,8 @@ class PushStats:
 class Pusher:
     """Sends committed requests one after the other, each until its end.
 
-    `leaves`: a stop does not wait for a receiver that does not answer; the state keeps the outbox.
+    `leaves`: a stop does not wait for a receiver that does not answer; the state keeps the outbox. `limit`: how large
+    requests may be, which is learned from the receiver.
     """
 
     common: Common
@@ -43,6 +45,7 @@ class Pusher:
     give_up_seconds: float
     leaves: bool = False
     recalls: Recalls = field(default_factory=Forgetful)
+    limit: RequestLimit = field(default_factory=RequestLimit)
     stats: PushStats = field(default_factory=PushStats, init=False)
     _sender: Sender = field(init=False)
     _marked: int = field(default=0, init=False)  # the request that the state knows as being sent
@@ -52,7 +55,14 @@ class Pusher:
 
     def __post_init__(self) -> None:
         self._sender = Sender(
-            self.common, self.receiver, self.recalls, self.accounts, self.give_up_seconds, self.leaves, self._mark
+            self.common,
+            self.receiver,
+            self.recalls,
+            self.accounts,
+            self.give_up_seconds,
+            self.leaves,
+            self._mark,
+            self.limit,
         )
 
     async def run(self, inbox: Channel[Batch], outlet: Channel[Receipt]) -> None:
