@@ -14,6 +14,7 @@ from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.files import MAX_AGE_MS
 from cdn77_exporter.core.judging import judge
+from cdn77_exporter.edge.plain_file import open_plain
 
 _READ_BYTES = 64 * 1024
 _HOUR_MS = 3_600_000
@@ -81,6 +82,6 @@ def _uploaded_ms(path: Path, now_ms: int) -> int | None:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
+    with open_plain(path) as file:
         while piece := file.read(_READ_BYTES):
             yield piece

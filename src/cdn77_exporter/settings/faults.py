@@ -109,7 +109,7 @@ def doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if values["lookback_hours"] * 3600 < values["backfill_window"]:
         yield "BACKFILL_WINDOW", "is longer than LOOKBACK_HOURS, so that older files are not even listed"
     places = values["geoip_db_path"]
-    if places is not None and not os.access(places, os.R_OK):
+    if places is not None and not (places.is_file() and os.access(places, os.R_OK)):
         yield "GEOIP_DB_PATH", f"names no file that can be read ({places}); viewers by region begin when there is one"
     if values["quarantine_prefix"] and values["keep_files"]:
         yield "QUARANTINE_PREFIX", "moves nothing while KEEP_FILES is on: files that cannot be read stay where they are"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.edge.plain_file import NotAFile, open_plain, what_is
 from cdn77_exporter.telemetry.messages import Level
 
 DEFAULT_HTTP_ADDR = "127.0.0.1:9177"
@@ -260,8 +261,10 @@ def readable_file(text: str) -> Path:
     """Return the path of a file that can be read."""
     path = Path(text)
     try:
-        with path.open("rb"):
+        with open_plain(path):
             pass
+    except NotAFile as error:
+        raise ValueError(f"cannot be used: {error.strerror}; a file that this user may read") from None
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror}); a file that this user may read") from None
     except ValueError:
@@ -281,9 +284,20 @@ def state_place(text: str) -> StatePlace:
             raise ValueError("is not a place in a bucket; `s3://bucket/prefix`") from None
     if "://" in text or not text.isprintable():
         raise ValueError("is neither a file nor a bucket; a path, `s3://bucket/prefix`, or `off`")
-    if Path(text).is_dir():
+    kind = _kind(Path(text))
+    if kind == "a folder":
         raise ValueError("is a folder; a file in it, such as `state.db`, that need not exist yet")
+    if kind:
+        raise ValueError(f"is {kind}; a file, such as `/var/lib/cdn77-exporter/state.db`, that need not exist yet")
     return File(Path(text))
+
+
+def _kind(path: Path) -> str:
+    """Return what a path leads to, if it is something else than a file; nothing, too, where nothing is known."""
+    try:
+        return what_is(path.stat().st_mode)
+    except (OSError, ValueError):
+        return ""
 
 
 def pattern(text: str) -> str:
@@ -303,7 +317,7 @@ _ALLOWLIST_BYTES = 16 * 1024 * 1024
 def allowlist(text: str) -> Allowlist:
     """Return a rule for streams, from a regular expression or from a file of names."""
     if text.startswith(("/", "./", "../")):
-        with readable_file(text).open("rb") as file:
+        with open_plain(readable_file(text)) as file:
             content = file.read(_ALLOWLIST_BYTES + 1)
         if len(content) > _ALLOWLIST_BYTES:
             raise ValueError("is larger than 16 MiB; a file with one stream a line")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from cdn77_exporter.core.masking import MASK
+from cdn77_exporter.edge.plain_file import open_plain
 from cdn77_exporter.edge.stamp import stamp_of
 
 _SECRET_BYTES = 64 * 1024
@@ -128,7 +129,7 @@ def as_headers(text: str, path: Path | None = None) -> Headers:
 
 def read_secret(path: Path) -> str:
     """Return the text of a secret's file; raises OSError, or ValueError("what is wrong; what would be right")."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         body = file.read(_SECRET_BYTES + 1)
     if len(body) > _SECRET_BYTES:
         raise ValueError("is larger than 64 KiB; a file that holds the secret and nothing else")

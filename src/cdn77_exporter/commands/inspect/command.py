@@ -16,6 +16,7 @@ from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
+from cdn77_exporter.edge.plain_file import open_plain
 from cdn77_exporter.runtime import without_collection
 
 #: The settings that are honoured when they are set: those that decide what a line and a file are.
@@ -147,7 +148,7 @@ def _inspect(
 
 def _file(path: str, advance: Callable[[int], None]) -> Pieces:
     def pieces() -> Iterator[bytes]:
-        with Path(path).open("rb", buffering=0) as file:
+        with open_plain(Path(path)) as file:
             while piece := file.read(_READ_BYTES):
                 advance(len(piece))
                 yield piece

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cdn77_exporter.core.errors import StateError, StateLocked
+from cdn77_exporter.edge.plain_file import look
 from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.migration import OLD_VERSION, SAME_TABLES, add_sums, migrate
 
@@ -157,6 +158,8 @@ def _appear(temporary: str, path: str) -> None:
 def _look_at(path: str) -> None:
     """Reject what cannot be a state file before SQLite would take it for an empty database and write to it."""
     journal = Path(f"{path}-journal")
+    for name in (Path(path), journal):
+        _insist_on_file(name)
     if journal.exists() and journal.stat().st_size:
         return  # SQLite first takes back what was not committed
     try:
@@ -171,6 +174,19 @@ def _look_at(path: str) -> None:
         raise StateError(f"the state file {path} is empty", RESTART)
     if head != b"SQLite format 3\0":
         raise StateError(f"{path} is not a state file of this program", RESTART)
+
+
+def _insist_on_file(path: Path) -> None:
+    """Raise StateError for what is no file: SQLite would wait for a pipe, and write to a device."""
+    try:
+        look(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StateError(
+            f"the state file {path} cannot be used: {error.strerror}",
+            "remove it if nobody needs it, or set STATE_PATH to a file, which need not be there yet",
+        ) from error
 
 
 def state_error(path: str, error: Exception) -> Exception:
