@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cdn77_exporter.core.visible import visible
+from cdn77_exporter.edge.plain_file import open_plain
 from cdn77_exporter.settings import toml_lines
 from cdn77_exporter.settings.toml_lines import TomlLines
 
@@ -101,7 +102,7 @@ class Place:
 def read_toml(path: Path, most_bytes: int = MOST_BYTES) -> TomlFile:
     """Return a TOML file's content; raises FileFaults when it cannot be read or is no TOML."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             body = file.read(most_bytes + 1)
     except OSError as error:
         raise _refused(0, f"It cannot be read ({error.strerror}); name a file that this user may read.") from None
