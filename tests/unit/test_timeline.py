@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core import open_ticks
+from cdn77_exporter.core import labelling, open_ticks
 from cdn77_exporter.core.already_told import AlreadyTold
 from cdn77_exporter.core.changes import Request
 from cdn77_exporter.core.columns import Counts
@@ -662,6 +662,79 @@ def test_a_bound_of_values_recovers() -> None:
     world.absorb([happened(1210, pop="prague")])
     world.advance((START + 1260) * 1000, (START + 1290) * 1000)
     assert world.last("cdn77_requests_total", pop="prague") == 1
+
+
+def _combinations(second: float, count: int, stream: int = 0) -> list[Happened]:
+    """Requests of one stream, each with another pair of POP and status."""
+    return [
+        happened(second, stream=STREAMS[stream], pop=f"pop{number % 50}", status=str(200 + number // 50), size=7)
+        for number in range(count)
+    ]
+
+
+@pytest.mark.guarantee("copies.many_combinations")
+def test_a_flood_of_combinations_begins_few_series_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too much for a tick is OTHER in its stream; other streams keep their labels, and sums stay true."""
+    monkeypatch.setattr(labelling, "_FEW_NEW", 600)
+    monkeypatch.setattr(labelling, "_LEAST_NEW", 10)
+    world = World(Rules(max_series=6000))
+    before = 0
+    for part in range(6):
+        world.absorb(_combinations(20 + 15 * part, 3000))
+        world.absorb(_combinations(20 + 15 * part, 1000, stream=1)[-3:])
+        world.advance((START + 60 + 15 * part) * 1000, (START + 90 + 15 * part) * 1000)
+        assert len(world.timeline.series) - before <= 600 + 60
+        before = len(world.timeline.series)
+        if part == 3:
+            world.restart()
+    assert world.last("cdn77_responses_total", stream_name=STREAMS[0]) == 6 * 3000
+    assert world.last("cdn77_requests_total", stream_name=STREAMS[0]) == 6 * 3000
+    assert world.last("cdn77_transfer_bytes_total") == 6 * 3003 * 7
+    assert world.last("cdn77_responses_total", stream_name=STREAMS[1], response_status="219") == 6 * 3
+    assert world.last("cdn77_responses_total", stream_name=STREAMS[1], response_status="other") is None
+    assert (world.last("cdn77_responses_total", stream_name=STREAMS[0], response_status="other") or 0) > 1000
+    assert world.last("cdn77_responses_total", stream_name="other") is None
+    assert world.timeline.labelling.new_refused > 0
+
+
+@pytest.mark.guarantee("copies.many_combinations")
+def test_combinations_begin_again_on_the_next_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tick after a flood counts new ones under their own labels; those with most requests come first."""
+    monkeypatch.setattr(labelling, "_FEW_NEW", 100)
+    monkeypatch.setattr(labelling, "_LEAST_NEW", 1)
+    world = World(Rules(max_series=500))
+    world.absorb([*_combinations(20, 2000), *[happened(20, pop="prague", status="200")] * 5])
+    world.advance((START + 60) * 1000, (START + 90) * 1000)
+    assert world.last("cdn77_responses_total", pop="prague") == 5
+    world.absorb([happened(65, pop="brno")])
+    world.advance((START + 90) * 1000, (START + 120) * 1000)
+    assert world.last("cdn77_responses_total", pop="brno") == 1
+    assert world.last("cdn77_responses_total") == 2006
+
+
+def test_what_an_earlier_process_counted_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart all series of the state go on under their labels, however many a tick may begin."""
+    world = World(Rules(max_series=5000))
+    world.absorb(_combinations(20, 1000))
+    world.advance((START + 60) * 1000, (START + 90) * 1000)
+    monkeypatch.setattr(labelling, "_FEW_NEW", 100)
+    world.rules = Rules(max_series=1000 - 1)
+    world.restart()
+    world.absorb(_combinations(65, 1000))
+    world.advance((START + 90) * 1000, (START + 120) * 1000)
+    assert world.last("cdn77_responses_total") == 2000
+    assert world.last("cdn77_responses_total", response_status="other") is None
+    assert world.timeline.labelling.new_refused == 0
+
+
+def test_series_made_before_the_first_tick_are_made_once() -> None:
+    """What a file makes ahead on a fresh state is there until its own tick is settled."""
+    world = World(start_ms=START * 1000 - 600_000)
+    world.absorb([happened(20)])
+    made = len(world.timeline.series)
+    world.advance((START - 300) * 1000, (START + 30) * 1000)
+    assert world.timeline.emitted
+    assert len(world.timeline.series) == made > 0
 
 
 # Places

@@ -49,12 +49,17 @@ class Catalogue:
         self._rows = measures.rows
         self._codes: dict[tuple[str, tuple[str, ...]], int] = {}
         self.metrics: list[Metric | None] = []  # by number
+        self._of_row: dict[int, int] = {}  # by the row's identity: to hash one takes long
         self._new: list[tuple[int, str, str]] = []
         #: Rows of the table that the restored state knew under no labels, and under other labels.
         self.begun: list[Measure] = []
         self.relabelled: list[Measure] = []
         for measure in measures.rows:
             self._number(measure)
+        self._know_rows()
+
+    def _know_rows(self) -> None:
+        self._of_row = {id(row): self._codes[row.name, row.labels] for row in self._rows}
 
     def _metric(self, measure: Measure) -> Metric:
         return Metric(measure.name, measure.labels, self.external, measure)
@@ -68,7 +73,8 @@ class Catalogue:
 
     def code(self, measure: Measure) -> int:
         """Return the metric's number."""
-        return self._codes[measure.name, measure.labels]
+        found = self._of_row.get(id(measure))
+        return self._codes[measure.name, measure.labels] if found is None else found
 
     def metric(self, code: int) -> Metric | None:
         """Return the metric of a number."""
@@ -106,6 +112,7 @@ class Catalogue:
         self.relabelled = [row for row in new if row.name in names]
         for row in new:
             self._number(row)
+        self._know_rows()
 
 
 def series_key(code: int, values: Iterable[str]) -> str:

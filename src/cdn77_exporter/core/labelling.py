@@ -39,6 +39,9 @@ from cdn77_exporter.core.viewers.rows import SEEN
 from cdn77_exporter.core.viewers.window import Lengths
 
 _SPARE_SERIES = 1_000  # room above the bound for the series of OTHER
+#: Series that a tick may begin: this part of the bound, but no fewer than can begin in no time. Each costs 21 samples.
+_SHARE_NEW, _FEW_NEW = 10, 10_000
+_LEAST_NEW = 1_000  # that a file may begin, as long as there is room
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
 _NOT_TOLD = (Source.WINDOW,)  # labels whose values no log tells
@@ -88,6 +91,9 @@ class Labelling:
         labels = {label for cube in measures.cubes for label in cube.labels}.union(PROFILE)
         self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source is Source.FIELD}
         self._max_label_values = max_label_values
+        self.most_new = max(max_series // _SHARE_NEW, _FEW_NEW)
+        self._series_before = 0  # series when a tick was last written
+        self.new_refused = 0  # requests with a group that is counted as OTHER since too many are new at once
         self.overflowed = 0  # series that were asked for over the bound
         self.values_refused = 0  # requests with a label whose value is counted as OTHER
 
@@ -131,7 +137,8 @@ class Labelling:
         numbers, known = cells.table.find(labels)
         if not known.all():
             rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
-            numbers[~known] = self._new_cells(cells, rows)[inverse.ravel()]
+            requests = np.bincount(inverse.ravel(), sums[~known, 0], len(rows)).astype(np.int64)
+            numbers[~known] = self._new_cells(cells, rows, requests, first=cube == 0)[inverse.ravel()]
         return numbers
 
     def _admit(self, cells: Cells, labels: Codes, sums: npt.NDArray[np.int64], *, first: bool) -> Codes:
@@ -210,10 +217,69 @@ class Labelling:
             texts = self.vocabulary.texts
             self._streams.restore(texts[code] for code in np.unique(labels[:, cells.stream]).tolist())
 
-    def _new_cells(self, cells: Cells, rows: Codes) -> Numbers:
+    def _new_cells(self, cells: Cells, rows: Codes, requests: npt.NDArray[np.int64], *, first: bool) -> Numbers:
         """Make cells, and their series, for groups [rows] that are different and have none; return their numbers."""
         if len(cells.table) + len(rows) > self._max_series + _SPARE_CELLS:
             return self._within_bounds(cells, rows)
+        room = self.most_new - (len(self._series) - self._series_before)
+        if len(rows) * len(cells.cube.measures) <= room:
+            return self._make_cells(cells, rows)
+        # The half of the room, so that what comes after a flood finds some, too.
+        chosen = self._choose(cells, rows, requests, max(room // 2, min(room, _LEAST_NEW)))
+        numbers = np.empty(len(rows), np.int64)
+        if chosen.any():
+            numbers[chosen] = self._make_cells(cells, rows[chosen])
+        if not chosen.all():
+            numbers[~chosen] = self._folded(cells, rows[~chosen])
+            if first:
+                self.new_refused += int(requests[~chosen].sum())
+        return numbers
+
+    def _choose(self, cells: Cells, rows: Codes, requests: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.bool_]:
+        """Choose groups [rows] that may begin series, so many that no more than `room` begin.
+
+        Those whose series are there already may in any case. Each stream's first one has precedence over the second of
+        others, and so on; those of most requests are the first.
+        """
+        chosen = np.zeros(len(rows), np.bool_)
+        widest = max(range(len(cells.places)), key=lambda place: len(cells.places[place]))
+        code, places = self._catalogue.code(cells.cube.measures[widest]), cells.places[widest]
+        texts = self.vocabulary.texts
+        for place, row in enumerate(rows[:, places].tolist()):
+            chosen[place] = self._series.find(series_key(code, [texts[one] for one in row])) is not None
+        left = np.flatnonzero(~chosen)
+        streams = rows[left, cells.stream] if cells.stream is not None else np.zeros(len(left), np.uint32)
+        order = np.lexsort((-requests[left], streams))
+        ordered = streams[order]
+        begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(left) else order
+        rank = np.empty(len(left), np.int64)
+        rank[order] = np.arange(len(left)) - np.repeat(begins, np.diff(np.append(begins, len(left))))
+        left = left[np.lexsort((-requests[left], rank))]
+        begun = np.ones(len(left), np.int64)  # series that each begins, beside those that one before it does
+        for number, own in enumerate(cells.places):
+            if number != widest:
+                _, at = np.unique(rows[np.ix_(left, own)], axis=0, return_index=True)
+                begun[at] += 1
+        chosen[left[np.cumsum(begun) <= room]] = True
+        return chosen
+
+    def _folded(self, cells: Cells, rows: Codes) -> Numbers:
+        """Count groups [rows] as those that have OTHER for every label that has many values: by stream, so to say."""
+        rows = rows.copy()
+        for place, label in enumerate(cells.cube.labels):
+            if label in self._values:
+                rows[:, place] = self._other
+        folded, inverse = np.unique(rows, axis=0, return_inverse=True)
+        numbers, known = cells.table.find(folded)
+        if not known.all():
+            numbers[~known] = self._make_cells(cells, folded[~known])
+        return numbers[inverse.ravel()]
+
+    def emitted(self) -> None:
+        """Let as many series begin again as one tick may: it was written."""
+        self._series_before = len(self._series)
+
+    def _make_cells(self, cells: Cells, rows: Codes) -> Numbers:
         slots = []
         for row in rows.tolist():
             texts = self.vocabulary.named(row)

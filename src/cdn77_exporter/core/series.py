@@ -256,6 +256,8 @@ class SeriesTable:
         `settled`: the first tick that the receiver may not have; counters that changed there do not end. Later calls
         need later ticks, or a larger offset.
         """
+        if not self._emitted:  # series that were made before the first tick
+            self.changed[: self.end] = np.where(self.changed[: self.end], self.changed[: self.end], tick)
         self._emitted = tick
         touched = np.flatnonzero(self._counted)
         self.changed[touched] = tick

@@ -337,6 +337,7 @@ class Timeline:
         bodies = self._encoder.encode(self.series, frames)
         self.labelling.forget(*self.series.forget(tick), self._open.values(), self.viewers.profiles)
         self.labelling.tidy()
+        self.labelling.emitted()
         self._settling.emitted()
         self.emitted = tick
         if bodies and self._rules.send_metadata and tick - self._described >= _METADATA_SECONDS:
@@ -483,6 +484,7 @@ class Timeline:
         )
         self.series.restore(snapshot.series_keys, snapshot.series, snapshot.pending, self.emitted)
         self._hand_on()
+        self.labelling.emitted()
         self.labelling.restore_values()
         self._restore_means(snapshot.waits)
         self.owed.restore(snapshot.owed)

@@ -42,7 +42,7 @@ class Upkeep:
     clock: Clock
     geoip: GeoIp
     overview: Overview
-    _said: dict[str, int] = field(default_factory=dict)
+    _said: dict[int, int] = field(default_factory=dict)
     _saturated: int = 0
     _fault: str = ""
 
@@ -147,20 +147,17 @@ class Upkeep:
 
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""
-        bounds = {
-            "MAX_STREAMS": self.settings.max_streams,
-            "MAX_SERIES": self.settings.max_series,
-            "MAX_LABEL_VALUES": self.settings.max_label_values,
-        }
-        refused = {
-            "MAX_STREAMS": self.timeline.streams.refused,
-            "MAX_SERIES": self.timeline.overflowed,
-            "MAX_LABEL_VALUES": self.timeline.labelling.values_refused,
-        }
-        for limit, count in refused.items():
-            if count and not self._said.get(limit):
-                self.telemetry("limit_reached", limit=limit, value=bounds[limit], refused=count)
-            self._said[limit] = count
+        labelling = self.timeline.labelling
+        rows = (
+            ("MAX_STREAMS", self.settings.max_streams, self.timeline.streams.refused),
+            ("MAX_SERIES", self.settings.max_series, self.timeline.overflowed),
+            ("MAX_SERIES", labelling.most_new, labelling.new_refused),
+            ("MAX_LABEL_VALUES", self.settings.max_label_values, labelling.values_refused),
+        )
+        for number, (limit, value, count) in enumerate(rows):
+            if count and not self._said.get(number):
+                self.telemetry("limit_reached", limit=limit, value=value, refused=count)
+            self._said[number] = count
         saturated = self.timeline.saturated - self._saturated
         if saturated:
             self._saturated += saturated

@@ -253,7 +253,7 @@ _SERVICE = (
                     limit=("MAX_STREAMS", "MAX_SERIES", "MAX_LABEL_VALUES"),
                 ),
             ),
-            _number("value", "the limit"),
+            _number("value", "the limit; a tenth of `MAX_SERIES` is how many series may begin in one tick"),
             _number("refused", "requests counted under `other` so far"),
         ),
         "There are so many streams, series or values of a label (such as `pop`) that new ones are no longer counted "

@@ -39,12 +39,36 @@ _TYPES = {
 }
 
 Encoded = tuple[bytes, int]  # body, samples
+_TAG = b"\x0a"  # of an entry in a request
 _Flags = npt.NDArray[np.bool_]
 
 
 @lru_cache(_KNOWN_LABELS)
 def _label(name: str, value: str) -> Label:
     return Label(name=name, value=value.encode("utf-8", "replace").decode())
+
+
+def _samples_bytes(samples: Sequence[pb.Sample]) -> bytes:
+    """Return samples as they stand in a TimeSeries; one with a value or a time of zero has neither field."""
+    return bytes(TimeSeries(samples=samples).SerializeToString())
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+@lru_cache(_KNOWN_LABELS)
+def _label_bytes(name: str, value: str) -> bytes:
+    """Return a label as it stands in a TimeSeries."""
+    return bytes(TimeSeries(labels=[_label(name, value)]).SerializeToString())
+
+
+_ANY_SAMPLE_BYTES = _samples_bytes([_ANY_SAMPLE])
 
 
 @cache
@@ -58,12 +82,16 @@ def labels_of(metric: Metric | Measure, values: Sequence[str], external: Externa
 
     Empty values are left out. Raises ValueError when there are not as many values as the metric has labels.
     """
+    return [_label(name, text) for name, text in _pairs_of(metric, values, external)]
+
+
+def _pairs_of(metric: Metric | Measure, values: Sequence[str], external: External) -> list[tuple[str, str]]:
     names = metric.labels
     if len(values) != len(names):
         raise ValueError(f"{metric.name} has {len(names)} labels, not {len(values)}")
     texts = (metric.name, *values, *(text for _, text in external))
     order = _order((*names, *(name for name, _ in external)))
-    return [_label(name, texts[place]) for name, place in order if texts[place]]
+    return [(name, texts[place]) for name, place in order if texts[place]]
 
 
 def series_entry(labels: Sequence[Label], samples: Sequence[pb.Sample]) -> bytes:
@@ -164,6 +192,14 @@ class _Block:
         self._lengths = np.array([len(part) for part in parts], np.int64)
         self._values = np.cumsum(self._lengths) - _VALUE_AT
 
+    def labels(self, place: int) -> bytes:
+        """Return the labels of an entry, as they are encoded in it."""
+        value_at = int(self._values[place])
+        begin = value_at + _VALUE_AT - int(self._lengths[place]) + 1  # behind the tag
+        while self._bytes[begin] & 0x80:  # and the length
+            begin += 1
+        return bytes(self._bytes[begin + 1 : value_at + _VALUE_AT - _SAMPLE_BYTES])
+
     def encode(
         self, places: npt.NDArray[np.int64], values: npt.NDArray[np.float64], stamp: npt.NDArray[np.uint8]
     ) -> bytes:
@@ -200,7 +236,7 @@ class RemoteWrite1:
             if len(frame.times_ms) == 1:
                 self._encode(frame, packer)
             else:
-                self._encode_runs(series, frame, packer)
+                self._encode_runs(frame, packer)
         packer.close()
         return packer.requests
 
@@ -221,16 +257,18 @@ class RemoteWrite1:
                 continue
             while len(self._blocks) <= begin // _BLOCK:
                 self._blocks.append(_Block())
-            entries = {slot - begin: self._entry(series.key(slot), [_ANY_SAMPLE]) for slot in own}
+            entries = {slot - begin: self._entry(series.key(slot)) for slot in own}
             self._blocks[begin // _BLOCK].put(entries)
         self._born[new] = series.born[new]
 
-    def _entry(self, key: str, samples: Sequence[pb.Sample]) -> bytes:
+    def _entry(self, key: str) -> bytes:
+        """Return the entry of a series with any one sample: its labels, each encoded once for many series."""
         code, values = split_key(key)
         metric = self._catalogue.metric(code)
         if metric is None:
             raise KeyError(f"no metric has the number {code}")
-        return series_entry(labels_of(metric, values, metric.external), samples)
+        labels = b"".join([_label_bytes(name, text) for name, text in _pairs_of(metric, values, metric.external)])
+        return b"".join((_TAG, _varint(len(labels) + _SAMPLE_BYTES), labels, _ANY_SAMPLE_BYTES))
 
     def _encode(self, frame: Frame, packer: _Packer) -> None:
         """Encode one sample a series, block by block."""
@@ -260,16 +298,17 @@ class RemoteWrite1:
         self._encode_block(block, places[:middle], values[:middle], stamp, packer)
         self._encode_block(block, places[middle:], values[middle:], stamp, packer)
 
-    def _encode_runs(self, series: SeriesTable, frame: Frame, packer: _Packer) -> None:
-        """Encode several samples a series, all with one value."""
-        runs: dict[float, list[pb.Sample]] = {}
+    def _encode_runs(self, frame: Frame, packer: _Packer) -> None:
+        """Encode several samples a series, all with one value: the entry of one with more samples behind its labels."""
+        runs: dict[float, bytes] = {}
         for slot, value in zip(frame.slots.tolist(), frame.values.tolist(), strict=True):
-            samples = runs.get(value)
-            if samples is None:
-                samples = [pb.Sample(value=value, timestamp=at_ms) for at_ms in frame.times_ms]
+            run = runs.get(value)
+            if run is None:
+                run = _samples_bytes([pb.Sample(value=value, timestamp=at_ms) for at_ms in frame.times_ms])
                 if len(runs) < _BLOCK:
-                    runs[value] = samples
-            packer.add(self._entry(series.key(slot), samples), len(samples))
+                    runs[value] = run
+            labels = self._blocks[slot // _BLOCK].labels(slot % _BLOCK)
+            packer.add(b"".join((_TAG, _varint(len(labels) + len(run)), labels, run)), len(frame.times_ms))
 
 
 class _Packer:
