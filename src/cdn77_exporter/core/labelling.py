@@ -258,7 +258,7 @@ class Labelling:
         begun = np.ones(len(left), np.int64)  # series that each begins, beside those that one before it does
         for number, own in enumerate(cells.places):
             if number != widest:
-                _, at = np.unique(rows[np.ix_(left, own)], axis=0, return_index=True)
+                _, at = np.unique(rows[left][:, own], axis=0, return_index=True)
                 begun[at] += 1
         chosen[left[np.cumsum(begun) <= room]] = True
         return chosen
