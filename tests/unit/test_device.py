@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import Counter
 from urllib.parse import quote
 
@@ -117,6 +118,43 @@ def test_a_rule_fits_when_all_that_it_has_holds(
     rules = DeviceRules([rule])
     assert all(rules.device_type(agent) == "it" and rules.knows(agent) for agent in fits)
     assert all(rules.device_type(agent) == OTHER_DEVICE and not rules.knows(agent) for agent in not_fit)
+
+
+WORDS_OF_RULES = st.lists(st.text("abTtVv ", min_size=1, max_size=3), max_size=3).map(tuple)
+RULES = st.lists(
+    st.builds(
+        DeviceRule,
+        st.sampled_from(["one", "two", "other"]),
+        WORDS_OF_RULES,
+        WORDS_OF_RULES,
+        WORDS_OF_RULES,
+        st.sampled_from(["", r"\bt", "V$", "a.b"]),
+        st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+def plainly(rules: list[DeviceRule], agent: str) -> str:
+    """The rules read literally."""
+    for rule in rules:
+        text = agent if rule.case_sensitive else agent.lower()
+        groups = [
+            [word if rule.case_sensitive else word.lower() for word in words]
+            for words in (rule.words, rule.also, rule.without)
+        ]
+        found = re.search(rule.pattern, agent, 0 if rule.case_sensitive else re.IGNORECASE) is not None
+        found &= all(not words or any(word in text for word in words) for words in groups[:2])
+        if found and not any(word in text for word in groups[2]):
+            return rule.name
+    return "other"
+
+
+@given(RULES, st.lists(st.text("abTtVv ", max_size=12), min_size=1))
+def test_any_rules_are_what_they_say(rules: list[DeviceRule], agents: list[str]) -> None:
+    """Whatever is remembered of one User-Agent, the next one is judged by what it has itself."""
+    made = DeviceRules(rules)
+    assert [made.device_type(agent) for agent in agents] == [plainly(rules, agent) for agent in agents]
 
 
 def test_the_first_rule_that_fits_decides_and_names_may_repeat() -> None:

@@ -12,6 +12,7 @@ from cdn77_exporter.core.masking import Masker
 
 #: User-Agents of one file that are named.
 OF_A_FILE = 20
+_LOOKED_AT = 5 * OF_A_FILE  # since some may be the same, once they are decoded and masked
 #: User-Agents that are counted by name over many files; when there are twice as many, the rarer half is forgotten.
 _KEPT = 500
 _MASK = Masker()
@@ -34,7 +35,7 @@ class UnknownAgents:
     def counted(cls, requests: Mapping[str, int], of: int) -> UnknownAgents:
         """Return those of one file, given requests by unknown User-Agent as the log has it, and all of its requests."""
         named: dict[str, int] = {}
-        for agent, count in requests.items():
+        for agent, count in _largest(requests, _LOOKED_AT).items():
             text = clean(_MASK(decoded(agent)))
             named[text] = named.get(text, 0) + count
         return cls(sum(requests.values()), of, _largest(named, OF_A_FILE))
