@@ -13,6 +13,7 @@ from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
 from cdn77_exporter.core.errors import ConfigError
 from cdn77_exporter.core.scan import COMPILED
+from cdn77_exporter.runtime import without_collection, without_idle_threads
 
 PROGRAM = "cdn77_exporter"
 
@@ -34,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if words is None else words)
     _stand_in_for_closed_streams()
+    without_idle_threads()
     try:
         if given and given[0] in COMMANDS:
             return _run_command(given[0], given[1:])
@@ -77,17 +79,19 @@ def _explain(error: ConfigError | ModuleNotFoundError | OSError) -> int:
 
 def _run_command(name: str, words: list[str]) -> int:
     module, help_ = COMMANDS[name]
-    command = cast(Command, importlib.import_module(f"cdn77_exporter.commands.{module}"))
+    with without_collection():  # what is imported stays
+        command = cast(Command, importlib.import_module(f"cdn77_exporter.commands.{module}"))
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=_sentence(help_))
     command.add_arguments(parser)
     return command.run(parser.parse_args(words))
 
 
 def _run_service() -> int:
-    from cdn77_exporter import settings  # noqa: PLC0415 - commands start without it
+    with without_collection():  # what is imported stays
+        from cdn77_exporter import settings  # noqa: PLC0415 - commands start without it
 
-    loaded = settings.load(os.environ)
-    from cdn77_exporter.service import app  # noqa: PLC0415 - a configuration at fault is reported before the libraries load
+        loaded = settings.load(os.environ)
+        from cdn77_exporter.service import app  # noqa: PLC0415 - a configuration at fault is reported before the libraries load
 
     return app.run(loaded)
 

@@ -1,4 +1,4 @@
-"""Tunes the interpreter and the allocator: garbage collection, memory that is given back, how threads take turns."""
+"""Tunes the interpreter, the allocator and numpy: garbage collection, memory that is given back, threads."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ _SWITCH_SECONDS = 0.0003
 _COLLECT_AFTER = 20_000
 # Where cores are short, decoding waits for the process that answers probes and receivers, not that for it.
 _NICE = 5
+
+
+def without_idle_threads() -> None:
+    """Keep numpy, when it is imported after this, from starting threads for linear algebra, of which there is none.
+
+    By default there is one for each further core, and each spins for some 60 ms before it sleeps.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def give_memory_back() -> bool:

@@ -1,10 +1,12 @@
-"""Memory that a large block took goes back to the system; the search for cycles can be put off."""
+"""Memory that a large block took goes back to the system, no thread is idle, the search for cycles can be put off."""
 
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +43,22 @@ def test_large_blocks_of_any_thread_are_given_back() -> None:
     taken, megabytes = done.stdout.split()
     assert taken == "True"
     assert int(megabytes) < 8
+
+
+def test_a_command_has_one_thread(tmp_path: Path) -> None:
+    """Numpy starts none of its own in a command that counts."""
+    script = f"""
+import os
+from cdn77_exporter.__main__ import main
+main(["inspect", "--json", {str(tmp_path / "missing")!r}])
+import numpy
+print(len(os.listdir("/proc/self/task")))
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, env=environ
+    )
+    assert done.stdout.splitlines()[-1] == "1"
 
 
 def test_the_search_for_cycles_goes_on_afterwards() -> None:

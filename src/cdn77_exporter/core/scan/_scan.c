@@ -44,7 +44,7 @@
 #define MOST_FIELDS 40                   /* that are read */
 #define MOST_CUBES 64
 #define MOST_COLUMNS 64 /* of a cube */
-#define NAME_BYTES 46   /* of a name that is remembered, with its quotes and its colon */
+#define LEAD_WORDS 4    /* of what is remembered before a value */
 #define SCRATCH_BYTES 16384
 #define ADDRESS_BYTES 16
 #define MOST_ADDRESSES 1024 /* lines.ADDRESSES_LENGTH: of what may hold an address */
@@ -76,11 +76,11 @@ typedef struct {
     uint64_t seen, ignored; /* fields that were met, and those with something malformed */
 } Line;
 
-/* The name of the n-th member of the line before, as it stood there. Lines mostly have the same ones. */
+/* What stood before the n-th value of the line before: a brace or a comma, a name, a colon. Lines mostly have the same. */
 typedef struct {
+    uint64_t text[LEAD_WORDS], mask[LEAD_WORDS]; /* whose bits are set where the text has bytes */
     uint8_t length, field;
-    char text[NAME_BYTES];
-} Name;
+} Lead;
 
 /* Entries in the order in which they came, and an index of them by open addressing. Each begins with its hash, behind
  * which its key lies; a text's key lies in the arena. */
@@ -156,7 +156,7 @@ typedef struct {
     uint32_t memo[MOST_FIELDS + 1][MEMO]; /* by field, the stream's last: a text's number and one */
     char minute[16];                      /* of the timestamp before, */
     int64_t minute_ms;                    /* which is this, or 0 */
-    Name names[MOST_MEMBERS];
+    Lead leads[MOST_MEMBERS];
     char scratch[SCRATCH_BYTES]; /* texts of a line without their escapes */
     size_t scratch_used;
     Run *runs;
@@ -169,17 +169,27 @@ static inline uint64_t word_at(const void *bytes) {
     return word;
 }
 
+/* How 8 or 16 bytes differ: 0 if they are equal. */
+static inline uint64_t differ_8(const char *one, const char *other) { return word_at(one) ^ word_at(other); }
+
+static inline uint64_t differ_16(const char *one, const char *other) {
+    return differ_8(one, other) | differ_8(one + 8, other + 8);
+}
+
+/* In steps, the last of which goes back over what was compared. */
 static inline int are_equal(const char *one, const char *other, size_t length) {
-    if (length < 8) {
-        for (size_t place = 0; place < length; place++)
-            if (one[place] != other[place])
+    if (length >= 16) {
+        for (size_t place = 0; place + 16 < length; place += 16)
+            if (differ_16(one + place, other + place))
                 return 0;
-        return 1;
+        return !differ_16(one + length - 16, other + length - 16);
     }
-    for (size_t place = 0; place + 8 < length; place += 8)
-        if (word_at(one + place) != word_at(other + place))
+    if (length >= 8)
+        return !(differ_8(one, other) | differ_8(one + length - 8, other + length - 8));
+    for (size_t place = 0; place < length; place++)
+        if (one[place] != other[place])
             return 0;
-    return word_at(one + length - 8) == word_at(other + length - 8);
+    return 1;
 }
 
 /* Tables */
@@ -196,11 +206,9 @@ static uint64_t hash_of(const long long secrets[2], const char *bytes, size_t le
     uint64_t a = (uint64_t)secrets[0] ^ 0x736f6d6570736575u, b = (uint64_t)secrets[1] ^ 0x646f72616e646f6du;
     uint64_t c = (uint64_t)secrets[0] ^ 0x6c7967656e657261u, d = (uint64_t)secrets[1] ^ 0x7465646279746573u;
     for (size_t left = length;; bytes += 8, left -= 8) {
-        uint64_t word = 0;
-        if (left >= 8)
-            memcpy(&word, bytes, 8);
-        else
-            memcpy(&word, bytes, left), word |= (uint64_t)length << 56;
+        uint64_t word = left >= 8 ? word_at(bytes) : (uint64_t)length << 56;
+        if (left && left < 8)
+            memcpy(&word, bytes, left); /* which leaves the length where it is */
         d ^= word;
         SIPROUND;
         a ^= word;
@@ -549,18 +557,16 @@ static const char *read_odd_number(const char *at, const char *end, Span *digits
 }
 
 static inline const char *read_number(const char *at, const char *end, Span *digits, uint64_t *count, int *is_odd) {
-    const char *stop = read_digits(at);
-    if (stop && stop - at <= 16 && (*at != '0' || stop - at == 1) && *stop != '.' && (*stop | 32) != 'e') {
-        uint64_t value = 0;
-        for (const char *each = at; each < stop; each++)
-            value = value * 10 + (uint64_t)(*each - '0');
-        if (value <= MOST_COUNT) {
-            *digits = (Span){at, (size_t)(stop - at)};
-            *count = value;
-            return stop;
-        }
-    }
-    return read_odd_number(at, end, digits, count, is_odd);
+    const char *stop = at;
+    uint64_t value = 0;
+    for (; is_digit(*stop) && stop - at <= 16; stop++)
+        value = value * 10 + (uint64_t)(*stop - '0');
+    if (stop == at || stop - at > 16 || (*at == '0' && stop - at > 1) || *stop == '.' || (*stop | 32) == 'e' ||
+        value > MOST_COUNT)
+        return read_odd_number(at, end, digits, count, is_odd);
+    *digits = (Span){at, (size_t)(stop - at)};
+    *count = value;
+    return stop;
 }
 
 /* A number that is written as a text, or an empty one or a dash for none; any other text is left. */
@@ -631,21 +637,46 @@ static const char *read_value(Scanner *self, const char *at, const char *end, un
     return stop;
 }
 
-static const char *read_name(const Scanner *self, const char *at, const char *end, Name *name) {
-    if (*at != '"')
+/* Reads what stands before a value, and remembers it. */
+static const char *read_lead(const Scanner *self, const char *at, const char *end, char first, Lead *lead) {
+    const char *whole = at, *begin, *stop;
+    at = skip_blanks(at);
+    if (*at != first || *(at = skip_blanks(at + 1)) != '"')
         return NULL;
-    const char *begin = at + 1, *stop = stop_of_text(begin, end), *colon;
-    if (*stop != '"' || *(colon = skip_blanks(stop + 1)) != ':')
+    begin = at + 1;
+    stop = stop_of_text(begin, end);
+    if (*stop != '"' || *(at = skip_blanks(stop + 1)) != ':')
         return NULL;
-    name->field = SKIPPED;
+    lead->field = SKIPPED;
     for (size_t field = 0; field < self->field_count; field++)
         if (self->fields[field].length == (size_t)(stop - begin) &&
             !memcmp(self->fields[field].name, begin, (size_t)(stop - begin)))
-            name->field = (uint8_t)field;
-    size_t length = (size_t)(colon + 1 - at);
-    name->length = length <= NAME_BYTES ? (uint8_t)length : 0;
-    memcpy(name->text, at, name->length);
-    return colon + 1;
+            lead->field = (uint8_t)field;
+    size_t length = (size_t)(++at - whole);
+    lead->length = length <= sizeof lead->text ? (uint8_t)length : 0;
+    memset(lead->mask, 0, sizeof lead->mask);
+    memset(lead->mask, 0xff, lead->length);
+    memcpy(lead->text, whole, lead->length);
+    return at;
+}
+
+/* Whether it stands here, too; at all words at once, for a branch by its length would often be mispredicted. */
+static inline int is_lead(const Lead *lead, const char *at, const char *end) {
+    uint64_t differ = 0;
+    if (!lead->length || end - at < (long)sizeof lead->text)
+        return 0;
+    for (int word = 0; word < LEAD_WORDS; word++)
+        differ |= (word_at(at + 8 * word) ^ lead->text[word]) & lead->mask[word];
+    return !differ;
+}
+
+/* The newline behind an object that ends here and has all that it needs. */
+static const char *read_end(const char *at, const Line *line) {
+    const uint64_t needed = ((uint64_t)1 << NEEDED) - 1;
+    at = skip_blanks(at);
+    if (*at != '}' || *(at = skip_blanks(at + 1)) != '\n')
+        return NULL;
+    return (line->seen & needed) == needed ? at : NULL;
 }
 
 static const char *read_line(Scanner *self, const char *at, const char *end, Line *line) {
@@ -653,29 +684,19 @@ static const char *read_line(Scanner *self, const char *at, const char *end, Lin
     memset(line->texts, 0, self->field_count * sizeof *line->texts);
     memset(line->counts, 0, self->field_count * sizeof *line->counts);
     self->scratch_used = 0;
-    at = skip_blanks(at);
-    if (*at++ != '{')
-        return NULL;
     for (int member = 0; member < MOST_MEMBERS; member++) {
-        Name *name = &self->names[member];
-        at = skip_blanks(at);
-        if (name->length && end - at > name->length && are_equal(at, name->text, name->length))
-            at += name->length;
-        else if (!(at = read_name(self, at, end, name)))
-            return NULL;
-        at = skip_blanks(at);
-        at = name->field == SKIPPED ? skip_value(at, end) : read_value(self, at, end, name->field, line);
+        Lead *lead = &self->leads[member];
+        const char *value;
+        if (is_lead(lead, at, end))
+            value = at + lead->length;
+        else if (!(value = read_lead(self, at, end, member ? ',' : '{', lead)))
+            return member ? read_end(at, line) : NULL;
+        value = skip_blanks(value);
+        at = lead->field == SKIPPED ? skip_value(value, end) : read_value(self, value, end, lead->field, line);
         if (!at)
             return NULL;
-        at = skip_blanks(at);
-        if (*at == '}') {
-            at = skip_blanks(at + 1);
-            return *at == '\n' && (line->seen & ((1u << NEEDED) - 1)) == (1u << NEEDED) - 1 ? at : NULL;
-        }
-        if (*at++ != ',')
-            return NULL;
     }
-    return NULL;
+    return read_end(at, line);
 }
 
 /* What texts must be */
@@ -881,7 +902,8 @@ static int find_stream(const Pattern *pattern, Span path, Span *stream) {
             return 1;
         if (!memcmp(at, pattern->prefix, pattern->prefix_length)) {
             const char *begin = at + pattern->prefix_length, *stop = begin;
-            while (stop < end && (size_t)(stop - begin) < pattern->most && pattern->members[(unsigned char)*stop])
+            const char *last = (size_t)(end - begin) < pattern->most ? end : begin + pattern->most;
+            while (stop < last && pattern->members[(unsigned char)*stop])
                 stop++;
             if (patience < (size_t)(stop - begin))
                 return 0;
