@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -92,8 +93,9 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
             external=self.external_labels.pairs,
         )
 
+    @cached_property
     def secrets(self) -> dict[str, Secret]:
-        """Return the secrets that are set, by their variable."""
+        """The secrets that are set, by their variable."""
         found = {}
         for variable in VARIABLES:
             value = getattr(self, variable.field)
@@ -105,7 +107,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
     def secret_texts(self) -> frozenset[str]:
         """Return every text that no output may hold: secrets now and before, header values, encoded logins."""
         texts: set[str] = set()
-        for name, secret in self.secrets().items():
+        for name, secret in self.secrets.items():
             for value in secret.seen:
                 texts.add(value)
                 if name == "PROMETHEUS_HEADERS":
@@ -138,7 +140,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
 
     def changed_secrets(self) -> list[str]:
         """Return the variables whose secret has changed in its file since the last call."""
-        return [name for name, secret in self.secrets().items() if secret.changed()]
+        return [name for name, secret in self.secrets.items() if secret.changed()]
 
     def __repr__(self) -> str:
         return f"Settings({self.public()})"

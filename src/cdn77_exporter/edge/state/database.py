@@ -52,6 +52,9 @@ _decode_profile = msgspec.msgpack.Decoder(tuple[str, str | None, str | None, tup
 _decode_waits = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
 _decode_owed = msgspec.msgpack.Decoder(list[Owing]).decode
 _NO_TICK = 2**62  # after all
+# Requests are numbered in the order of ticks, so that the first of them tells the first tick.
+_FIRST_TICK = "coalesce((SELECT tick FROM outbox ORDER BY number LIMIT 1), ?)"
+_DELETE_TOLD = f"DELETE FROM told WHERE tick < {_FIRST_TICK}"  # noqa: S608
 _EMPTY_LIST = msgspec.msgpack.encode([])
 
 
@@ -323,7 +326,7 @@ class Database:
                     self._counted.update(requests=-1, bytes=-size)
             for table in ("outbox", "bodies"):
                 self._each(f"DELETE FROM {table} WHERE number = ?", ((number,) for number in numbers))  # noqa: S608
-            self._execute("DELETE FROM told WHERE tick < (SELECT coalesce(min(tick), ?) FROM outbox)", (_NO_TICK,))
+            self._execute(_DELETE_TOLD, (_NO_TICK,))
             self._write_owed(owed)
             if acknowledged is not None:
                 self._execute(schema.META.replace, ("acknowledged", max(acknowledged, self.acknowledged())))
