@@ -45,23 +45,30 @@ def test_wrong_lengths_are_refused(addresses: bytes, key: bytes, way: str) -> No
 
 
 def test_each_key_is_new_once() -> None:
-    """Whatever comes together and again: a key's place is given once, and that of one of its equals."""
-    draw, seen, distinct = random.Random(3), set[int](), Distinct(10_000)
+    """Whatever comes together and again: a key's place is given once, and it keeps the value of that place."""
+    draw, seen, distinct = random.Random(3), dict[int, int](), Distinct(10_000)
     for _ in range(60):
         keys = [draw.randrange(3000) for _ in range(draw.randrange(200))]
-        new = distinct.add(np.array(keys, np.uint64)).tolist()
-        assert sorted(keys[place] for place in new) == sorted(set(keys) - seen)
-        seen |= set(keys)
+        values = [draw.randrange(1 << 64) for _ in keys]
+        new, first = distinct.add(np.array(keys, np.uint64), np.array(values, np.uint64))
+        assert sorted(keys[place] for place in new) == sorted(set(keys) - set(seen))
+        seen |= {keys[place]: values[place] for place in new}
+        assert first.tolist() == [seen[key] for key in keys]
         assert len(distinct) == len(seen)
 
 
 def test_keys_have_a_bound() -> None:
     """No more than the bound are new, and then none is."""
     distinct = Distinct(5)
-    assert len(distinct.add(np.arange(3, dtype=np.uint64))) == 3
-    assert len(distinct.add(np.arange(9, dtype=np.uint64))) == 2
+
+    def new(begin: int, end: int) -> int:
+        keys = np.arange(begin, end, dtype=np.uint64)
+        return len(distinct.add(keys, keys)[0])
+
+    assert new(0, 3) == 3
+    assert new(0, 9) == 2
     assert distinct.is_full
-    assert len(distinct.add(np.arange(100, 109, dtype=np.uint64))) == 0
+    assert new(100, 109) == 0
 
 
 def test_pairs_of_keys_are_told_apart() -> None:

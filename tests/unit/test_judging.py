@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from cdn77_exporter.core.content import NOTHING
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Example, Failure, FileStats
 from cdn77_exporter.core.judging import refuse, unfit, without_event
@@ -75,3 +78,13 @@ def test_content_that_was_counted_is_not_counted_again(before: int, accelerate: 
     assert rest.content == whole.content
     for other in (b"".join(lines)[1:], b"".join(lines)[:-1], b"x" * 100):
         assert decode(other, 6, whole) == Failure("unreadable", "changed")
+
+
+def test_content_need_not_be_measured() -> None:
+    """Without it everything else is the same."""
+    body = log_file([event(EXAMPLE_MS)])
+    without, counts = Decoder(content=False).decode(body, latest_ms=EXAMPLE_MS + 1000, oldest_ms=0)
+    stats, same = Decoder().decode(body, latest_ms=EXAMPLE_MS + 1000, oldest_ms=0)
+    assert without.content == NOTHING
+    assert replace(without, content=stats.content, seconds=stats.seconds) == stats
+    assert plain_counts(counts) == plain_counts(same)

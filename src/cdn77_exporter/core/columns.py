@@ -97,7 +97,8 @@ class Counts:
     @property
     def ticks(self) -> Amounts:
         """The ticks of all rows, in order, each once."""
-        return np.unique(np.concatenate([_no_amounts(), *(group.ticks for group in self.groups)]))
+        ticks = np.sort(np.concatenate([_no_amounts(), *(group.ticks for group in self.groups)]))
+        return ticks[np.diff(ticks, prepend=ticks[:1] - 1) > 0]  # np.unique would import masked arrays for it
 
     @property
     def ticks_of_viewers(self) -> Amounts:

@@ -72,7 +72,8 @@ class Decoder:
     `stream_pattern`: its first group, or the whole match, names a line's stream. `allow`: whether a stream is counted
     at all. `ipv6_prefix`: IPv6 addresses that have so many first bits in common are one viewer. `devices`: tell the
     device types of User-Agents, None for the built-in rules. `examples`: keep some rejected lines, without addresses.
-    `accelerate`: use the compiled scan for the lines that it takes, which changes nothing but the time.
+    `content`: measure the content by which a file is known again. `accelerate`: use the compiled scan for the lines
+    that it takes, which changes nothing but the time.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Decoder:
         allow: Callable[[str], bool] | None = None,
         ipv6_prefix: int = 128,
         devices: DeviceRules | None = None,
+        content: bool = True,
         accelerate: bool = True,
     ) -> None:
         self._layout = Layout(measures)
@@ -99,6 +101,7 @@ class Decoder:
         self._examples = examples
         self._allow = allow
         self._ipv6_prefix = ipv6_prefix
+        self._content = content
         self._scan_pattern = StreamPattern.of(stream_pattern) if accelerate else None
         self._scanner: Scanner | None = None
         labels = [*PROFILE, *(label for cube in self._layout.cubes for label in cube.labels)]
@@ -127,8 +130,9 @@ class Decoder:
         self._unknown: Counter[str] = Counter()  # events by User-Agent
         self._begin()
         try:
-            measured = Measured(inflate(body, self._limits.file_bytes), counted)
-            self._read(measured)
+            pieces = inflate(body, self._limits.file_bytes)
+            measured = Measured(pieces, counted) if self._content else None
+            self._read(measured or pieces)
             counts = self._counts()
         finally:
             self._scanner = None
@@ -137,7 +141,8 @@ class Decoder:
             raise Unreadable("too_many_distinct")
         self._sum_up(counts)
         stats, self._stats = self._stats, FileStats()
-        stats.content = measured.content
+        if measured:
+            stats.content = measured.content
         stats.seconds = time.thread_time() - began
         return stats, counts
 

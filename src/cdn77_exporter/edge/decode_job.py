@@ -27,8 +27,8 @@ class DecoderRules:
     measures: Measures = MEASURES
     devices: DeviceRules | None = None  # None for the built-in rules
 
-    def decoder(self, *, examples: bool = False) -> Decoder:
-        """Return a new decoder; with `examples` it keeps some rejected lines."""
+    def decoder(self, *, examples: bool = False, content: bool = True) -> Decoder:
+        """Return a new decoder; `examples` and `content` as there."""
         return Decoder(
             self.measures,
             tick_seconds=self.tick_seconds,
@@ -38,6 +38,7 @@ class DecoderRules:
             allow=self.allow,
             ipv6_prefix=self.ipv6_prefix,
             devices=self.devices,
+            content=content,
         )
 
 

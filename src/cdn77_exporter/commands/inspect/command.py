@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if STANDARD_INPUT in arguments.paths and sys.stdin.isatty():
         raise ConfigError(["The standard input is a terminal; name a file, or pipe one in."])
     now_ms = time.time_ns() // 1_000_000 if arguments.now is None else arguments.now
-    decoder = rules.decoder(examples=not arguments.json)
+    decoder = rules.decoder(examples=not arguments.json, content=False)
     inspection = Inspection()
     paths = list(_files(arguments.paths, inspection))
     # Tallies are full of small containers without cycles; to look for cycles among them costs a tenth of the time.

@@ -11,7 +11,7 @@ from heapq import nlargest
 import numpy as np
 
 from cdn77_exporter.commands.inspect.distinct import Distinct, mixed
-from cdn77_exporter.core.columns import Counts, number_rows
+from cdn77_exporter.core.columns import Counts, Numbers, number_rows
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Example, FileStats
 from cdn77_exporter.core.errors import Unreadable
@@ -25,7 +25,8 @@ from cdn77_exporter.core.unknown_agents import UnknownAgents
 EXAMPLES = 5
 
 # Viewers are told apart up to here, that memory stays bounded (some 50 MB); what is found then is a least number.
-_MOST_SEEN = 3_000_000
+_MOST_SEEN = 1_500_000
+_LOW = np.uint64(0xFFFFFFFF)
 _KEY = os.urandom(32)  # which addresses would have one hash is nobody's to know
 _CUBE_NUMBER, _CUBE = MEASURES.cube_of(RESPONSES)
 (_BYTES,) = _CUBE.places(TRANSFER_BYTES)
@@ -69,13 +70,14 @@ class Inspection:
     countries: defaultdict[str, int] = field(default_factory=_counts)
     unknown_agents: UnknownAgents = field(default_factory=UnknownAgents)
     examples: dict[str, list[tuple[str, Example]]] = field(default_factory=dict)  # by reason, with the file's path
-    # Hashes of viewers, and of viewers with their device or country.
+    # Hashes of viewers, with those of the device and the country that they came with first; and of viewers with others.
     _seen: Distinct = field(default_factory=lambda: Distinct(_MOST_SEEN))
+    _others: Distinct = field(default_factory=lambda: Distinct(_MOST_SEEN))
 
     @property
     def viewers_complete(self) -> bool:
         """True if all viewers have been told apart; if not, their numbers are lower bounds."""
-        return not self._seen.is_full
+        return not (self._seen.is_full or self._others.is_full)
 
     def top_streams(self, count: int) -> list[tuple[str, StreamSums]]:
         """Return the `count` streams with most requests, the largest first."""
@@ -123,16 +125,24 @@ class Inspection:
         once, _ = number_rows([counts.viewers.addresses, counts.viewers.profiles])
         stream, device, country = counts.profiles[counts.viewers.profiles[once]].T
         viewers = mixed(hash_addresses(counts.addresses, _KEY)[counts.viewers.addresses[once]], hashes[stream])
-        new = self._seen.add(viewers)
+        own = hashes[device] & ~_LOW | hashes[country] & _LOW
+        new, first = self._seen.add(viewers, own)
         self.viewers += len(new)
-        for number, count in enumerate(np.bincount(stream[new]).tolist()):
-            if count:
-                self.streams[counts.texts[number]].viewers += count
-        for numbers, apart, totals in ((device, 1, self.devices), (country, 2, self.countries)):
-            new = self._seen.add(mixed(viewers, hashes[numbers] + np.uint64(apart)))
-            for number, count in enumerate(np.bincount(numbers[new]).tolist()):
-                if count:
-                    totals[counts.texts[number]] += count
+        for name, count in _by_text(counts.texts, stream[new]):
+            self.streams[name].viewers += count
+        for numbers, half, totals in ((device, ~_LOW, self.devices), (country, _LOW, self.countries)):
+            others = np.flatnonzero((own ^ first) & half)
+            pairs = mixed(viewers[others], own[others] & half)
+            places, _ = self._others.add(pairs, pairs)
+            for name, count in _by_text(counts.texts, numbers[np.append(new, others[places])]):
+                totals[name] += count
+
+
+def _by_text(texts: list[str], numbers: Numbers) -> Iterator[tuple[str, int]]:
+    """Yield each text that is among the numbers, and how often it is."""
+    for number, count in enumerate(np.bincount(numbers).tolist()):
+        if count:
+            yield texts[number], count
 
 
 def largest(counts: dict[str, int], count: int) -> dict[str, int]:
