@@ -75,4 +75,4 @@ def test_pairs_of_keys_are_told_apart() -> None:
     """Of a thousand keys with each other no two pairs fall together."""
     keys = np.arange(1000, dtype=np.uint64)
     pairs = mixed(np.repeat(keys, 1000), np.tile(keys, 1000))
-    assert len(np.unique(pairs)) == 1_000_000
+    assert np.all(np.diff(np.sort(pairs)) > 0)

@@ -67,11 +67,13 @@ def test_every_bad_line_is_a_named_reject_and_its_neighbours_count() -> None:
 
 def test_every_odd_line_counts() -> None:
     """It is an event with everything that the oracle sees in it, alone and between others."""
+    decoder = Decoder()
     with Cases() as cases:
         for name, line in ODD:
             with cases.case(name):
                 for content in (line, WITNESS + line + WITNESS, line * 2):
-                    stats, counts = decode(gzip_bytes(content, 1))
+                    body = gzip_bytes(content, 1)
+                    stats, counts = decoder.decode(body, latest_ms=LATEST_MS, oldest_ms=OLDEST_MS)
                     assert stats.rejects == {}
                     assert log.plain(stats, counts) == log.plain_answer(ORACLE.read_lines(content))
 
