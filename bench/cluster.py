@@ -21,7 +21,7 @@ from bench.data import LINES, File, Kind, kinds, write_all
 from bench.measuring import Row, child, python, spread
 from bench.merge import CROWDS, HALF_MINUTES, WARM, merging, start_ms
 from cdn77_exporter.core.decode import Limits
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.flow.sizes import FILES_A_CALL
 

@@ -116,11 +116,11 @@ def split(rounds: int, paths: list[str]) -> Row:
     from cdn77_exporter.core.inflate import inflate  # noqa: PLC0415
     from cdn77_exporter.core.layout import Layout  # noqa: PLC0415
     from cdn77_exporter.core.measures import MEASURES  # noqa: PLC0415
+    from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN, PathPattern  # noqa: PLC0415
     from cdn77_exporter.core.scan.scanned import begin_scan  # noqa: PLC0415
-    from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPattern  # noqa: PLC0415
 
     bodies = [Path(path).read_bytes() for path in paths]
-    layout, pattern = Layout(MEASURES), StreamPattern.of(DEFAULT_STREAM_PATTERN)
+    layout, pattern = Layout(MEASURES), PathPattern.of(DEFAULT_STREAM_PATTERN)
     assert pattern is not None  # noqa: S101
     lines = Ndjson(layout)
     decoder, pure = Decoder(), Decoder(accelerate=False)
@@ -149,6 +149,7 @@ def split(rounds: int, paths: list[str]) -> Row:
         scanner = begin_scan(
             layout,
             pattern,
+            PathPattern.of(DEFAULT_TRACK_PATTERN),
             tick_seconds=15,
             line_bytes=2**20,
             oldest_ms=0,

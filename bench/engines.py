@@ -35,7 +35,7 @@ def core(paths: list[str], accelerate: bool = True) -> Found:
     whole = join(found)
     viewers: dict[str, set[int]] = {}
     for profile, address in zip(whole.viewers.profiles.tolist(), whole.viewers.addresses.tolist(), strict=True):
-        viewers.setdefault(whole.texts[whole.profiles[profile, 0]], set()).add(address)
+        viewers.setdefault(whole.texts[whole.viewers.labels[profile, 0]], set()).add(address)
     (cube,) = whole.groups
     groups: list[Any] = [
         (tick, *(whole.texts[number] for number in labels), *sums)

@@ -13,7 +13,7 @@ from bench.data import LATEST_MS, LINES, kinds, write_files
 from bench.measuring import Row, in_turn, ratios, summary
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.decoded import Decoded
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules, decode_files
 from cdn77_exporter.edge.workers import Workers
 from cdn77_exporter.flow.sizes import FILES_A_CALL

@@ -18,9 +18,9 @@ from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.scan import COMPILED
 from tests.support import corpus, hostile
-from tests.support.counts import plain_counts, plain_groups
+from tests.support.counts import plain_audience, plain_counts, plain_groups
 from tests.support.files import EXAMPLE_MS, event, gzip_bytes, json_line, stream_name, traffic
-from tests.support.other_measures import OTHER_MEASURES
+from tests.support.other_measures import DERIVED_MEASURES, OTHER_MEASURES
 from tests.support.tokens import TOKENS
 
 _LONGEST = 3000  # bytes of a line that is mutated
@@ -35,6 +35,8 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"stream_pattern": r"([a-z0-9]+)[.]", "examples": True},
     {"stream_pattern": "^/([a-f0-9/]{3,40})"},
     {"measures": OTHER_MEASURES},
+    {"measures": DERIVED_MEASURES},
+    {"measures": DERIVED_MEASURES, "track_pattern": "/([a-z0-9]*)[.]", "ipv6_prefix": 64},
     {"ipv6_prefix": 40},
 )
 
@@ -94,7 +96,8 @@ def outcome(decoder: Decoder, content: bytes) -> Any:
     except Unreadable as error:
         return error.reason
     stats.seconds = 0.0
-    return stats, plain_counts(counts), [plain_groups(counts, cube) for cube in range(len(counts.groups))]
+    groups = [plain_groups(counts, cube) for cube in range(len(counts.groups))]
+    return stats, plain_counts(counts), groups, [plain_audience(counts, viewers) for viewers in counts.audiences]
 
 
 def main() -> int:

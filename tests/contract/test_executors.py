@@ -21,7 +21,7 @@ from cdn77_exporter.core.decoded import Decoded, Failure, FileStats
 from cdn77_exporter.core.device import DeviceRule, DeviceRules
 from cdn77_exporter.core.errors import Transient
 from cdn77_exporter.core.files import LogFile, RawLog
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.cluster import Cluster
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.decoding import ExecutorDecoder, Job, fetched

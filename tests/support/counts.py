@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cdn77_exporter.core.columns import ADDRESS_BYTES, Counts, Groups, Viewers
-from cdn77_exporter.core.measures import PROFILE
+from cdn77_exporter.core.measures import MEASURES, PROFILE, Cube, Measures
 
 #: By tick and labels, the sums of each column; of the first cube.
 PlainGroups = Mapping[int, Mapping[tuple[str, ...], Sequence[int]]]
@@ -44,21 +44,29 @@ def plain_groups(counts: Counts, cube: int = 0) -> dict[int, dict[tuple[str, ...
 
 def plain_viewers(counts: Counts) -> dict[int, dict[tuple[str, str, str, str], list[int]]]:
     """The viewers; no two rows are of one tick, address and profile, and no two addresses or profiles are equal."""
+    found: dict[int, dict[tuple[str, str, str, str], list[int]]] = {}
+    for tick, rows in plain_audience(counts, counts.viewers).items():
+        found[tick] = {
+            (stream, address, device, country): times for (address, stream, device, country), times in rows.items()
+        }
+    return found
+
+
+def plain_audience(counts: Counts, rows: Viewers) -> dict[int, dict[tuple[str, ...], list[int]]]:
+    """The viewers of one audience by tick, address and labels; no two rows are of the same."""
     addresses = [
         address_text(counts.addresses[at : at + ADDRESS_BYTES]) for at in range(0, len(counts.addresses), ADDRESS_BYTES)
     ]
-    profiles = [tuple(counts.texts[number] for number in row) for row in counts.profiles.tolist()]
+    profiles = [tuple(counts.texts[number] for number in row) for row in rows.labels.tolist()]
     assert len(set(addresses)) == len(addresses)
     assert len(set(profiles)) == len(profiles)
     assert len(set(counts.texts)) == len(counts.texts)
-    rows = counts.viewers
-    found: dict[int, dict[tuple[str, str, str, str], list[int]]] = {}
+    found: dict[int, dict[tuple[str, ...], list[int]]] = {}
     for tick, address, profile, first, last in zip(
-        counts.ticks_of_viewers.tolist(), rows.addresses.tolist(), rows.profiles.tolist(), rows.first.tolist(),
+        counts.ticks_of(rows).tolist(), rows.addresses.tolist(), rows.profiles.tolist(), rows.first.tolist(),
         rows.last.tolist(), strict=True,
     ):  # fmt: skip
-        stream, device, country = profiles[profile]
-        key = (stream, addresses[address], device, country)
+        key = (addresses[address], *profiles[profile])
         assert key not in found.setdefault(tick, {})
         found[tick][key] = [first, last]
     return found
@@ -69,8 +77,12 @@ def plain_counts(counts: Counts) -> dict[str, Any]:
     return {"groups": plain_groups(counts), "viewers": plain_viewers(counts)}
 
 
-def counts_of(groups: PlainGroups, viewers: PlainViewers) -> Counts:
-    """Counts of one cube that hold exactly this; each group's events must be of a tick that has a group."""
+def counts_of(groups: PlainGroups, viewers: PlainViewers, measures: Measures = MEASURES) -> Counts:
+    """Counts that hold exactly this in the first cube and the first audience, and nothing in the others.
+
+    Each group's events must be of a tick that has a group; columns that it does not have are 0.
+    """
+    columns_of_cube = len(measures.cubes[0].columns)
     texts: dict[str, int] = {}
 
     def number(text: str) -> int:
@@ -95,12 +107,29 @@ def counts_of(groups: PlainGroups, viewers: PlainViewers) -> Counts:
             Groups(
                 np.array([tick for tick, _, _ in rows], np.int64),
                 np.array([labels for _, labels, _ in rows], np.uint32),
-                np.array([sums for _, _, sums in rows], np.int64),
-            )
+                np.array([[*sums, *[0] * (columns_of_cube - len(sums))] for _, _, sums in rows], np.int64),
+            ),
+            *(_no_groups(cube) for cube in measures.cubes[1:]),
         ]
         if rows
         else [],
-        np.array(list(profiles), np.uint32).reshape(-1, len(PROFILE)),
         b"".join(addresses),
-        Viewers(columns[:, 0].astype(np.uint32), columns[:, 1].astype(np.uint32), columns[:, 2], columns[:, 3]),
+        [
+            Viewers(
+                np.array(list(profiles), np.uint32).reshape(-1, len(PROFILE)),
+                columns[:, 0].astype(np.uint32),
+                columns[:, 1].astype(np.uint32),
+                columns[:, 2],
+                columns[:, 3],
+            ),
+            *(Viewers(np.zeros((0, len(labels)), np.uint32)) for labels in measures.audiences[1:]),
+        ],
+    )
+
+
+def _no_groups(cube: Cube) -> Groups:
+    return Groups(
+        np.zeros(0, np.int64),
+        np.zeros((0, len(cube.labels)), np.uint32),
+        np.zeros((0, len(cube.columns)), np.int64),
     )

@@ -24,6 +24,7 @@ STREAM_PATTERN = "/([a-f0-9]{32})/"
 HARMLESS = {"no_stream", "stream_not_allowed", "too_old"}
 
 _COUNTS = ("responseBytes", "timeToFirstByteMs", "resourceID", "responseStatus")
+_FLAGS = ("clientRequestCompleted", "clientRequestConnTimeout")
 _TEXTS = ("cacheStatus", "locationID", "clientCountry", "clientRequestUserAgent")
 _MARK = b"\xef\xbb\xbf"
 _DAYS = ("([0-9]{4})-([0-9]{2})-([0-9]{2})", "([0-9]{4})([0-9]{2})([0-9]{2})")
@@ -44,7 +45,9 @@ Viewer = tuple[str, str, str, str]
 class Tick:
     """What happened before one tick and after the one before it."""
 
-    groups: dict[Group, list[int]] = field(default_factory=dict)  # requests, bytes, waits: their sum and number
+    # Requests, bytes, waits (their sum and number), aborted and timed out.
+    groups: dict[Group, list[int]] = field(default_factory=dict)
+    tracks: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # by stream and track: requests, bytes
     viewers: dict[Viewer, list[int]] = field(default_factory=dict)  # the first and the last time
 
 
@@ -113,7 +116,10 @@ class Oracle:
                 answer.faults.append(frozenset(faults))
         if sum(1 for faults in answer.faults if not faults & HARMLESS) > self.bad_lines:
             answer.unreadable.add("too_many_bad_lines")
-        if sum(len(tick.groups) + len(tick.viewers) for tick in answer.ticks.values()) > self.entries:
+        if (
+            sum(len(tick.groups) + len(tick.tracks) + len(tick.viewers) for tick in answer.ticks.values())
+            > self.entries
+        ):
             answer.unreadable.add("too_many_distinct")
         return answer
 
@@ -156,8 +162,9 @@ class Oracle:
     def _count(self, answer: Answer, fields: Mapping[str, Any], ignored: set[str], at: int, stream: str) -> None:
         counts = {name: count_of(fields.get(name)) for name in _COUNTS}
         texts = {name: text_of(fields.get(name)) for name in _TEXTS}
+        flags = {name: value if isinstance(value := fields.get(name), bool) else None for name in _FLAGS}
         viewer_at = address_of(fields.get("clientIP"), self.ipv6_prefix)
-        for name, value in {**counts, **texts, "clientIP": viewer_at}.items():
+        for name, value in {**counts, **texts, **flags, "clientIP": viewer_at}.items():
             if value is None and not is_nothing(fields.get(name)):
                 ignored.add(name)
         answer.ignored.update(ignored)
@@ -170,9 +177,14 @@ class Oracle:
             str(counts["responseStatus"] or 0),
         )
         tick = answer.ticks.setdefault((at // (self.tick_seconds * 1000) + 1) * self.tick_seconds, Tick())
-        sums = tick.groups.setdefault(group, [0, 0, 0, 0])
-        for place, more in enumerate((1, size, wait, 1 if wait else 0)):
+        sums = tick.groups.setdefault(group, [0, 0, 0, 0, 0, 0])
+        aborted, timed_out = flags["clientRequestCompleted"] is False, flags["clientRequestConnTimeout"] is True
+        for place, more in enumerate((1, size, wait, 1 if wait else 0, int(aborted), int(timed_out))):
             sums[place] += more
+        track = re.match("/[^/]+/tracks-([^/]+)/", fields["clientRequestPath"])
+        of_track = tick.tracks.setdefault((stream, clean(track[1]) if track else ""), [0, 0])
+        of_track[0] += 1
+        of_track[1] += size
         device = device_type(texts["clientRequestUserAgent"])
         if viewer_at is not None:
             viewer = (stream, viewer_at, device, clean(texts["clientCountry"] or "XX"))

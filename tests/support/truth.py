@@ -29,7 +29,17 @@ COUNTERS = (
     "cdn77_viewers_by_region_total",
     "cdn77_time_to_first_byte_seconds_sum",
     "cdn77_time_to_first_byte_seconds_count",
+    "cdn77_requests_by_track_total",
+    "cdn77_transfer_bytes_by_track_total",
+    "cdn77_incomplete_requests_total",
 )
+#: In seconds; each is a field of a line, in units of which so many are one second.
+HISTOGRAMS = {
+    "cdn77_time_to_first_byte_seconds": ("timeToFirstByteMs", 1000),
+    "cdn77_request_duration_seconds": ("requestTimeMs", 1000),
+    "cdn77_tcp_rtt_seconds": ("tcpRTTus", 1_000_000),
+}
+BUCKETS = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")
 WINDOW_GAUGES = (
     "cdn77_active_viewers",
     "cdn77_active_viewers_by_device",
@@ -88,6 +98,9 @@ class _Seen:
     ip: str
     device: str
     country: str
+    track: str
+    incomplete: tuple[str, ...]
+    times: tuple[int, ...]  # of `HISTOGRAMS`, 0 where there is none
 
 
 def _read(event: Mapping[str, Any]) -> _Seen | None:
@@ -111,6 +124,10 @@ def _read(event: Mapping[str, Any]) -> _Seen | None:
         ip=str(ipaddress.ip_address(event["clientIP"])),
         device=device_type(event.get("clientRequestUserAgent")),
         country=event.get("clientCountry") or "XX",
+        track=track[1] if (track := re.match(r"/[^/]+/tracks-([^/]+)/", event["clientRequestPath"])) else "",
+        incomplete=("aborted",) * (event.get("clientRequestCompleted") is False)
+        + ("timeout",) * (event.get("clientRequestConnTimeout") is True),
+        times=tuple(event.get(field) or 0 for field, _ in HISTOGRAMS.values()),
     )
 
 
@@ -167,12 +184,37 @@ class Truth:
             ),
             "cdn77_viewers_by_region_total": Counter(),
             "cdn77_time_to_first_byte_seconds_count": waits,
+            "cdn77_incomplete_requests_total": Counter(
+                labels(**{name: text for name, text in one.where if name != "cache_status"}, reason=reason)
+                for one in seen
+                for reason in one.incomplete
+            ),
+            "cdn77_requests_by_track_total": Counter(),
+            "cdn77_transfer_bytes_by_track_total": Counter(),
         }
+        for one in seen:
+            if one.track:
+                key = labels(stream_name=one.stream, track=one.track)
+                found["cdn77_requests_by_track_total"][key] += 1
+                found["cdn77_transfer_bytes_by_track_total"][key] += one.size
         if self._locate is not None:
             found["cdn77_viewers_by_region_total"] = self._new(seen, self._region)
         counted = {name: {key: float(value) for key, value in values.items()} for name, values in found.items()}
         counted["cdn77_time_to_first_byte_seconds_sum"] = {key: value / 1000 for key, value in waited_ms.items()}
         return counted
+
+    def histograms(self) -> dict[str, Values]:
+        """Every series of the classic histograms of times."""
+        found: dict[str, Counter[Labels]] = {}
+        for one in self._seen:
+            for (name, (_, per)), time in zip(HISTOGRAMS.items(), one.times, strict=True):
+                buckets = found.setdefault(f"{name}_bucket", Counter())
+                found.setdefault(f"{name}_count", Counter())[one.where] += time > 0
+                found.setdefault(f"{name}_sum", Counter())[one.where] += Fraction(time, per)  # type: ignore[assignment]
+                for bound in BUCKETS:
+                    is_in = time > 0 and (bound == "+Inf" or Fraction(time, per) <= Fraction(bound))
+                    buckets[labels(**dict(one.where), le=bound)] += is_in
+        return {name: {key: float(value) for key, value in values.items()} for name, values in found.items()}
 
     def _region(self, one: _Seen) -> Labels:
         country, region = self._place(one.ip)

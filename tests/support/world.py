@@ -28,7 +28,7 @@ from cdn77_exporter.core.decoded import Decoded
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.errors import FileGone, Refused
 from cdn77_exporter.core.files import LogFile, LogNames, RawLog
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.edge.state import Database, State

@@ -12,7 +12,7 @@ from cdn77_exporter import __version__
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.files import LogFile, RawLog
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.service.cluster_job import fetch_and_decode, on_cluster
 

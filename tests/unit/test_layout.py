@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from cdn77_exporter.core.decode import Decoder
-from cdn77_exporter.core.layout import ADDRESS, NEEDED, STREAM_FIELD, Layout
+from cdn77_exporter.core.layout import ADDRESS, NEEDED, Layout
 from cdn77_exporter.core.measures import MEASURES, PLACE_COUNTRY, STREAM, VIEWERS, Events, Measure, Measures, Sum
-from tests.support.counts import plain_groups, plain_viewers
+from tests.support.counts import plain_audience, plain_groups, plain_viewers
 from tests.support.files import EXAMPLE_MS, USER_AGENTS, event, log_file, stream_name
-from tests.support.other_measures import OTHER_MEASURES
+from tests.support.other_measures import DERIVED_MEASURES, OTHER_MEASURES
 from tests.support.ways import way
 
 __all__ = ["way"]  # every test here is run with the compiled scan and without
@@ -69,22 +69,20 @@ def test_viewers_of_any_measures_are_those_of_the_built_in_ones() -> None:
 
 
 def test_the_fields_are_those_of_the_rows() -> None:
-    """Needed ones first, each once; the stream is no field."""
+    """Needed ones first, each once."""
     layout = Layout(MEASURES)
     names = [field.name for field in layout.fields]
     assert names[: len(NEEDED)] == list(NEEDED)
     assert names[len(NEEDED)] == ADDRESS
     assert sorted(names[len(NEEDED) + 1 :]) == [
-        "cacheStatus", "clientCountry", "clientRequestUserAgent", "locationID", "resourceID", "responseBytes",
-        "responseStatus", "timeToFirstByteMs",
+        "cacheStatus", "clientCountry", "clientRequestCompleted", "clientRequestConnTimeout", "clientRequestUserAgent",
+        "locationID", "resourceID", "responseBytes", "responseStatus", "timeToFirstByteMs",
     ]  # fmt: skip
-    assert layout.place(STREAM) == STREAM_FIELD
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ((VIEWERS,), "counts events"),
         ((Measure("a", Events(), (STREAM, PLACE_COUNTRY), ""),), "country of the place"),
         ((Measure("a", Sum("cacheStatus"), (STREAM,), ""),), "cacheStatus is text"),
     ],
@@ -95,10 +93,57 @@ def test_what_no_line_tells_is_refused(rows: tuple[Measure, ...], words: str) ->
         Decoder(Measures(rows))
 
 
+def test_events_are_counted_without_a_measure_of_events() -> None:
+    """A file tells how many it has, and the viewers' ticks, when only viewers are measured."""
+    stats, counts = Decoder(Measures((VIEWERS,))).decode(log_file([event()]), latest_ms=EXAMPLE_MS, oldest_ms=0)
+    assert (stats.events, len(counts.viewers)) == (1, 1)
+
+
 def test_a_cube_without_labels_is_one_group() -> None:
-    """Everything of a tick in one row."""
+    """Of everything, however finely it is kept."""
     measures = Measures((Measure("all_total", Sum("responseBytes"), (), "All bytes."),))
     body = log_file(event(clientRequestPath=f"/{stream_name(number)}/x", responseBytes=5) for number in range(4))
     _, counts = Decoder(measures).decode(body, latest_ms=EXAMPLE_MS, oldest_ms=0)
     (groups,) = plain_groups(counts).values()
-    assert groups == {(): [4, 20]}
+    assert [sum(column) for column in zip(*groups.values(), strict=True)] == [4, 20]
+
+
+def test_what_follows_from_a_field_is_counted() -> None:
+    """Conditions hold all together, a bound is included, and events without a track are told apart by an empty one."""
+    path = f"/{stream_name(1)}/tracks-v1a1/x.ts"
+    events = [
+        event(clientRequestMethod="POST", serverPort=443, serverIP="a", requestTimeMs=100, clientRequestPath=path),
+        event(clientRequestMethod="POST", serverPort="443", serverIP="a", requestTimeMs=101, clientIP="2001:db8::1"),
+        event(
+            clientRequestMethod="POST",
+            serverPort=80,
+            serverIP="a",
+            requestTimeMs=1,
+            clientIP="-",
+            clientRequestPath=path[:34],
+        ),
+        event(clientRequestMethod="GET", serverPort=443, serverIP="a", requestTimeMs=0, clientRequestCompleted=False),
+        event(clientRequestCompleted=None, serverIP="a", requestTimeMs=None, clientIP="::ffff:10.0.0.1"),
+    ]
+    _, counts = Decoder(DERIVED_MEASURES).decode(log_file(events), latest_ms=EXAMPLE_MS + 1000, oldest_ms=0)
+    found: dict[tuple[str, ...], int] = {}
+    for number, cube in enumerate(DERIVED_MEASURES.cubes):
+        (groups,) = plain_groups(counts, number).values()
+        for measure in cube.measures:
+            for labels, sums in groups.items():
+                texts = [text for label, text in zip(cube.labels, labels, strict=True) if label in measure.told]
+                key = (measure.name, *texts[1:])
+                found[key] = found.get(key, 0) + sums[cube.places(measure)[0]]
+    assert {key: value for key, value in found.items() if value} == {
+        ("post_total", "a"): 2,
+        ("bytes_total",): 4143,
+        ("quick_total", "HIT"): 2,
+        ("track_total", "v1a1", "4"): 1,
+        ("track_total", "v3", "6"): 1,
+        ("track_total", "", "unknown"): 1,
+        ("track_total", "v3", "4"): 2,
+        ("rtt_total", "-36"): 5,
+    }
+    by_track = plain_audience(counts, counts.audiences[1])
+    (viewers,) = by_track.values()
+    assert sorted(labels[2] for labels in viewers) == ["v1a1", "v3", "v3", "v3"]

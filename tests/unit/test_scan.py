@@ -20,7 +20,7 @@ from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.layout import Layout
 from cdn77_exporter.core.lines import NOTHING, instant_ms, packed_address
 from cdn77_exporter.core.measures import MEASURES
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPattern
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN, PathPattern
 from tests.support import hostile
 from tests.support import lines as log
 from tests.support.cases import Cases
@@ -47,14 +47,13 @@ def scanner(**changed: Any) -> _scan.Scanner:
     """A scan that takes whatever is plain."""
     from cdn77_exporter.core.scan import _scan
 
-    fields, cubes, profile = Layout(MEASURES).for_scan
-    pattern = StreamPattern.of(DEFAULT_STREAM_PATTERN)
-    assert pattern is not None
+    stream, track = PathPattern.of(DEFAULT_STREAM_PATTERN), PathPattern.of(DEFAULT_TRACK_PATTERN)
+    assert stream is not None
+    assert track is not None
     limits = {
-        "fields": fields,
-        "cubes": cubes,
-        "profile": profile,
-        "stream": pattern.for_scan,
+        **Layout(MEASURES).for_scan,
+        "stream": stream.for_scan,
+        "track": track.for_scan,
         "tick_seconds": 15,
         "line_bytes": 2**20,
         "oldest_ms": 0,
@@ -75,7 +74,7 @@ def left(content: bytes, **changed: Any) -> bytes:
 
 def spans(one: _scan.Scanner) -> list[tuple[int, int]]:
     """First and last time of each viewer."""
-    viewers = one.close()[4]
+    _, viewers = one.close()[3][0]
     return list(zip(*(np.frombuffer(times, np.int64).tolist() for times in viewers[2:]), strict=True))
 
 
@@ -184,7 +183,7 @@ def test_an_address_is_what_python_takes_for_one(text: str, prefix: int) -> None
     one = scanner(ipv6_prefix=prefix)
     taken = one.take(line, 0) == [(1, len(line), len(line))]
     assert taken or "%" in text
-    _, _, _, addresses, _, _, ignored, _ = one.close()
+    _, _, addresses, _, _, ignored, _ = one.close()
     if taken:
         assert addresses == (packed_address(text, prefix) or b"")
         assert sum(ignored) == (not addresses and text not in NOTHING)
@@ -242,7 +241,7 @@ def test_times_beyond_the_limits_are_taken_for_what_they_are() -> None:
     ):
         one = scanner(**limits)
         assert one.take(line, 0) == [(1, len(line), len(line))]
-        *_, viewers, found, _, _ = one.close()
+        *_, ((_, viewers),), found, _, _ = one.close()
         assert found == rejects
         assert list(zip(*(np.frombuffer(part, np.int64).tolist() for part in viewers[2:]), strict=True)) == times
     assert left(line, latest_ms=0) == line
@@ -312,12 +311,13 @@ def test_rejects_without_a_fault_are_counted() -> None:
     content = b"".join(lines) * 5
     runs = one.take(content, 0)
     assert sum(content[begin:end].count(b"\n") for _, begin, end in runs) == 6
-    assert one.close()[5] == (3, 3, 3)
+    assert one.close()[4] == (3, 3, 3)
 
 
 PATTERNS = (
     "/([a-f0-9]{32})/", "/live/([a-z0-9]+)", "/([a-z]{2,4})/", "([a-z]+)/x", "/([^/]*)/y", r"/(\w+)\.m3u8", "^/(.+)/",
-    "/([a-z-]{3,})", "a([ab]*)b", "/([a-c])",
+    "/([a-z-]{3,})", "a([ab]*)b", "/([a-c])", "/[a-z]+", "^/[^/]*/(x[ab]{1,2})/", "/([a-z]+)[a-b]x",
+    ".([^/]+)", "/(live)", "^/[^/]+/live/([^/]+)/", "[ab]*(/.*)x", "/(a[^/]+)/",
 )  # fmt: skip
 
 
@@ -331,7 +331,7 @@ PATTERNS = (
 )
 def test_a_stream_is_what_a_search_finds(pattern: str, path: str) -> None:
     """Every pattern of the usual kind finds in every path what the regular expression finds."""
-    usual = StreamPattern.of(pattern)
+    usual = PathPattern.of(pattern)
     assert usual is not None
     line = json_line(event(clientRequestPath=path))
     one = scanner(stream=usual.for_scan)
@@ -341,20 +341,31 @@ def test_a_stream_is_what_a_search_finds(pattern: str, path: str) -> None:
     if not taken:
         assert not path.isascii()
         assert not usual.ascii_only
-    elif found is None or not found[1]:
+    elif found is None or not found[min(1, found.re.groups)]:
         assert rejects == (1, 0, 0)
     else:
         assert rejects == (0, 0, 0)
-        assert texts[0] == found[1]
+        assert texts[0] == found[min(1, found.re.groups)]
 
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"(?:x|/)([a-f]{2})/", "/(a)?", "/([a-z]+?)/", "/([a-z]+)(/)", "/.([a-z])", "/[a-z]+", "/([a-z]{2)", "é([a])"],
+    [
+        r"(?:x|/)([a-f]{2})/",
+        "/(a)?",
+        "/([a-z]+?)/",
+        "/([a-z]+)(/)",
+        "/([a-z]{2)",
+        "é([a])",
+        "/(a)+",
+        "(a|b)",
+        "a$",
+        "/(xa?)",
+    ],
 )
 def test_other_patterns_are_left_to_the_regular_expression(pattern: str) -> None:
     """Whatever is not surely of the usual kind has no rules."""
-    assert StreamPattern.of(pattern) is None
+    assert PathPattern.of(pattern) is None
 
 
 # Its bounds
@@ -372,7 +383,7 @@ def test_streams_that_are_not_admitted_are_left() -> None:
     assert one.take(line, 0) == [(1, len(line), len(line))]
     one.admit(stream_name(1), False)
     assert one.take(line, 0) == [(1, len(line), len(line))]
-    assert one.close()[5] == (0, 1, 0)
+    assert one.close()[4] == (0, 1, 0)
 
 
 def test_sums_do_not_overflow() -> None:
@@ -408,7 +419,7 @@ def test_wrong_use_is_refused() -> None:
         one.take(bytearray(b"x\n"), 0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         copy.copy(one)
-    texts, ((ticks, labels, sums),), profiles, addresses, viewers, rejects, ignored, span = one.close()
+    texts, ((ticks, labels, sums), _), addresses, ((profiles, viewers),), rejects, ignored, span = one.close()
     assert (texts, ticks, labels, sums, profiles, addresses) == ((), b"", b"", b"", b"", b"")
     assert (viewers, rejects, sum(ignored), span) == ((b"",) * 4, (0, 0, 0), 0, (0, 0))
     for call in (lambda: one.take(b"x\n", 0), one.close, lambda: one.admit("x", True)):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cdn77_exporter import settings
 from cdn77_exporter.core.decode import Limits
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.core.viewers.window import Lengths
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.settings import File, InBucket, Off

@@ -19,7 +19,7 @@ from tests.support.geo_database import locate
 from tests.support.truth import COUNTERS, Truth, device_type, labels
 
 START_MS = 1_768_056_568_000
-_NAMES = {
+_NAMES: dict[str, tuple[str, ...]] = {
     "cdn77_transfer_bytes_total": ("stream_name", "cdn_id", "cache_status", "pop"),
     "cdn77_requests_total": ("stream_name", "cdn_id", "cache_status", "pop"),
     "cdn77_responses_total": ("stream_name", "cdn_id", "cache_status", "pop", "response_status"),
@@ -29,6 +29,11 @@ _NAMES = {
     "cdn77_viewers_by_region_total": ("stream_name", "country", "region"),
     "cdn77_time_to_first_byte_seconds_sum": ("stream_name", "cdn_id", "cache_status", "pop"),
     "cdn77_time_to_first_byte_seconds_count": ("stream_name", "cdn_id", "cache_status", "pop"),
+}
+_NAMES |= {
+    "cdn77_requests_by_track_total": ("stream_name", "track"),
+    "cdn77_transfer_bytes_by_track_total": ("stream_name", "track"),
+    "cdn77_incomplete_requests_total": ("stream_name", "cdn_id", "pop", "reason"),
 }
 _MILLISECONDS = "cdn77_time_to_first_byte_seconds_sum"
 

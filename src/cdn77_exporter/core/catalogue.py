@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cdn77_exporter.core.measures import Measure, Measures
 
 _SEPARATOR = "\x1f"
+_LABEL = re.compile(r"(\w*)([:=]?)(.*)", re.DOTALL)  # and a text, if it is constant, or external
 
 #: Labels that every series of ours has, with their values: EXTERNAL_LABELS.
 External = tuple[tuple[str, str], ...]
@@ -17,25 +19,30 @@ External = tuple[tuple[str, str], ...]
 class Metric:
     """A metric with its labels, whose values a series key has, and with those of all series: what a number stands for.
 
+    `constants`: those of the labels that are always the same, with their texts, which tell metrics of one name apart.
     `measure`: its row of the table; None for a *former* metric, which no longer is sent under these labels.
     """
 
     name: str
     labels: tuple[str, ...]
+    constants: tuple[tuple[str, str], ...]
     external: External
     measure: Measure | None = None
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Its name and labels as a state has them, such as `pop,env=prod`."""
-        return self.name, ",".join([*self.labels, *(f"{name}={text}" for name, text in self.external)])
+        """Its name and labels as a state has them, such as `pop,le:0.5,env=prod`."""
+        texts = dict(self.constants)
+        own = [f"{name}:{texts[name]}" if name in texts else name for name in self.labels]
+        return self.name, ",".join([*own, *(f"{name}={text}" for name, text in self.external)])
 
     @classmethod
     def of_state(cls, name: str, labels: str) -> Metric:
         """Return the metric of an identity; no row of the table is looked for."""
-        parts = [part.partition("=") for part in labels.split(",") if part]
-        own = tuple(label for label, equals, _ in parts if not equals)
-        return cls(name, own, tuple((label, text) for label, equals, text in parts if equals))
+        parts = [found.groups() for found in map(_LABEL.fullmatch, labels.split(",")) if found] if labels else []
+        own = tuple(label for label, kind, _ in parts if kind != "=")
+        constants = tuple((label, text) for label, kind, text in parts if kind == ":")
+        return cls(name, own, constants, tuple((label, text) for label, kind, text in parts if kind == "="))
 
 
 class Catalogue:
@@ -47,7 +54,7 @@ class Catalogue:
     def __init__(self, measures: Measures, external: External = ()) -> None:
         self.external = external
         self._rows = measures.rows
-        self._codes: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._codes: dict[tuple[str, str], int] = {}
         self.metrics: list[Metric | None] = []  # by number
         self._of_row: dict[int, int] = {}  # by the row's identity: to hash one takes long
         self._new: list[tuple[int, str, str]] = []
@@ -62,19 +69,19 @@ class Catalogue:
         self._of_row = {id(row): self._codes[row.name, row.labels] for row in self._rows}
 
     def _metric(self, measure: Measure) -> Metric:
-        return Metric(measure.name, measure.labels, self.external, measure)
+        return Metric(measure.name, measure.labels, measure.constants, self.external, measure)
 
     def _number(self, measure: Measure) -> None:
         code = len(self.metrics)
         metric = self._metric(measure)
-        self._codes[measure.name, measure.labels] = code
+        self._codes[metric.identity] = code
         self.metrics.append(metric)
         self._new.append((code, *metric.identity))
 
     def code(self, measure: Measure) -> int:
         """Return the metric's number."""
         found = self._of_row.get(id(measure))
-        return self._codes[measure.name, measure.labels] if found is None else found
+        return self._codes[self._metric(measure).identity] if found is None else found
 
     def metric(self, code: int) -> Metric | None:
         """Return the metric of a number."""
@@ -87,7 +94,8 @@ class Catalogue:
 
     def successor(self, metric: Metric) -> Measure | None:
         """Return the row that a former metric goes on in, under other labels; None when it is no longer sent."""
-        return next((row for row in self._rows if row.name == metric.name), None)
+        same = (row for row in self._rows if (row.name, row.constants) == (metric.name, metric.constants))
+        return next(same, None)
 
     def take_new(self) -> list[tuple[int, str, str]]:
         """Return number, name and labels, as `Metric.identity` has them, of metrics that no state has yet."""
@@ -106,8 +114,8 @@ class Catalogue:
             measure = wanted.get((name, labels))
             self.metrics[code] = self._metric(measure) if measure else Metric.of_state(name, labels)
             if measure:
-                self._codes[measure.name, measure.labels] = code
-        new = [row for row in self._rows if (row.name, row.labels) not in self._codes]
+                self._codes[name, labels] = code
+        new = [row for row in self._rows if self._metric(row).identity not in self._codes]
         self.begun = [row for row in new if row.name not in names]
         self.relabelled = [row for row in new if row.name in names]
         for row in new:

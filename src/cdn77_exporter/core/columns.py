@@ -59,12 +59,15 @@ def _no_amounts() -> Amounts:
 
 @dataclass(slots=True)
 class Viewers:
-    """The viewers that were seen, a row for each tick, address and profile; the four have one entry a row.
+    """The viewers that were seen, by the labels of an audience (see `Measures.audiences`).
 
-    `addresses`, `profiles`: numbers of `Counts.addresses` and `Counts.profiles`. `first`, `last`: the first and the
-    last event (Unix milliseconds), which lie before the same tick and not before the tick in front of it.
+    `labels` [profiles, labels of the audience]: numbers of texts, each row once. The others have an entry for each
+    tick, address and profile. `addresses`, `profiles`: numbers of `Counts.addresses` and of `labels`. `first`, `last`:
+    the first and the last event (Unix milliseconds), which lie before the same tick and not before the tick in front
+    of it.
     """
 
+    labels: Numbers
     addresses: Numbers = field(default_factory=_no_numbers)
     profiles: Numbers = field(default_factory=_no_numbers)
     first: Amounts = field(default_factory=_no_amounts)
@@ -74,25 +77,35 @@ class Viewers:
         """Return the number of rows."""
         return len(self.addresses)
 
+    def rows(self, chosen: npt.NDArray[Any]) -> Viewers:
+        """Return these rows; the profiles stay as they are."""
+        return Viewers(
+            self.labels, self.addresses[chosen], self.profiles[chosen], self.first[chosen], self.last[chosen]
+        )
+
 
 @dataclass(slots=True)
 class Counts:
     """The counts of one file, or of several together; without anything, nothing.
 
-    `texts`: label values, cleaned, each once. `groups`: by cube, in the order of `Measures.cubes`. `profiles`
-    [profiles, labels of `measures.PROFILE`]: numbers of texts, each row once. `addresses`: `ADDRESS_BYTES` each, each
-    once. Arrays may be read-only: whoever changes them makes copies.
+    `texts`: label values, cleaned, each once. `groups`: by cube, in the order of `Measures.cubes`. `addresses`:
+    `ADDRESS_BYTES` each, each once. `audiences`: viewers, in the order of `Measures.audiences`. Arrays may be
+    read-only: whoever changes them makes copies.
     """
 
     texts: list[str] = field(default_factory=list)
     groups: list[Groups] = field(default_factory=list)
-    profiles: Numbers = field(default_factory=lambda: np.zeros((0, len(PROFILE)), np.uint32))
     addresses: bytes = b""
-    viewers: Viewers = field(default_factory=Viewers)
+    audiences: list[Viewers] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return the number of rows of groups and of viewers."""
-        return sum(map(len, self.groups)) + len(self.viewers)
+        return sum(map(len, self.groups)) + sum(map(len, self.audiences))
+
+    @property
+    def viewers(self) -> Viewers:
+        """The viewers by `measures.PROFILE`."""
+        return self.audiences[0] if self.audiences else Viewers(np.zeros((0, len(PROFILE)), np.uint32))
 
     @property
     def ticks(self) -> Amounts:
@@ -100,11 +113,10 @@ class Counts:
         ticks = np.sort(np.concatenate([_no_amounts(), *(group.ticks for group in self.groups)]))
         return ticks[np.diff(ticks, prepend=ticks[:1] - 1) > 0]  # np.unique would import masked arrays for it
 
-    @property
-    def ticks_of_viewers(self) -> Amounts:
-        """The tick of each row of viewers: the first after its events, which is one of those of the groups."""
+    def ticks_of(self, viewers: Viewers) -> Amounts:
+        """Return the tick of each row of viewers: the first after its events, which is one of those of the groups."""
         ticks = self.ticks
-        return ticks[np.searchsorted(ticks, self.viewers.first // 1000, "right")]
+        return ticks[np.searchsorted(ticks, viewers.first // 1000, "right")]
 
     def of_ticks(self, first: int, last: int) -> Counts:
         """Return the rows of the ticks from `first` to `last`; the other columns stay as they are."""
@@ -112,15 +124,11 @@ class Counts:
         for group in self.groups:
             wanted = (group.ticks >= first) & (group.ticks <= last)
             groups.append(Groups(group.ticks[wanted], group.labels[wanted], group.sums[wanted]))
-        ticks, viewers = self.ticks_of_viewers, self.viewers
-        wanted = (ticks >= first) & (ticks <= last)
-        return Counts(
-            self.texts,
-            groups,
-            self.profiles,
-            self.addresses,
-            Viewers(viewers.addresses[wanted], viewers.profiles[wanted], viewers.first[wanted], viewers.last[wanted]),
-        )
+        audiences = []
+        for viewers in self.audiences:
+            ticks = self.ticks_of(viewers)
+            audiences.append(viewers.rows((ticks >= first) & (ticks <= last)))
+        return Counts(self.texts, groups, self.addresses, audiences)
 
 
 # Rows that become one
@@ -243,6 +251,7 @@ def reduce_viewers(viewers: Viewers, ticks: Amounts) -> Viewers:
     order, begins = equal
     kept = order[begins]
     return Viewers(
+        viewers.labels,
         viewers.addresses[kept],
         viewers.profiles[kept],
         np.minimum.reduceat(viewers.first[order], begins),
@@ -265,26 +274,29 @@ def join(parts: Sequence[Counts]) -> Counts:
         )
         for of_cube in zip(*(part.groups for part in parts), strict=True)
     ]
-    profiles = np.concatenate([numbers[part.profiles] for numbers, part in zip(own, parts, strict=True)])
     addresses = np.concatenate([np.frombuffer(part.addresses, _WORDS).reshape(-1, 2) for part in parts])
-    different, profile_numbers = number_rows([*profiles.T])
-    apart, address_numbers = number_rows([*addresses.T])
-    viewers = Viewers(
-        _renumbered(
-            address_numbers, [(part.viewers.addresses, len(part.addresses) // ADDRESS_BYTES) for part in parts]
-        ),
-        _renumbered(profile_numbers, [(part.viewers.profiles, len(part.profiles)) for part in parts]),
-        np.concatenate([part.viewers.first for part in parts]),
-        np.concatenate([part.viewers.last for part in parts]),
-    )
-    ticks = np.concatenate([part.ticks_of_viewers for part in parts])
-    return Counts(list(texts), groups, profiles[different], addresses[apart].tobytes(), reduce_viewers(viewers, ticks))
+    apart, numbers_of_addresses = number_rows([*addresses.T])
+    counts = [len(part.addresses) // ADDRESS_BYTES for part in parts]
+    audiences = []
+    for of_parts in zip(*(part.audiences for part in parts), strict=True):
+        labels = np.concatenate([numbers[viewers.labels] for numbers, viewers in zip(own, of_parts, strict=True)])
+        different, numbers_of_profiles = number_rows([*labels.T])
+        viewers = Viewers(
+            labels[different],
+            _renumbered(numbers_of_addresses, [viewers.addresses for viewers in of_parts], counts),
+            _renumbered(
+                numbers_of_profiles, [viewers.profiles for viewers in of_parts], [len(one.labels) for one in of_parts]
+            ),
+            np.concatenate([viewers.first for viewers in of_parts]),
+            np.concatenate([viewers.last for viewers in of_parts]),
+        )
+        ticks = np.concatenate([part.ticks_of(viewers) for part, viewers in zip(parts, of_parts, strict=True)])
+        audiences.append(reduce_viewers(viewers, ticks))
+    return Counts(list(texts), groups, addresses[apart].tobytes(), audiences)
 
 
-def _renumbered(numbers: Amounts, parts: Sequence[tuple[Numbers, int]]) -> Numbers:
-    """Return numbers within each part as numbers of the whole; parts have so many entries each."""
-    begin, found = 0, []
-    for own, entries in parts:
-        found.append(numbers[begin : begin + entries][own])
-        begin += entries
+def _renumbered(numbers: Amounts, parts: Sequence[Numbers], entries: Sequence[int]) -> Numbers:
+    """Return numbers within each part as numbers of the whole; the parts have so many entries each."""
+    begins = np.cumsum([0, *entries]).tolist()
+    found = [numbers[begin : begin + count][own] for begin, count, own in zip(begins[:-1], entries, parts, strict=True)]
     return np.concatenate(found).astype(np.uint32)

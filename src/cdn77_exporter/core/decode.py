@@ -21,10 +21,11 @@ from cdn77_exporter.core.judging import HEALTHY_REJECTS, judge
 from cdn77_exporter.core.label_texts import LabelTexts
 from cdn77_exporter.core.layout import ADDRESS, Layout
 from cdn77_exporter.core.lines import NOTHING, clean, fraction_ms, instant_ms, packed_address, second_ms
-from cdn77_exporter.core.measures import MEASURES, PROFILE, Add, Column, Measures
-from cdn77_exporter.core.row_sums import Part, RowSums, profile_raws
+from cdn77_exporter.core.measures import MEASURES, Add, Column, Measures
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN, PathPattern
+from cdn77_exporter.core.raw_labels import RawLabels
+from cdn77_exporter.core.row_sums import Part, RowSums
 from cdn77_exporter.core.scan.scanned import begin_scan, end_scan
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN, StreamPattern
 from cdn77_exporter.core.unknown_agents import UnknownAgents
 
 if TYPE_CHECKING:
@@ -51,29 +52,29 @@ class Limits:
 
     Entries are what has to be remembered: each group and each viewer of a tick is one, of some 100 bytes in the
     compiled scan and some 500 without it. A file of the usual limits has fewer than 220,000 lines that have all the
-    fields of real ones, and each line makes two at most.
+    fields of real ones, and each makes four at most: a group and a viewer, and the same of its track.
     """
 
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
-    entries: int = 500_000
+    entries: int = 900_000
 
 
 # What a second of the log belongs to: its Unix milliseconds and its tick.
 _Second = tuple[int, Part]
-_NOWHERE: _Second = (0, Part(()))
+_NOWHERE: _Second = (0, Part((), ()))
 
 
 class Decoder:
     """Decodes files one after the other; keeps bounded tables of what it has met. Not thread-safe.
 
     `measures`: what is counted; ValueError if lines do not tell it. `tick_seconds`: the distance of ticks.
-    `stream_pattern`: its first group, or the whole match, names a line's stream. `allow`: whether a stream is counted
-    at all. `ipv6_prefix`: IPv6 addresses that have so many first bits in common are one viewer. `devices`: tell the
-    device types of User-Agents, None for the built-in rules. `examples`: keep some rejected lines, without addresses.
-    `content`: measure the content by which a file is known again. `accelerate`: use the compiled scan for the lines
-    that it takes, which changes nothing but the time.
+    `stream_pattern`: its first group, or the whole match, names a line's stream, and `track_pattern`'s its track.
+    `allow`: whether a stream is counted at all. `ipv6_prefix`: IPv6 addresses that have so many first bits in common
+    are one viewer. `devices`: tell the device types of User-Agents, None for the built-in rules. `examples`: keep some
+    rejected lines, without addresses. `content`: measure the content by which a file is known again. `accelerate`: use
+    the compiled scan for the lines that it takes, which changes nothing but the time.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Decoder:
         *,
         tick_seconds: int = 15,
         stream_pattern: str = DEFAULT_STREAM_PATTERN,
+        track_pattern: str = DEFAULT_TRACK_PATTERN,
         limits: Limits | None = None,
         examples: bool = False,
         allow: Callable[[str], bool] | None = None,
@@ -102,15 +104,22 @@ class Decoder:
         self._allow = allow
         self._ipv6_prefix = ipv6_prefix
         self._content = content
-        self._scan_pattern = StreamPattern.of(stream_pattern) if accelerate else None
+        self._scan_patterns = self._patterns(stream_pattern, track_pattern) if accelerate else None
         self._scanner: Scanner | None = None
-        labels = [*PROFILE, *(label for cube in self._layout.cubes for label in cube.labels)]
         self._devices = devices or built_in()
-        self._values = {label: LabelTexts(label, self._devices) for label in labels}
+        self._values = {label: LabelTexts(label, self._devices) for label in self._layout.labels}
         self._agents = self._values[self._layout.device] if self._layout.device else None
+        self._raw_labels = RawLabels(track_pattern)
         self._streams: dict[str, str] = {}
         self._fractions: dict[str, int] = {}
         self._addresses: dict[str, bytes] = {}
+
+    def _patterns(self, stream: str, track: str) -> tuple[PathPattern, PathPattern | None] | None:
+        """Return the patterns as the scan can find them; None if one that is needed is too unusual for it."""
+        of_stream, of_track = PathPattern.of(stream), PathPattern.of(track)
+        if of_stream is None or (of_track is None and self._layout.has_tracks):
+            return None
+        return of_stream, of_track
 
     def decode(
         self, body: bytes | Iterable[bytes], *, latest_ms: int, oldest_ms: int, counted: Content | None = None
@@ -238,7 +247,7 @@ class Decoder:
         if entries > most:
             self._fold()
             entries = 0
-        of_line = len(self._layout.cubes) + 1
+        of_line = len(self._layout.cubes) + len(self._layout.audiences)
         self._lines_to_count = self._stats.lines + max(_LINES_UNCOUNTED, (most - entries) // of_line)
 
     def _fold(self) -> None:
@@ -286,7 +295,7 @@ class Decoder:
         The hot loop: every table is a local name, and what a table does not know is looked up elsewhere.
         """
         streams, seconds, fractions = self._streams.get, self._seconds.get, self._fractions.get
-        addresses, profiles, raws_of = self._addresses.get, self._rows.profiles.get, profile_raws
+        addresses = self._addresses.get
         note_agent = self._note_agent_of
         events = len(rows)
         for row in rows:
@@ -306,19 +315,8 @@ class Decoder:
             if address is None:
                 self._saw(milliseconds, milliseconds)
             else:
-                raws = raws_of(row)
-                profile = profiles((stream, raws))
-                if profile is None:
-                    profile = self._rows.profile(stream, raws)
-                viewer = (address, profile)
-                seen = part.viewers.get(viewer)
-                if seen is None:
-                    part.viewers[viewer] = [milliseconds, milliseconds]
-                elif milliseconds > seen[1]:
-                    seen[1] = milliseconds
-                elif milliseconds < seen[0]:
-                    seen[0] = milliseconds
-            for cube, labels_of, amounts_of, adds, known in part.cubes:
+                self._see(part, row, stream, address, milliseconds)
+            for cube, labels_of, amounts_of, adds, others, known in part.cubes:
                 raws = labels_of(row)
                 sums = known((stream, raws)) or self._rows.sums(part, cube, stream, raws)
                 sums[0] += 1
@@ -327,8 +325,25 @@ class Decoder:
                     amount = amounts[place]
                     if amount:
                         sums[column] += 1 if only_one else amount
+                for column, amount_of in others:
+                    sums[column] += amount_of(row)
             note_agent(row)
         return events
+
+    def _see(self, part: Part, row: Any, stream: str, address: bytes, milliseconds: int) -> None:
+        """Note when a viewer was seen."""
+        for audience, labels_of, known_profile, seen in part.audiences:
+            raws = labels_of(row)
+            profile = known_profile((stream, raws))
+            if profile is None:
+                profile = self._rows.profile(audience, stream, raws)
+            span = seen.get((address, profile))
+            if span is None:
+                seen[address, profile] = [milliseconds, milliseconds]
+            elif milliseconds > span[1]:
+                span[1] = milliseconds
+            elif milliseconds < span[0]:
+                span[0] = milliseconds
 
     def _note_agent_of(self, row: Any) -> None:
         if self._agents is not None:
@@ -435,13 +450,14 @@ class Decoder:
     def _begin(self) -> None:
         """Begin with empty tables of the file."""
         self._seconds: dict[str, _Second] = {}
-        self._rows = RowSums(self._layout, self._values)
-        self._scanner = self._begin_scan(self._scan_pattern) if self._scan_pattern else None
+        self._rows = RowSums(self._layout, self._values, self._raw_labels)
+        self._scanner = self._begin_scan(*self._scan_patterns) if self._scan_patterns else None
 
-    def _begin_scan(self, pattern: StreamPattern) -> Scanner | None:
+    def _begin_scan(self, stream: PathPattern, track: PathPattern | None) -> Scanner | None:
         scanner = begin_scan(
             self._layout,
-            pattern,
+            stream,
+            track,
             tick_seconds=self._tick,
             line_bytes=self._limits.line_bytes,
             oldest_ms=self._oldest_ms,
@@ -452,8 +468,8 @@ class Decoder:
             ipv6_prefix=self._ipv6_prefix,
         )
         if scanner and self._allow is not None:
-            for stream in self._streams.values():
-                scanner.admit(stream, True)
+            for admitted in self._streams.values():
+                scanner.admit(admitted, True)
         return scanner
 
     def _counts(self) -> Counts:

@@ -21,7 +21,6 @@ from cdn77_exporter.core.measures import (
     PROFILE,
     STREAM,
     Label,
-    Mean,
     Measure,
     Measures,
     Present,
@@ -33,7 +32,7 @@ from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.places import Locate, Places
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
-from cdn77_exporter.core.slots import LATER, Cells, ProfileSlots, Slots, ViewerMeasure
+from cdn77_exporter.core.slots import LATER, NONE, Cells, ProfileSlots, Slots, ViewerMeasure
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
 from cdn77_exporter.core.viewers.window import Lengths
@@ -44,7 +43,8 @@ _SHARE_NEW, _FEW_NEW = 10, 10_000
 _LEAST_NEW = 1_000  # that a file may begin, as long as there is room
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
-_NOT_TOLD = (Source.WINDOW,)  # labels whose values no log tells
+_BOUNDED = (Source.FIELD, Source.TRACK)  # labels whose values are anybody's
+_NOT_TOLD = (Source.WINDOW, Source.CONSTANT)  # labels whose values are no log's
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -89,7 +89,7 @@ class Labelling:
         self._lingering: set[str] = set()  # streams that have no series, and viewers
         self._tidy_at = _FIRST_TEXTS
         labels = {label for cube in measures.cubes for label in cube.labels}.union(PROFILE)
-        self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source is Source.FIELD}
+        self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source in _BOUNDED}
         self._max_label_values = max_label_values
         self.most_new = max(max_series // _SHARE_NEW, _FEW_NEW)
         self._series_before = 0  # series when a tick was last written
@@ -285,11 +285,14 @@ class Labelling:
             texts = self.vocabulary.named(row)
             slots.append(
                 [
-                    LATER if isinstance(measure.value, Mean) else self.slot(measure, [texts[at] for at in places])
-                    for measure, places in zip(cells.cube.measures, cells.places, strict=True)
+                    LATER if measure.is_rare else self._slot_of_cell(measure, texts_of(texts))
+                    for measure, texts_of in zip(cells.cube.measures, cells.texts, strict=True)
                 ]
             )
         return cells.add(rows, slots)
+
+    def _slot_of_cell(self, measure: Measure, values: Sequence[str] | None) -> int:
+        return NONE if values is None else self.slot(measure, values)
 
     def _within_bounds(self, cells: Cells, rows: Codes) -> Numbers:
         """Count groups that no memory is kept for as one: every label is OTHER."""
@@ -298,19 +301,18 @@ class Labelling:
         numbers, known = cells.table.find(one)
         if not known[0]:
             texts = (OTHER,) * rows.shape[1]
-            numbers = cells.add(
-                one, [[self.slot(measure, texts[: len(measure.by)]) for measure in cells.cube.measures]]
-            )
+            pairs = zip(cells.cube.measures, cells.texts, strict=True)
+            numbers = cells.add(one, [[self._slot_of_cell(measure, texts_of(texts)) for measure, texts_of in pairs]])
         return np.repeat(numbers, len(rows))
 
     def slots_of_cells(self, cube: int, measure: int, cells: Numbers) -> Slots:
-        """Return the slots [cells] of a measure of a cube, which are made where they are not yet."""
+        """Return the slots [cells] of a measure of a cube, made where they are not there yet; NONE for no series."""
         own = self._cells[cube]
         slots = own.slots[:, measure]
         later = np.unique(cells[slots[cells] == LATER])
         for cell in later.tolist():
             texts = self.vocabulary.named(own.table.rows[cell].tolist())
-            slots[cell] = self.slot(own.cube.measures[measure], [texts[at] for at in own.places[measure]])
+            slots[cell] = self._slot_of_cell(own.cube.measures[measure], own.texts[measure](texts))
         return slots[cells]
 
     def rows_of_cells(self) -> list[Codes]:
@@ -330,7 +332,7 @@ class Labelling:
             return self.slot(measure, (OTHER, *values[1:]))
         if len(self._series) >= self._max_series + _SPARE_SERIES:
             pairs = zip(measure.by, values, strict=True)
-            key = series_key(code, [text if label.source is Source.WINDOW else OTHER for label, text in pairs])
+            key = series_key(code, [text if label.source in _NOT_TOLD else OTHER for label, text in pairs])
         return self._series.slot(key)
 
     def successor(self, slot: int) -> int | None:
@@ -415,7 +417,7 @@ class Labelling:
 
     def _text(self, label: Label, length: int) -> str:
         """Return the text of a label that no viewer tells, empty for others."""
-        return window_label(length) if label.source is Source.WINDOW else ""
+        return window_label(length) if label.source is Source.WINDOW else label.text
 
     def _hashes_of(self, streams: Codes) -> npt.NDArray[np.uint64]:
         for code in np.unique(streams[self._stream_hashes[streams] == 0]).tolist():

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
+import numpy as np
+
+from cdn77_exporter.core.buckets import bounds, first_bucket
 from cdn77_exporter.core.fields import FIELDS, Reads
-from cdn77_exporter.core.measures import PROFILE, Add, Cube, Label, Measures, Source
+from cdn77_exporter.core.measures import Cube, Label, Measures, Source
 
 #: The fields without which a line is no event, whatever is measured.
 NEEDED = ("timestamp", "clientRequestPath")
 #: Where the viewer is; a line without it has none.
 ADDRESS = "clientIP"
-#: Stands among the fields of labels for the stream's name, which is found in the path.
-STREAM_FIELD = 255
+# Where labels stand that are no field's text, as the compiled scan is told; buckets have numbers from there on.
+_DERIVED = {Source.STREAM: 255, Source.TRACK: 254, Source.IP_VERSION: 253}
+_BUCKETS = 128
 
-_LABELS_OF_LINES = (Source.FIELD, Source.STREAM, Source.DEVICE)
+_OF_FIELDS = (Source.FIELD, Source.DEVICE)
 
 
 class Adds(IntEnum):
@@ -25,10 +30,12 @@ class Adds(IntEnum):
     ONE = 0
     VALUE = 1
     ONE_IF_POSITIVE = 2
+    ONE_IF_AT_MOST = 3
 
 
-_ADDS = {Add.ONE: Adds.ONE, Add.VALUE: Adds.VALUE, Add.ONE_IF_POSITIVE: Adds.ONE_IF_POSITIVE}
 _READS = {Reads.TEXT: 0, Reads.NUMBER: 1, Reads.FLAG: 2}
+
+_CubeForScan = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +55,69 @@ class Layout:
 
     def __init__(self, measures: Measures) -> None:
         self.cubes = measures.cubes
-        if not self.cubes:
-            raise ValueError("no measure counts events")
-        labels = [*PROFILE, *(label for cube in self.cubes for label in cube.labels)]
-        for label in labels:
-            if label.source not in _LABELS_OF_LINES:
+        self.audiences = measures.audiences
+        self.labels = tuple(
+            dict.fromkeys(
+                label for labels in (*self.audiences, *(cube.labels for cube in self.cubes)) for label in labels
+            )
+        )
+        for label in self.labels:
+            if label.source not in (*_OF_FIELDS, *_DERIVED, Source.BUCKET):
                 raise ValueError(f"a line does not tell the {label.source.value} (label {label.name})")
-        columns = [column for cube in self.cubes for column in cube.columns if column.field]
-        for column in columns:
-            if FIELDS[column.field] is Reads.TEXT:
+        self._columns = [column for cube in self.cubes for column in cube.columns]
+        for column in self._columns:
+            if column.field and FIELDS[column.field] is Reads.TEXT:
                 raise ValueError(f"{column.field} is text, which does not add up")
-        of_labels = {label.field for label in labels if label.source is not Source.STREAM}
-        of_columns = {column.field for column in columns}
+        self._conditions = [*dict.fromkeys(one for column in self._columns for one in column.where)]
+        self._buckets = [label for label in self.labels if label.source is Source.BUCKET]
+        of_labels = {label.field for label in self.labels if label.source in _OF_FIELDS}
+        read = of_labels | {column.field for column in self._columns} | {field for field, _ in self._conditions}
+        read |= {label.field for label in self._buckets}
         first = (*NEEDED, ADDRESS)
-        names = (*first, *(name for name in FIELDS if name in of_labels | of_columns and name not in first))
+        names = (*first, *(name for name in FIELDS if name in read and name not in first))
         self.fields = tuple(Field(name, FIELDS[name], name in of_labels) for name in names)
         self._places = {name: place for place, name in enumerate(names)}
         #: The label of device types, if there is one: of its field it is counted which texts no rule knows.
-        self.device = next((label for label in labels if label.source is Source.DEVICE), None)
+        self.device = next((label for label in self.labels if label.source is Source.DEVICE), None)
 
-    def place(self, label: Label) -> int:
-        """Return where a label's field stands among the fields; `STREAM_FIELD` for the stream's name."""
-        return STREAM_FIELD if label.source is Source.STREAM else self._places[label.field]
+    @property
+    def has_tracks(self) -> bool:
+        """True if a label is the track's name."""
+        return any(label.source is Source.TRACK for label in self.labels)
+
+    def _place(self, label: Label) -> int:
+        if label.source is Source.BUCKET:
+            return _BUCKETS + self._buckets.index(label)
+        return _DERIVED.get(label.source) or self._places[label.field]
 
     @cached_property
-    def for_scan(self) -> tuple[tuple[tuple[str, int, int], ...], tuple[tuple[bytes, bytes, bytes], ...], bytes]:
-        """Fields, cubes and profile as the compiled scan takes them."""
+    def for_scan(self) -> dict[str, tuple[Any, ...]]:
+        """What to read, as the compiled scan takes it."""
         counted = self.device.field if self.device else ""
-        fields = tuple(
-            (field.name, _READS[field.reads], field.is_label + (field.name == counted)) for field in self.fields
-        )
-        return fields, tuple(map(self._cube_for_scan, self.cubes)), bytes(map(self.place, PROFILE))
+        return {
+            "fields": tuple(
+                (field.name, _READS[field.reads], field.is_label + (field.name == counted)) for field in self.fields
+            ),
+            "conditions": tuple((self._places[field], text_of(value).encode()) for field, value in self._conditions),
+            "buckets": tuple(
+                (self._places[label.field], np.array(bounds(label.per), np.uint64).tobytes(), first_bucket(label.per))
+                for label in self._buckets
+            ),
+            "cubes": tuple(map(self._cube_for_scan, self.cubes)),
+            "audiences": tuple(bytes(map(self._place, labels)) for labels in self.audiences),
+        }
 
-    def _cube_for_scan(self, cube: Cube) -> tuple[bytes, bytes, bytes]:
+    def _cube_for_scan(self, cube: Cube) -> _CubeForScan:
+        needs = [sum(1 << self._conditions.index(one) for one in column.where) for column in cube.columns]
         return (
-            bytes(map(self.place, cube.labels)),
-            bytes(_ADDS[column.add] for column in cube.columns),
+            bytes(map(self._place, cube.labels)),
+            bytes(Adds[column.add.name] for column in cube.columns),
             bytes(self._places[column.field] if column.field else 0 for column in cube.columns),
+            np.array([column.most for column in cube.columns], np.uint64).tobytes(),
+            np.array(needs, np.uint64).tobytes(),
         )
+
+
+def text_of(value: str | int | bool) -> str:
+    """Return a field's value as a line of JSON has it, a text without its quotes."""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)

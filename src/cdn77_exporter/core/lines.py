@@ -99,6 +99,14 @@ def packed_address(text: str, ipv6_prefix: int = 128) -> bytes | None:
     return None
 
 
+def ip_version(text: str | None) -> str:
+    """Return the version of the address that `packed_address` finds, `4` or `6`; no text for none."""
+    packed = packed_address(text) if text else None
+    if packed is None:
+        return ""
+    return "4" if packed.startswith(_MAPPED) else "6"
+
+
 def _address(text: str) -> bytes | None:
     found = _WITH_PORT.fullmatch(text)
     if found:

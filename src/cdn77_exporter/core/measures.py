@@ -6,8 +6,9 @@ of the state, the documentation. A `Measures` table can be made of other rows th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 
@@ -20,6 +21,7 @@ class Kind(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     SUMMARY = "summary"
+    HISTOGRAM = "histogram"
 
 
 # Labels
@@ -30,7 +32,11 @@ class Source(StrEnum):
 
     FIELD = "field"  # of the line, as it stands there
     STREAM = "stream"  # the stream's name in the request path
+    TRACK = "track"  # the track's name in the request path
     DEVICE = "device"  # the device type of the User-Agent
+    IP_VERSION = "ip version"  # of the client address: 4 or 6
+    BUCKET = "bucket"  # the native histogram bucket of a number, of which `per` are one unit; none for 0
+    CONSTANT = "constant"  # the same text always
     COUNTRY_OF_PLACE = "country of the place"  # of the client address, by the GeoIP database
     REGION_OF_PLACE = "region of the place"  # the same
     WINDOW = "window"  # the length of the window
@@ -38,18 +44,27 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label: its name, and where its value comes from. `missing` stands for a missing or empty field."""
+    """A label: its name, and where its value comes from.
+
+    `missing` stands for a missing or empty field. An event that has nothing for a `required` label is not counted by
+    it. `text`: of a constant.
+    """
 
     name: str
     source: Source
     field: str = ""  # of the line
     missing: str = ""
+    required: bool = False
+    text: str = ""
+    per: int = 1
 
 
 STREAM = Label("stream_name", Source.STREAM, "clientRequestPath")
 CDN = Label("cdn_id", Source.FIELD, "resourceID", "0")
 CACHE = Label("cache_status", Source.FIELD, "cacheStatus", "UNKNOWN")
 POP = Label("pop", Source.FIELD, "locationID", "unknown")
+TRACK = Label("track", Source.TRACK, "clientRequestPath", required=True)
+IP_VERSION = Label("ip_version", Source.IP_VERSION, "clientIP", "unknown")
 STATUS = Label("response_status", Source.FIELD, "responseStatus", "0")
 DEVICE = Label("device_type", Source.DEVICE, "clientRequestUserAgent", "other")
 COUNTRY = Label("country", Source.FIELD, "clientCountry", "XX")
@@ -59,6 +74,8 @@ WINDOW = Label("window", Source.WINDOW)
 
 #: What a viewer's series are labelled with, as far as a line tells it.
 PROFILE = (STREAM, DEVICE, COUNTRY)
+# What follows from the viewer's address is not told by a line.
+_OF_ADDRESS = (Source.COUNTRY_OF_PLACE, Source.REGION_OF_PLACE, Source.IP_VERSION)
 
 
 # Values
@@ -70,26 +87,40 @@ class Add(StrEnum):
     ONE = "one"  # 1
     VALUE = "value"  # the field's value
     ONE_IF_POSITIVE = "one if positive"  # 1 when the field's value is above 0
+    ONE_IF_AT_MOST = "one if at most"  # 1 when it is above 0, and not above `most`
+
+
+#: Fields and what they must hold: a text, a number, true or false.
+Where = tuple[tuple[str, str | int | bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A sum over events; its name is that of the column in the state."""
+    """A sum over events, or over those `where` all fields hold what is asked for."""
 
     add: Add
     field: str = ""
+    most: int = 0
+    where: Where = ()
 
     @property
     def name(self) -> str:
-        """Such as `one`, `value:responseBytes`."""
-        return f"{self.add.value}:{self.field}" if self.field else self.add.value
+        """Its name in the state, such as `one`, `value:responseBytes`, `one:clientRequestCompleted=False`."""
+        most = (f"<={self.most}",) if self.most else ()
+        conditions = (f"{field}={value!r}" for field, value in self.where)
+        return ":".join((self.add.value, *((self.field,) if self.field else ()), *most, *conditions))
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Counts events."""
+    """Counts events, or those `where` all fields hold what is asked for."""
 
-    columns = (Column(Add.ONE),)
+    where: Where = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The number of events."""
+        return (Column(Add.ONE, where=self.where),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +129,27 @@ class Sum:
 
     field: str
     per: int = 1
+    where: Where = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The field's sum."""
-        return (Column(Add.VALUE, self.field),)
+        return (Column(Add.VALUE, self.field, where=self.where),)
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Counts events whose field is above 0."""
+    """Counts events whose field is above 0, and not above `most` unless that is 0."""
 
     field: str
+    most: int = 0
+    where: Where = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The number of the field's values that are above 0."""
-        return (Column(Add.ONE_IF_POSITIVE, self.field),)
+        """The number of the field's values that are."""
+        add = Add.ONE_IF_AT_MOST if self.most else Add.ONE_IF_POSITIVE
+        return (Column(add, self.field, self.most, self.where),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +222,7 @@ class Family:
 class Measure:
     """One metric: how it adds up, and by which labels; `labels` in the order in which a series key holds their values.
 
-    `queries`: what it answers, in words and in PromQL. `summary`: the name of the summary of which it is a part.
+    `queries`: what it answers, in words and in PromQL. `part_of`: the family that it is a part of, as of a histogram.
     """
 
     name: str
@@ -196,7 +231,7 @@ class Measure:
     help: str
     queries: tuple[tuple[str, str], ...] = ()
     needs_places: bool = False  # it is not produced without a GeoIP database
-    summary: str = ""
+    part_of: Family | None = None
 
     @property
     def kind(self) -> Kind:
@@ -206,7 +241,7 @@ class Measure:
     @property
     def family(self) -> Family:
         """The family that it belongs to; most metrics are all of their family."""
-        return Family(self.summary or self.name, Kind.SUMMARY if self.summary else self.kind, self.help)
+        return self.part_of or Family(self.name, self.kind, self.help)
 
     @property
     def per(self) -> int:
@@ -219,6 +254,21 @@ class Measure:
     def labels(self) -> tuple[str, ...]:
         """The labels' names."""
         return tuple(label.name for label in self.by)
+
+    @property
+    def constants(self) -> tuple[tuple[str, str], ...]:
+        """The labels that are always the same, with their texts: they tell rows of one name apart."""
+        return tuple((label.name, label.text) for label in self.by if label.source is Source.CONSTANT)
+
+    @property
+    def told(self) -> tuple[Label, ...]:
+        """The labels that a line or a viewer tells."""
+        return tuple(label for label in self.by if label.source is not Source.CONSTANT)
+
+    @property
+    def is_rare(self) -> bool:
+        """True if only some groups have it: its series are made when there is something to count."""
+        return isinstance(self.value, Mean) or bool(getattr(self.value, "where", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +292,19 @@ class Measures:
 
     def __init__(self, rows: Iterable[Measure]) -> None:
         self.rows = tuple(rows)
-        names = [row.name for row in self.rows]
+        names = [(row.name, row.constants) for row in self.rows]
         if len(set(names)) < len(names):
-            raise ValueError(f"two measures have one name: {sorted(names)}")
-        unknown = {label.field for row in self.rows for label in row.by if label.field} - FIELDS.keys()
-        unknown |= {column.field for cube in self.cubes for column in cube.columns if column.field} - FIELDS.keys()
+            raise ValueError(f"two measures have one name: {sorted(name for name, _ in names)}")
+        if len({(row.name, row.labels) for row in self.rows}) > len({row.name for row in self.rows}):
+            raise ValueError("two measures have one name, and other labels")
+        unknown = self._fields() - FIELDS.keys()
         if unknown:
             raise ValueError(f"no line has these fields: {sorted(unknown)}")
+
+    def _fields(self) -> set[str]:
+        columns = [column for cube in self.cubes for column in cube.columns]
+        fields = {label.field for row in self.rows for label in row.by} | {column.field for column in columns}
+        return (fields | {field for column in columns for field, _ in column.where}) - {""}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Measures) and self.rows == other.rows
@@ -274,22 +330,24 @@ class Measures:
         """The groupings of events that decoding keeps: as few as hold the labels of every measure of events."""
         of_events = [row for row in self.rows if isinstance(row.value, OfEvents)]
         found: list[tuple[tuple[Label, ...], list[Measure]]] = []
-        if not any(row.by for row in of_events):
+        if not any(row.told for row in of_events):
             found.append(((STREAM,), []))  # a file's events are counted all the same
-        for row in sorted(of_events, key=lambda row: -len(row.by)):
+        for row in sorted(of_events, key=lambda row: -len(row.told)):
             for labels, members in found:
-                if set(row.by) <= set(labels):
+                if set(row.told) <= set(labels):
                     members.append(row)
                     break
             else:
-                found.append((row.by, [row]))
-        cubes = []
-        for labels, members in found:
-            members.sort(key=self.rows.index)
-            # Every cube counts its events, which tells how many a file had and how many were late.
-            columns = dict.fromkeys((Column(Add.ONE), *(column for row in members for column in _columns(row))))
-            cubes.append(Cube(labels, tuple(columns), tuple(members)))
-        return tuple(cubes)
+                found.append((row.told, [row]))
+        # The first is asked for what holds of all events: which streams they are of, and how these have answered.
+        found.sort(key=lambda entry: (STREAM not in entry[0], STATUS not in entry[0]))
+        return tuple(self._cube(labels, members) for labels, members in found)
+
+    def _cube(self, labels: tuple[Label, ...], members: list[Measure]) -> Cube:
+        members = sorted(members, key=self.rows.index)
+        # Every cube counts its events, which tells how many a file had and how many were late.
+        columns = dict.fromkeys((Column(Add.ONE), *(column for row in members for column in _columns(row))))
+        return Cube(labels, tuple(columns), tuple(members))
 
     def cube_of(self, measure: Measure) -> tuple[int, Cube]:
         """Return the cube that holds a measure of events, and its number among all."""
@@ -300,6 +358,19 @@ class Measures:
         """The measures of viewers."""
         return tuple(row for row in self.rows if isinstance(row.value, OfViewers))
 
+    @cached_property
+    def audiences(self) -> tuple[tuple[Label, ...], ...]:
+        """The labels by which decoding tells viewers apart: `PROFILE` first, then those that go beyond it."""
+        beyond = (audience_of(row) for row in self.of_viewers)
+        return (PROFILE, *dict.fromkeys(labels for labels in beyond if labels != PROFILE))
+
+
+def audience_of(measure: Measure) -> tuple[Label, ...]:
+    """Return the labels that decoding tells the viewers of a measure apart by."""
+    own = tuple(label for label in measure.told if label.source is not Source.WINDOW)
+    known = all(label in PROFILE or label.source in _OF_ADDRESS for label in own)
+    return PROFILE if known else own
+
 
 def _columns(row: Measure) -> tuple[Column, ...]:
     return row.value.columns if isinstance(row.value, OfEvents) else ()
@@ -309,9 +380,39 @@ def summary(
     name: str, field: str, per: int, by: tuple[Label, ...], text: str, queries: tuple[tuple[str, str], ...] = ()
 ) -> tuple[Measure, Measure]:
     """Return the sum and the count of a field's values above 0, of which `per` units are one of the metric's."""
+    return _sum_and_count(Family(name, Kind.SUMMARY, text), field, per, by, queries)
+
+
+def histogram(
+    name: str,
+    field: str,
+    per: int,
+    by: tuple[Label, ...],
+    text: str,
+    buckets: Sequence[str],
+    queries: tuple[tuple[str, str], ...] = (),
+) -> tuple[Measure, ...]:
+    """Return the same with how many values are not above each of `buckets`, which are decimal numbers in order."""
+    family = Family(name, Kind.HISTOGRAM, text)
+    rows = [
+        Measure(f"{name}_bucket", Observations(field, most), (*by, bound(bucket)), text, part_of=family)
+        for bucket, most in ((bucket, int(Decimal(bucket) * per)) for bucket in buckets)
+    ]
+    endless = Measure(f"{name}_bucket", Observations(field), (*by, bound("+Inf")), text, part_of=family)
+    return (*rows, endless, *_sum_and_count(family, field, per, by, queries))
+
+
+def bound(text: str) -> Label:
+    """Return the label of a histogram's bucket that says up to where it counts."""
+    return Label("le", Source.CONSTANT, text=text)
+
+
+def _sum_and_count(
+    family: Family, field: str, per: int, by: tuple[Label, ...], queries: tuple[tuple[str, str], ...]
+) -> tuple[Measure, Measure]:
     return (
-        Measure(f"{name}_sum", Sum(field, per), by, text, queries, summary=name),
-        Measure(f"{name}_count", Observations(field), by, text, summary=name),
+        Measure(f"{family.name}_sum", Sum(field, per), by, family.help, queries, part_of=family),
+        Measure(f"{family.name}_count", Observations(field), by, family.help, part_of=family),
     )
 
 
@@ -450,39 +551,143 @@ TIME_TO_FIRST_BYTE = Measure(
     (("the slowest groups of a tick", "topk(10, cdn77_time_to_first_byte_ms offset 90s)"),),
 )
 
-TIMES_TO_FIRST_BYTE = summary(
+_MEAN_BY_POP = (
+    "mean time to first byte by POP",
+    "sum by (pop) (rate(cdn77_time_to_first_byte_seconds_sum[5m] offset 90s))"
+    " / sum by (pop) (rate(cdn77_time_to_first_byte_seconds_count[5m] offset 90s))",
+)
+_TIMES = (
     "cdn77_time_to_first_byte_seconds",
     "timeToFirstByteMs",
     1000,
     _WHERE,
     "Times to first byte, in seconds, of the requests that tell one.",
+)
+
+TIMES_TO_FIRST_BYTE = summary(*_TIMES, (_MEAN_BY_POP,))
+
+REQUESTS_BY_TRACK = Measure(
+    "cdn77_requests_by_track_total",
+    Events(),
+    (STREAM, TRACK),
+    "Requests answered, by the track in the path; those without one are left out.",
     (
         (
-            "mean time to first byte by POP",
-            "sum by (pop) (rate(cdn77_time_to_first_byte_seconds_sum[5m] offset 90s))"
-            " / sum by (pop) (rate(cdn77_time_to_first_byte_seconds_count[5m] offset 90s))",
+            "requests per second by track",
+            "sum by (track) (rate(cdn77_requests_by_track_total[5m] offset 90s))",
         ),
     ),
 )
 
-#: Every built-in metric.
-MEASURES = Measures(
+BYTES_BY_TRACK = Measure(
+    "cdn77_transfer_bytes_by_track_total",
+    Sum("responseBytes"),
+    (STREAM, TRACK),
+    "Bytes sent to clients, by the track in the path; those without one are left out.",
     (
-        TRANSFER_BYTES,
-        REQUESTS,
-        RESPONSES,
-        VIEWERS,
-        VIEWERS_BY_DEVICE,
-        VIEWERS_BY_COUNTRY,
-        VIEWERS_BY_REGION,
-        ACTIVE_VIEWERS,
-        ACTIVE_BY_DEVICE,
-        ACTIVE_BY_COUNTRY,
-        ACTIVE_BY_REGION,
-        TIME_TO_FIRST_BYTE,
-        *TIMES_TO_FIRST_BYTE,
-    )
+        (
+            "share of each track in the bandwidth",
+            "sum by (track) (rate(cdn77_transfer_bytes_by_track_total[5m] offset 90s))"
+            " / ignoring (track) group_left sum(rate(cdn77_transfer_bytes_by_track_total[5m] offset 90s))",
+        ),
+    ),
 )
+
+
+def _incomplete(reason: str, field: str, value: bool, queries: tuple[tuple[str, str], ...] = ()) -> Measure:
+    return Measure(
+        "cdn77_incomplete_requests_total",
+        Events(((field, value),)),
+        (STREAM, CDN, POP, Label("reason", Source.CONSTANT, text=reason)),
+        "Requests that the client broke off (aborted), or whose connection timed out (timeout).",
+        queries,
+    )
+
+
+INCOMPLETE_REQUESTS = (
+    _incomplete(
+        "aborted",
+        "clientRequestCompleted",
+        False,
+        (
+            (
+                "incomplete requests per second by POP",
+                "sum by (pop, reason) (rate(cdn77_incomplete_requests_total[5m] offset 90s))",
+            ),
+        ),
+    ),
+    _incomplete("timeout", "clientRequestConnTimeout", True),
+)
+
+
+class Histograms(StrEnum):
+    """The way in which the distributions of a request's times are sent."""
+
+    OFF = "off"
+    CLASSIC = "classic"
+
+
+#: The bounds of classic histograms of a request's times, in seconds.
+BOUNDS = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10")
+
+_DURATIONS = (
+    "cdn77_request_duration_seconds",
+    "requestTimeMs",
+    1000,
+    _WHERE,
+    "How long requests took, in seconds, of those that tell it.",
+)
+_ROUND_TRIPS = (
+    "cdn77_tcp_rtt_seconds",
+    "tcpRTTus",
+    1_000_000,
+    _WHERE,
+    "Round-trip times of connections, in seconds, of the requests that tell one.",
+)
+
+
+def _quantile(name: str, what: str) -> tuple[str, str]:
+    rates = f"sum by (le, pop) (rate({name}_bucket[5m] offset 90s))"
+    return (f"95th percentile of the {what} by POP", f"histogram_quantile(0.95, {rates})")
+
+
+_CLASSIC = (
+    *histogram(*_TIMES, BOUNDS, (_MEAN_BY_POP, _quantile(_TIMES[0], "time to first byte"))),
+    *histogram(*_DURATIONS, BOUNDS, (_quantile(_DURATIONS[0], "duration"),)),
+    *histogram(*_ROUND_TRIPS, BOUNDS, (_quantile(_ROUND_TRIPS[0], "round-trip time"),)),
+)
+_TIMES_BY_KIND: dict[Histograms, tuple[Measure, ...]] = {
+    Histograms.OFF: TIMES_TO_FIRST_BYTE,
+    Histograms.CLASSIC: _CLASSIC,
+}
+
+
+def built_in(histograms: Histograms = Histograms.OFF) -> Measures:
+    """Return the table of every built-in metric, with the distributions of times as they are asked for."""
+    return Measures(
+        (
+            TRANSFER_BYTES,
+            REQUESTS,
+            RESPONSES,
+            VIEWERS,
+            VIEWERS_BY_DEVICE,
+            VIEWERS_BY_COUNTRY,
+            VIEWERS_BY_REGION,
+            ACTIVE_VIEWERS,
+            ACTIVE_BY_DEVICE,
+            ACTIVE_BY_COUNTRY,
+            ACTIVE_BY_REGION,
+            TIME_TO_FIRST_BYTE,
+            *_TIMES_BY_KIND[histograms],
+            REQUESTS_BY_TRACK,
+            BYTES_BY_TRACK,
+            *INCOMPLETE_REQUESTS,
+        )
+    )
+
+
+#: The table of the default settings.
+MEASURES = built_in()
 
 
 def window_label(seconds: int) -> str:

@@ -3,103 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from cdn77_exporter.core.columns import MOST_SUM, Amounts, Counts, Groups, Numbers, Viewers
-from cdn77_exporter.core.label_texts import MEMO_LENGTH, LabelTexts, Raw
+from cdn77_exporter.core.label_texts import MEMO_LENGTH, LabelTexts
 from cdn77_exporter.core.layout import Layout
-from cdn77_exporter.core.measures import PROFILE, Add, Cube, Label, Source
+from cdn77_exporter.core.measures import Add, Column, Cube, Label, Source
+from cdn77_exporter.core.raw_labels import RawLabels, Raws, fields
 
 _MOST_KNOWN = 50_000  # groups and profiles that are known by their raw fields
 
-_Raws = tuple[Raw, ...]
+Seen = dict[tuple[bytes, int], list[int]]  # first and last time, by address and number of the profile
 
 
 class CubeReader:
-    """The parts of a row that a cube uses: its fields, and which of them are added to which columns.
+    """The parts of a row that a cube uses: what its labels are made of, and which fields are added to which columns.
 
-    `raws`: what the fields of its labels hold, but for the stream. `amounts`: the fields of its columns.
-    `adds`: for each column but the first, its place, its field's place in the amounts, and whether only 1 is added.
+    `raws`: reads the former, but for the stream. `amounts`: reads the fields of plain columns. `adds`: for each of
+    these, its place, its field's place in the amounts, and whether only 1 is added. `others`: the places of the other
+    columns but the first, and what reads how much is added there.
     """
 
-    def __init__(self, cube: Cube, values: Mapping[Label, LabelTexts]) -> None:
-        self.raws = _fields(cube.labels)
+    def __init__(self, cube: Cube, values: Mapping[Label, LabelTexts], raw_labels: RawLabels) -> None:
+        self.raws = raw_labels.of(cube.labels)
         self._labels = cube.labels
         self._values = values
-        fields = [*dict.fromkeys(column.field for column in cube.columns if column.field)]
-        self.amounts = _getter(fields)
+        plain = [column for column in cube.columns if column.field and not column.where and not column.most]
+        names = [*dict.fromkeys(column.field for column in plain)]
+        self.amounts = fields(names)
         self.adds = tuple(
-            (place, fields.index(column.field), column.add is Add.ONE_IF_POSITIVE)
-            for place, column in enumerate(cube.columns)
-            if column.field
+            (cube.columns.index(column), names.index(column.field), column.add is Add.ONE_IF_POSITIVE)
+            for column in plain
+        )
+        self.others = tuple(
+            (place, _amount_of(column)) for place, column in enumerate(cube.columns[1:], 1) if column not in plain
         )
         self.columns = len(cube.columns)
 
-    def labels(self, stream: str, raws: _Raws) -> tuple[str, ...]:
+    def labels(self, stream: str, raws: Raws) -> tuple[str, ...]:
         """Return the label values of what the fields hold."""
         return label_values(self._labels, self._values, stream, raws)
 
 
+def _amount_of(column: Column) -> Callable[[Any], int]:
+    """Return what reads how much a row adds to a column."""
+    value = fields([column.field] if column.field else [])
+    held, wanted = fields([field for field, _ in column.where]), tuple(value for _, value in column.where)
+
+    def amount_of(row: Any) -> int:
+        if held(row) != wanted:
+            return 0
+        if column.add is Add.ONE:
+            return 1
+        amount: int = value(row)[0] or 0
+        if column.add is Add.VALUE:
+            return amount
+        return int(amount > 0 and (not column.most or amount <= column.most))
+
+    return amount_of
+
+
 def label_values(
-    labels: Sequence[Label], values: Mapping[Label, LabelTexts], stream: str, raws: _Raws
+    labels: Sequence[Label], values: Mapping[Label, LabelTexts], stream: str, raws: Raws
 ) -> tuple[str, ...]:
     """Return the values of labels: the stream, and those of the others' fields."""
     rest = iter(raws)
     return tuple(stream if label.source is Source.STREAM else values[label][next(rest)] for label in labels)
 
 
-def _fields(labels: Sequence[Label]) -> Callable[[Any], _Raws]:
-    """Return what gives the fields of labels, but for the stream."""
-    return _getter([label.field for label in labels if label.source is not Source.STREAM])
+class AudienceReader:
+    """The profiles of an audience by number, and by what a row's labels are made of, which `raws` reads."""
 
+    def __init__(self, labels: tuple[Label, ...], values: Mapping[Label, LabelTexts], raw_labels: RawLabels) -> None:
+        self.raws = raw_labels.of(labels)
+        self.labels = labels
+        self._values = values
+        self.known: dict[tuple[str, Raws], int] = {}
+        self.profiles: dict[tuple[str, ...], int] = {}
 
-def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    if len(names) > 1:
-        return attrgetter(*names)
-    if names:
-        one = attrgetter(names[0])
-        return lambda row: (one(row),)
-    return lambda _: ()
-
-
-#: What a row's fields are for a profile, but for the stream.
-profile_raws = _fields(PROFILE)
+    def profile(self, stream: str, raws: Raws, *, remember: bool) -> int:
+        """Return the number of a profile that is not known by its raw fields."""
+        profile = label_values(self.labels, self._values, stream, raws)
+        number = self.profiles.setdefault(profile, len(self.profiles))
+        if remember:
+            self.known[stream, raws] = number
+        return number
 
 
 class Part:
     """The counts of one tick of a file so far.
 
-    `cubes`: what the loop over rows needs of each: its reader's ways, and the sums by stream and raw fields that are
-    known to belong to a group. `viewers`: first and last time by address and number of the profile.
+    `cubes`, `audiences`: what the loop over rows needs of each: its reader's ways, the sums by stream and raw fields
+    that are known to belong to a group, and who was seen.
     """
 
-    def __init__(self, readers: Sequence[CubeReader]) -> None:
+    def __init__(self, readers: Sequence[CubeReader], audiences: Sequence[AudienceReader]) -> None:
         self.groups: list[dict[tuple[str, ...], list[int]]] = [{} for _ in readers]
-        self.known: list[dict[tuple[str, _Raws], list[int]]] = [{} for _ in readers]
-        self.viewers: dict[tuple[bytes, int], list[int]] = {}
+        self.known: list[dict[tuple[str, Raws], list[int]]] = [{} for _ in readers]
+        self.seen: list[Seen] = [{} for _ in audiences]
         self.cubes = [
-            (place, reader.raws, reader.amounts, reader.adds, known.get)
+            (place, reader.raws, reader.amounts, reader.adds, reader.others, known.get)
             for place, (reader, known) in enumerate(zip(readers, self.known, strict=True))
+        ]
+        self.audiences = [
+            (place, reader.raws, reader.known.get, seen)
+            for place, (reader, seen) in enumerate(zip(audiences, self.seen, strict=True))
         ]
 
     def __len__(self) -> int:
-        return sum(map(len, self.groups)) + len(self.viewers)
+        return sum(map(len, self.groups)) + sum(map(len, self.seen))
 
 
 class RowSums:
     """The counts of the rows of one file, by tick."""
 
-    def __init__(self, layout: Layout, values: Mapping[Label, LabelTexts]) -> None:
-        self._readers = [CubeReader(cube, values) for cube in layout.cubes]
+    def __init__(self, layout: Layout, values: Mapping[Label, LabelTexts], raw_labels: RawLabels) -> None:
+        self._readers = [CubeReader(cube, values, raw_labels) for cube in layout.cubes]
+        self._audiences = [AudienceReader(labels, values, raw_labels) for labels in layout.audiences]
         self._layout = layout
-        self._values = values
         self._parts: dict[int, Part] = {}
-        self._profiles: dict[tuple[str, ...], int] = {}
         self._known = 0
-        self.profiles: dict[tuple[str, _Raws], int] = {}  # numbers, by stream and raw fields
 
     def __len__(self) -> int:
         """Return the number of groups and viewers."""
@@ -109,18 +134,14 @@ class RowSums:
         """Return what a tick counts."""
         part = self._parts.get(tick)
         if part is None:
-            part = self._parts[tick] = Part(self._readers)
+            part = self._parts[tick] = Part(self._readers, self._audiences)
         return part
 
-    def profile(self, stream: str, raws: _Raws) -> int:
+    def profile(self, audience: int, stream: str, raws: Raws) -> int:
         """Return the number of a profile that is not known by its raw fields."""
-        profile = label_values(PROFILE, self._values, stream, raws)
-        number = self._profiles.setdefault(profile, len(self._profiles))
-        if self._may_remember(raws):
-            self.profiles[stream, raws] = number
-        return number
+        return self._audiences[audience].profile(stream, raws, remember=self._may_remember(raws))
 
-    def sums(self, part: Part, cube: int, stream: str, raws: _Raws) -> list[int]:
+    def sums(self, part: Part, cube: int, stream: str, raws: Raws) -> list[int]:
         """Return the sums of a group that is not known by its raw fields."""
         reader = self._readers[cube]
         labels = reader.labels(stream, raws)
@@ -131,7 +152,7 @@ class RowSums:
             part.known[cube][stream, raws] = sums
         return sums
 
-    def _may_remember(self, raws: _Raws) -> bool:
+    def _may_remember(self, raws: Raws) -> bool:
         self._known += 1
         return self._known < _MOST_KNOWN and all(len(raw) <= MEMO_LENGTH for raw in raws if isinstance(raw, str))
 
@@ -140,13 +161,17 @@ class RowSums:
         texts: dict[str, int] = {}
         groups = [self._groups(place, cube, texts) for place, cube in enumerate(self._layout.cubes)]
         addresses: dict[bytes, int] = {}
-        own = [addresses.setdefault(key[0], len(addresses)) for part in self._parts.values() for key in part.viewers]
-        profiles = [key[1] for part in self._parts.values() for key in part.viewers]
-        times = [seen for part in self._parts.values() for seen in part.viewers.values()]
-        spans = np.array(times, np.int64).reshape(-1, 2)
-        viewers = Viewers(np.array(own, np.uint32), np.array(profiles, np.uint32), spans[:, 0], spans[:, 1])
-        labels = _numbers(list(self._profiles), len(PROFILE), texts)
-        return Counts(list(texts), groups, labels, b"".join(addresses), viewers)
+        audiences = [self._viewers(place, texts, addresses) for place in range(len(self._audiences))]
+        return Counts(list(texts), groups, b"".join(addresses), audiences)
+
+    def _viewers(self, place: int, texts: dict[str, int], addresses: dict[bytes, int]) -> Viewers:
+        reader = self._audiences[place]
+        parts = [part.seen[place] for part in self._parts.values()]
+        own = [addresses.setdefault(address, len(addresses)) for seen in parts for address, _ in seen]
+        profiles = [profile for seen in parts for _, profile in seen]
+        spans = np.array([span for seen in parts for span in seen.values()], np.int64).reshape(-1, 2)
+        labels = _numbers(list(reader.profiles), len(reader.labels), texts)
+        return Viewers(labels, np.array(own, np.uint32), np.array(profiles, np.uint32), spans[:, 0], spans[:, 1])
 
     def _groups(self, place: int, cube: Cube, texts: dict[str, int]) -> Groups:
         parts = [(tick, part.groups[place]) for tick, part in self._parts.items()]

@@ -14,7 +14,6 @@ from cdn77_exporter.core.measures import (
     Cube,
     Mean,
     Measure,
-    OfEvents,
     Present,
     SessionsBegun,
     SessionsOver,
@@ -51,13 +50,21 @@ class Settling:
             cells, sums = kept.take()
             self.saturated += int(np.count_nonzero(sums == MOST_SUM))
             for place, measure in enumerate(cube.measures):
-                columns = sums[:, _columns_of(measure, cube)]
-                if isinstance(measure.value, Mean):
-                    some = columns[:, 1] > 0
-                    slots = self._labelling.slots_of_cells(number, place, cells[some])
-                    self.add_means(np.column_stack((slots, columns[some])))
-                else:
-                    self._series.add_all(self._labelling.slots_of_cells(number, place, cells), columns[:, 0])
+                self._count(number, place, measure, cells, sums[:, cube.places(measure)])
+
+    def _count(self, cube: int, place: int, measure: Measure, cells: Numbers, columns: Numbers) -> None:
+        """Add what some cells count to the series of a measure."""
+        if measure.is_rare:
+            some = columns[:, -1] > 0
+            cells, columns = cells[some], columns[some]
+        slots = self._labelling.slots_of_cells(cube, place, cells)
+        if isinstance(measure.value, Mean):
+            self.add_means(np.column_stack((slots, columns)))
+            return
+        there = slots >= 0
+        if not there.all():
+            slots, columns = slots[there], columns[there]
+        self._series.add_all(slots, columns[:, 0])
 
     def add_means(self, rows: Numbers) -> None:
         """Add slot, sum and number [rows, 3] to those that there are."""
@@ -113,11 +120,6 @@ class Settling:
         live, values = self._series.windows()
         wrong = np.union1d(live[values != right[live]], np.setdiff1d(np.flatnonzero(right), live))
         self._series.put_all(wrong, right[wrong])
-
-
-def _columns_of(measure: Measure, cube: Cube) -> list[int]:
-    assert isinstance(measure.value, OfEvents)  # noqa: S101 - a cube has no others
-    return [cube.columns.index(column) for column in measure.value.columns]
 
 
 class _Counts:

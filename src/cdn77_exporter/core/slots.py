@@ -18,6 +18,23 @@ Slots = npt.NDArray[np.int64]
 LATER, NONE = -1, -2
 
 
+TextsOf = Callable[[Sequence[str]], "tuple[str, ...] | None"]
+
+
+def _texts_of(measure: Measure, cube: Cube) -> TextsOf:
+    """Return what gives a measure's label values for the texts of a cell; None where a required one is missing."""
+    places = [cube.labels.index(label) if label in measure.told else None for label in measure.by]
+    required = [cube.labels.index(label) for label in measure.told if label.required]
+
+    def texts_of(texts: Sequence[str]) -> tuple[str, ...] | None:
+        if not all(texts[place] for place in required):
+            return None
+        own = zip(places, measure.by, strict=True)
+        return tuple(label.text if place is None else texts[place] for place, label in own)
+
+    return texts_of
+
+
 class Cells:
     """The groups of one cube by number; `slots` [cells, measures of the cube]."""
 
@@ -27,7 +44,7 @@ class Cells:
         self.slots: Slots = np.zeros((0, len(cube.measures)), np.int64)
         self.stream = cube.labels.index(STREAM) if STREAM in cube.labels else None
         self.status = cube.labels.index(STATUS) if STATUS in cube.labels else None
-        self.places = [[cube.labels.index(label) for label in measure.by] for measure in cube.measures]
+        self.texts = [_texts_of(measure, cube) for measure in cube.measures]
 
     def add(self, rows: Codes, slots: Sequence[Sequence[int]]) -> Numbers:
         """Add groups [rows] that are not there yet, with their slots [rows, measures]; return their numbers."""

@@ -230,7 +230,7 @@ class Timeline:
                     rows = order[begin:end]
                     self._opened(tick).add_sums(number, cells[rows], groups.sums.take(rows, axis=0))
         if len(counts.viewers):
-            seen = self.labelling.viewers(codes[counts.profiles], counts.addresses, counts.viewers)
+            seen = self.labelling.viewers(codes[counts.viewers.labels], counts.addresses, counts.viewers)
             ticks = (counts.viewers.first // 1000 // self._tick + 1) * self._tick
             for tick, begin, end, order in self._by_tick(ticks):
                 self._opened(tick).add_viewers(seen.take(order[begin:end]), self._tick)
@@ -509,8 +509,8 @@ class Timeline:
     def _hand_on(self) -> None:
         """Let every counter of a former metric go on in its successor, which begins at zero: it is another series."""
         self.changed = Changed(
-            tuple(measure.name for measure in self._catalogue.begun),
-            tuple(measure.name for measure in self._catalogue.relabelled),
+            tuple(dict.fromkeys(measure.name for measure in self._catalogue.begun)),
+            tuple(dict.fromkeys(measure.name for measure in self._catalogue.relabelled)),
             tuple(self.series.ended_metrics()),
         )
         slots, pending = self.series.take_former()

@@ -354,7 +354,8 @@ class _Demo:
 
     async def _compare(self, traffic: Traffic, receiver: _Receiver) -> list[Comparison]:
         found = []
-        for metric in MEASURES.rows:
+        of_name = {metric.name: metric for metric in MEASURES.rows}  # rows of one name differ in constant labels alone
+        for metric in of_name.values():
             if metric.kind is Kind.COUNTER and metric is not VIEWERS_BY_REGION:
                 held = await receiver.last_values(metric.name, metric.labels)
                 totals = traffic.totals.counters[metric.name]

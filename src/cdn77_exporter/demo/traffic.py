@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -113,6 +113,7 @@ _CDN_IDS = (1693215245, 1281764910)
 _CACHE = ("HIT",) * 82 + ("MISS",) * 10 + ("EXPIRED",) * 4 + ("REVALIDATED",) * 2 + ("", None)
 _STATUS = (200,) * 86 + (206,) * 7 + (304,) * 3 + (404,) * 3 + (503,)
 _PLAYLISTS = ("tracks-v3/rewind-3600.fmp4.m3u8", "tracks-v1a1/mono.fmp4.m3u8", "index.fmp4.m3u8", "embed.html")
+_ABORTED, _TIMED_OUT = 0.02, 0.004  # shares of the requests
 
 _COMMON: dict[str, Any] = {
     "timestamp": "",
@@ -222,10 +223,12 @@ class Totals:
         size: int,
         wait_ms: int,
         viewer: tuple[str, str, str],
+        track: str = "",
+        incomplete: Iterable[str] = (),
     ) -> None:
         """Count an event; `where`: stream, CDN id, cache status and POP; `viewer`: IP, device type and country.
 
-        Counts are whole; times are in milliseconds.
+        Counts are whole; times are in milliseconds. `track`: none without one; `incomplete`: why the request is.
         """
         self.lines += 1
         self.events += 1
@@ -236,6 +239,11 @@ class Totals:
         counters["cdn77_responses_total"][(*where, status)] += 1
         counters["cdn77_time_to_first_byte_seconds_sum"][where] += wait_ms
         counters["cdn77_time_to_first_byte_seconds_count"][where] += wait_ms > 0
+        if track:
+            counters["cdn77_requests_by_track_total"][stream, track] += 1
+            counters["cdn77_transfer_bytes_by_track_total"][stream, track] += size
+        for reason in incomplete:
+            counters["cdn77_incomplete_requests_total"][stream, where[1], where[3], reason] += 1
         if self._appears(ms, stream, ip):
             counters["cdn77_viewers_total"][stream,] += 1
             if self.locate is not None:
@@ -373,10 +381,20 @@ class Traffic:
             del fields["locationID"]
             pop = "unknown"
         where = (viewer.stream, str(fields["resourceID"]), cache or "UNKNOWN", pop)
-        self.totals.count(ms, where, str(status), size, told, (viewer.ip, viewer.device, viewer.country))
+        incomplete = self._break_off(fields)
+        track = leaf.removeprefix("tracks-").partition("/")[0] if leaf.startswith("tracks-") else ""
+        of_viewer = (viewer.ip, viewer.device, viewer.country)
+        self.totals.count(ms, where, str(status), size, told, of_viewer, track, incomplete)
         if self.events is not None:
             self.events.append(fields)
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+    def _break_off(self, fields: dict[str, Any]) -> list[str]:
+        """Let some requests remain incomplete, and return why this one is."""
+        fields["clientRequestCompleted"] = self._draw.random() >= _ABORTED
+        fields["clientRequestConnTimeout"] = self._draw.random() < _TIMED_OUT
+        reasons = {"aborted": not fields["clientRequestCompleted"], "timeout": fields["clientRequestConnTimeout"]}
+        return [reason for reason, is_true in reasons.items() if is_true]
 
     def _bad_line(self, viewer: _Viewer, timestamp: str) -> tuple[bytes, str]:
         """Return a line that is rejected, and the reason."""

@@ -11,6 +11,7 @@ from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.decoded import Decoded, Failure
 from cdn77_exporter.core.device import DeviceRules
 from cdn77_exporter.core.measures import MEASURES, Measures
+from cdn77_exporter.core.path_pattern import DEFAULT_TRACK_PATTERN
 
 _own = threading.local()
 
@@ -26,6 +27,7 @@ class DecoderRules:
     ipv6_prefix: int = 128
     measures: Measures = MEASURES
     devices: DeviceRules | None = None  # None for the built-in rules
+    track_pattern: str = DEFAULT_TRACK_PATTERN
 
     def decoder(self, *, examples: bool = False, content: bool = True) -> Decoder:
         """Return a new decoder; `examples` and `content` as there."""
@@ -33,6 +35,7 @@ class DecoderRules:
             self.measures,
             tick_seconds=self.tick_seconds,
             stream_pattern=self.stream_pattern,
+            track_pattern=self.track_pattern,
             limits=self.limits,
             examples=examples,
             allow=self.allow,

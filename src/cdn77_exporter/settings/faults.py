@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.settings.metrics import faults_between, measures_in_force
 from cdn77_exporter.settings.parse import InBucket
 from cdn77_exporter.settings.variables import VARIABLES
@@ -57,7 +58,9 @@ def combinations(values: Mapping[str, Any], environ: Mapping[str, str]) -> Itera
     if window is not None and tick is not None and window < tick:
         yield f"SESSION_WINDOW_SECONDS ({window}) is shorter than TICK_SECONDS ({tick}); set at least one tick."
     if values["external_labels"] is not None:
-        measures = measures_in_force(values["metrics_off"] or (), values["labels_off"] or ())
+        measures = measures_in_force(
+            values["histograms"] or Histograms.OFF, values["metrics_off"] or (), values["labels_off"] or ()
+        )
         yield from faults_between(values["external_labels"], measures)
     yield from _windows(values)
     yield from _places(values)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from cdn77_exporter.core.measures import CACHE, CDN, MEASURES, POP, Measures
+from cdn77_exporter.core.measures import CACHE, CDN, POP, Histograms, Measures, built_in
 from cdn77_exporter.settings.toml_kinds import guess
 
 #: What a Prometheus label may be called; those that begin with two underscores are its own.
@@ -79,7 +79,7 @@ def _names(text: str) -> tuple[str, ...]:
 def metric_names(text: str) -> tuple[str, ...]:
     """Return names of built-in metrics, or of families of them."""
     names = _names(text)
-    rows = MEASURES.rows
+    rows = [row for kind in Histograms for row in built_in(kind).rows]
     known = [*dict.fromkeys([*(row.name for row in rows), *(row.family.name for row in rows)])]
     unknown = [f"`{name[:80]}` ({guess(name, known).rstrip('.')})" for name in names if name not in known]
     if unknown:
@@ -96,9 +96,17 @@ def labels_to_leave_out(text: str) -> tuple[str, ...]:
     return names
 
 
-def measures_in_force(metrics_off: Iterable[str], labels_off: Iterable[str]) -> Measures:
+def histograms(text: str) -> Histograms:
+    """Return how distributions of times are sent."""
+    try:
+        return Histograms(text.strip().lower())
+    except ValueError:
+        raise ValueError(f"is none of {', '.join(Histograms)}; one of these") from None
+
+
+def measures_in_force(kind: Histograms, metrics_off: Iterable[str], labels_off: Iterable[str]) -> Measures:
     """Return the table of what is counted and sent."""
-    return MEASURES.without(metrics_off, [LEFT_OUT[name] for name in labels_off])
+    return built_in(kind).without(metrics_off, [LEFT_OUT[name] for name in labels_off])
 
 
 def faults_between(external: ExternalLabels, measures: Measures) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cdn77_exporter.core.clocks import ClockSource
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN
 from cdn77_exporter.edge.plain_file import NotAFile, open_plain, what_is
 from cdn77_exporter.telemetry.messages import Level
 
@@ -301,13 +301,22 @@ def _kind(path: Path) -> str:
 
 
 def pattern(text: str) -> str:
-    """Return a regular expression with one group."""
+    """Return a regular expression with one group, which is the stream's name."""
+    return _pattern(text, "stream", DEFAULT_STREAM_PATTERN)
+
+
+def track_pattern(text: str) -> str:
+    """Return a regular expression with one group, which is the track's name."""
+    return _pattern(text, "track", DEFAULT_TRACK_PATTERN)
+
+
+def _pattern(text: str, what: str, example: str) -> str:
     try:
         groups = re.compile(text).groups
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"is not a regular expression ({error}); one such as `{DEFAULT_STREAM_PATTERN}`") from None
+        raise ValueError(f"is not a regular expression ({error}); one such as `{example}`") from None
     if groups != 1:
-        raise ValueError(f"has {groups} groups; one group, which is the stream's name: `{DEFAULT_STREAM_PATTERN}`")
+        raise ValueError(f"has {groups} groups; one group, which is the {what}'s name: `{example}`")
     return text
 
 

@@ -53,7 +53,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
     @property
     def measures(self) -> Measures:
         """The table of what is counted and sent."""
-        return measures_in_force(self.metrics_off, self.labels_off)
+        return measures_in_force(self.histograms, self.metrics_off, self.labels_off)
 
     @property
     def decoder_rules(self) -> DecoderRules:
@@ -70,6 +70,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
             self.viewer_ipv6_prefix,
             self.measures,
             self.device_rules_file.rules if self.device_rules_file else None,
+            self.track_pattern,
         )
 
     @property

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 
 from cdn77_exporter.core.clocks import ClockSource
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.measures import Histograms
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN
 from cdn77_exporter.settings import metrics, parse
 from cdn77_exporter.settings.device_rules import DeviceRulesFile, device_rules_file
 from cdn77_exporter.settings.metrics import ExternalLabels
@@ -255,6 +256,12 @@ class Streams:
         DEFAULT_STREAM_PATTERN,
         "Where the request path has the stream's name: a regular expression with one group.",
     )
+    track_pattern: str = env(
+        parse.track_pattern,
+        DEFAULT_TRACK_PATTERN,
+        "Where the request path has the name of the track (a rendition, an audio language): a regular expression with "
+        "one group. Requests without one are left out of the metrics by track.",
+    )
     stream_allowlist: Allowlist | None = env(
         parse.allowlist,
         None,
@@ -295,6 +302,13 @@ class Metrics:
         "Labels that every series has beside its own, to tell exporters of one receiver apart. With other ones than "
         "before all series begin anew.",
         "env=prod,account=x",
+    )
+    histograms: Histograms = env(
+        metrics.histograms,
+        "off",
+        "How the distributions of times to first byte, durations and round trips are sent: not at all (`off`), or as "
+        "`classic` histograms, of 14 series for each stream, CDN resource, cache status and POP.",
+        "classic",
     )
     metrics_off: tuple[str, ...] = env(
         metrics.metric_names,
@@ -341,7 +355,7 @@ class Bounds:
     max_bad_lines: int = env(parse.whole(0, 1_000_000_000), "100000", "Bad lines after which a file is abandoned.")
     max_file_entries: int = env(
         parse.whole(1, 1_000_000_000),
-        "500000",
+        "900000",
         "Different groups of labels and viewers that one file may have, at some 100 bytes of memory each; some 500 "
         "without the compiled scan.",
     )

@@ -37,7 +37,7 @@ class Spool:
     def __init__(self, folder: Path, buffer_bytes: int = _BUFFER_BYTES) -> None:
         self._folder = folder
         self._most = buffer_bytes
-        self._families: dict[Measure, _Family] = {}
+        self._families: dict[str, tuple[Measure, _Family]] = {}
         self._known: dict[str, int] = {}  # series by their keys: their numbers
         self._files: list[int] = []  # of each number
         self._numbers: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # of the series that has a slot now
@@ -90,7 +90,7 @@ class Spool:
         measure = series.catalogue.measure(code)
         if measure is None:
             raise KeyError(f"no metric has the number {code}")
-        family = self._families.setdefault(measure, _Family())
+        _, family = self._families.setdefault(measure.name, (measure, _Family()))
         if len(family.series) % _SERIES_A_FILE == 0:
             family.files.append(len(self._buffers))
             self._buffers.append(bytearray())
@@ -132,7 +132,7 @@ class Spool:
     def write(self, out: BinaryIO) -> None:
         """Write all samples as one OpenMetrics text; the spool is used up by it."""
         self._flush()
-        for measure, family in self._families.items():
+        for measure, family in self._families.values():
             out.write(_head(measure))
             for place, number in enumerate(family.files):
                 path = self._path(number)
@@ -149,7 +149,7 @@ def _head(measure: Measure) -> bytes:
 
     The parts of a summary are families of their own, of no type: together they would have to alternate.
     """
-    name, kind = measure.name, "unknown" if measure.summary else str(measure.kind)
+    name, kind = measure.name, "unknown" if measure.part_of else str(measure.kind)
     if name.endswith("_total"):
         name = name.removesuffix("_total")
     return f"# HELP {name} {_escaped(measure.help)}\n# TYPE {name} {kind}\n".encode()

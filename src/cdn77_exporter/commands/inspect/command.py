@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cdn77_exporter.commands.arguments import parse_instant
-from cdn77_exporter.commands.inspect.inspection import Inspection, Pieces, inspect_file
+from cdn77_exporter.commands.inspect.inspection import INSPECTED, Inspection, Pieces, inspect_file
 from cdn77_exporter.commands.output import Bar, say
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
-from cdn77_exporter.core.stream_pattern import DEFAULT_STREAM_PATTERN
+from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.plain_file import open_plain
 from cdn77_exporter.runtime import without_collection
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 def honoured_rules() -> DecoderRules:
     """Return what a line and a file are, by those of `HONOURED` that are set; raises ConfigError with every fault."""
     if not any(os.environ.get(name, "").strip() for name in HONOURED):
-        return DecoderRules(DEFAULT_TICK_SECONDS, DEFAULT_STREAM_PATTERN, Limits())
+        return DecoderRules(DEFAULT_TICK_SECONDS, DEFAULT_STREAM_PATTERN, Limits(), measures=INSPECTED)
     from cdn77_exporter.settings import load_some  # noqa: PLC0415 - a fifth of the start-up, and rarely needed
 
     values = load_some(HONOURED, os.environ)
@@ -109,6 +109,7 @@ def honoured_rules() -> DecoderRules:
         limits,
         values["stream_allowlist"],
         values["viewer_ipv6_prefix"],
+        INSPECTED,
         devices=values["device_rules_file"].rules if values["device_rules_file"] else None,
     )
 

@@ -17,7 +17,7 @@ from cdn77_exporter.core.decoded import Example, FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS
 from cdn77_exporter.core.judging import unfit
-from cdn77_exporter.core.measures import CACHE, MEASURES, POP, RESPONSES, STATUS, STREAM, TRANSFER_BYTES
+from cdn77_exporter.core.measures import CACHE, POP, RESPONSES, STATUS, STREAM, TRANSFER_BYTES, Measures
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.unknown_agents import UnknownAgents
 
@@ -28,7 +28,9 @@ EXAMPLES = 5
 _MOST_SEEN = 1_500_000
 _LOW = np.uint64(0xFFFFFFFF)
 _KEY = os.urandom(32)  # which addresses would have one hash is nobody's to know
-_CUBE_NUMBER, _CUBE = MEASURES.cube_of(RESPONSES)
+#: What it needs of the measures, beside viewers.
+INSPECTED = Measures((TRANSFER_BYTES, RESPONSES))
+_CUBE_NUMBER, _CUBE = INSPECTED.cube_of(RESPONSES)
 (_BYTES,) = _CUBE.places(TRANSFER_BYTES)
 
 Pieces = Callable[[], Iterator[bytes]]
@@ -123,7 +125,7 @@ class Inspection:
     def _add_viewers(self, counts: Counts) -> None:
         hashes = np.array([hash(text) for text in counts.texts], np.int64).view(np.uint64)
         once, _ = number_rows([counts.viewers.addresses, counts.viewers.profiles])
-        stream, device, country = counts.profiles[counts.viewers.profiles[once]].T
+        stream, device, country = counts.viewers.labels[counts.viewers.profiles[once]].T
         viewers = mixed(hash_addresses(counts.addresses, _KEY)[counts.viewers.addresses[once]], hashes[stream])
         own = hashes[device] & ~_LOW | hashes[country] & _LOW
         new, first = self._seen.add(viewers, own)

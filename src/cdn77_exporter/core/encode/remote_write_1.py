@@ -36,6 +36,7 @@ _TYPES = {
     Kind.COUNTER: MetricMetadata.COUNTER,
     Kind.GAUGE: MetricMetadata.GAUGE,
     Kind.SUMMARY: MetricMetadata.SUMMARY,
+    Kind.HISTOGRAM: MetricMetadata.HISTOGRAM,
 }
 
 Encoded = tuple[bytes, int]  # body, samples
@@ -158,9 +159,9 @@ def _slots_of(body: bytes, series: SeriesTable) -> Iterator[tuple[int | None, Ti
 
 def _key_of(code: int, metric: Metric, texts: dict[str, str]) -> str | None:
     """Return the key of the metric's series that has these labels; None when the metric has others."""
-    external = dict(metric.external)
-    named = {*metric.labels, *external, "__name__"}
-    if not texts.keys() <= named or any(texts.get(name) != text for name, text in external.items()):
+    fixed = (*metric.external, *metric.constants)
+    named = {*metric.labels, *dict(metric.external), "__name__"}
+    if not texts.keys() <= named or any(texts.get(name) != text for name, text in fixed):
         return None
     return series_key(code, [texts.get(label, "") for label in metric.labels])
 

@@ -5,8 +5,8 @@
  * in it; what they mean as labels is looked up in Python, once for each different text.
  *
  * It is told what to read when it is made, from the table of measures: the fields, the cubes (by which labels sums are
- * kept, and of what), the fields of a viewer's profile, and how a stream is found in a path. So another measure, or
- * another field, is no change here.
+ * kept, and of what), by which labels viewers are seen, and how streams and tracks are found in a path. So another
+ * measure, or another field, is no change here.
  *
  * The invariants:
  * - A line that is not in every respect a form that is known here is left, and then it has changed nothing but what is
@@ -27,6 +27,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +44,11 @@
 #define MOST_MEMBERS 64                  /* of a line */
 #define MOST_FIELDS 40                   /* that are read */
 #define MOST_CUBES 64
-#define MOST_COLUMNS 64 /* of a cube */
+#define MOST_COLUMNS 256 /* of a cube */
+#define MOST_AUDIENCES 16
+#define MOST_PIECES 16 /* path_pattern.MOST_PIECES */
+#define MOST_BUCKETS 32 /* numbers with buckets */
+#define MOST_CONDITIONS 64
 #define LEAD_WORDS 4    /* of what is remembered before a value */
 #define SCRATCH_BYTES 16384
 #define ADDRESS_BYTES 16
@@ -52,10 +57,14 @@
 
 enum { TIMESTAMP, PATH, NEEDED, IP = NEEDED, FIRST }; /* the fields that every line must have, and the address */
 enum { TEXT, NUMBER, FLAG };          /* how a field is read */
-enum { ONE, VALUE, ONE_IF_POSITIVE }; /* what a line adds to a column */
+enum { ONE, VALUE, ONE_IF_POSITIVE, ONE_IF_AT_MOST }; /* what a line adds to a column */
 enum { NO_STREAM, NOT_ALLOWED, TOO_OLD, REASONS };
 enum { UNKNOWN_STREAM, ADMITTED, REFUSED };
-#define STREAM 255 /* among a cube's labels: not a field's text, but what is found in the path */
+/* Among labels: not a field's text, but what is found in the path, an address's version, a number's bucket. */
+#define STREAM 255
+#define TRACK 254
+#define VERSION 253
+#define BUCKETS 128
 #define SKIPPED 255
 
 typedef struct {
@@ -114,19 +123,50 @@ typedef struct {
 /* Sums by tick and labels. An entry: hash, tick, the labels' texts by number (and 0 to the next 8 bytes), sums. */
 typedef struct {
     uint8_t labels[MOST_FIELDS + 1], adds[MOST_COLUMNS], fields[MOST_COLUMNS];
+    uint64_t most[MOST_COLUMNS], needs[MOST_COLUMNS]; /* the most that counts; conditions that must be met */
     size_t label_count, column_count;
     Table table;
 } Cube;
 #define LABELS_AT 16
 
-/* A stream's name: `least` to `most` of the characters in `members`, between a prefix and a suffix. */
+/* A literal text, or `least` to `most` of the characters in `members`; if it is sure, no fewer than there are. */
 typedef struct {
-    char *prefix, *suffix;
-    size_t prefix_length, suffix_length, least, most;
-    int anchored;   /* the prefix is at the path's beginning */
-    int ascii_only; /* no other character is a member */
+    char *literal; /* NULL if it is none */
+    size_t length, least, most;
+    int is_sure;
     char members[256];
+} Piece;
+
+/* A name in a path: what the pieces from `begin` to `end` find, of those that must stand there one after the other. */
+typedef struct {
+    Piece pieces[MOST_PIECES];
+    size_t count, begin, end;
+    int anchored;   /* the first is at the path's beginning */
+    int ascii_only; /* it finds the same in the bytes of a path that has other characters */
 } Pattern;
+
+/* The buckets of a number: so many bounds in order, each the most that is in its bucket, which is a text by number. */
+typedef struct {
+    uint8_t field;
+    uint64_t *bounds;
+    size_t count;
+    int first; /* the first bucket's text is this number */
+    uint32_t *texts; /* numbers and one */
+} Buckets;
+
+/* Something that a line's field must hold. */
+typedef struct {
+    uint8_t field;
+    char *text;
+    size_t length;
+} Condition;
+
+/* Who is seen, by some labels: profiles are their texts, viewers the addresses with their times. */
+typedef struct {
+    uint8_t labels[MOST_FIELDS + 1];
+    size_t label_count;
+    Table profiles, viewers;
+} Audience;
 
 /* Lines that were not taken, as far as they stand together, and how many were taken before them. */
 typedef struct {
@@ -145,15 +185,20 @@ typedef struct {
     Field fields[MOST_FIELDS];
     size_t field_count;
     int counted; /* the field whose texts are counted by events, or -1 */
-    Pattern pattern;
+    Pattern stream, track;
     Cube *cubes;
     size_t cube_count;
-    uint8_t profile[MOST_FIELDS + 1];
-    size_t profile_count;
-    Table texts, addresses, profiles, viewers;
+    Audience audiences[MOST_AUDIENCES];
+    size_t audience_count;
+    Buckets buckets[MOST_BUCKETS];
+    size_t buckets_count;
+    Condition conditions[MOST_CONDITIONS];
+    size_t condition_count;
+    int has_versions; /* whether a label is an address's version */
+    Table texts, addresses;
     char *arena;
     uint32_t arena_used, arena_room;
-    uint32_t memo[MOST_FIELDS + 1][MEMO]; /* by field, the stream's last: a text's number and one */
+    uint32_t memo[MOST_FIELDS + 2][MEMO]; /* by field, then the stream's, then the track's: a text's number and one */
     char minute[16];                      /* of the timestamp before, */
     int64_t minute_ms;                    /* which is this, or 0 */
     Lead leads[MOST_MEMBERS];
@@ -888,41 +933,68 @@ static int read_address(const Scanner *self, Span text, unsigned char *bytes) {
     return found ? IS_ADDRESS : NO_ADDRESS;
 }
 
-/* The stream in a path, as a search for the pattern finds it: empty if there is none; 0 if that is left to Python. */
-static int find_stream(const Pattern *pattern, Span path, Span *stream) {
-    const char *end = path.begin + path.length;
+/* Whether the pieces from this one on stand at a place: 1 or 0, or -1 when that would take too long. `marks`: where each
+ * begins, and where the last ends. */
+static int match_pieces(const Pattern *pattern, size_t number, const char *at, const char *end, const char *marks[],
+                        size_t *patience) {
+    for (; number < pattern->count; number++) {
+        const Piece *piece = &pattern->pieces[number];
+        marks[number] = at;
+        if (piece->literal) {
+            if ((size_t)(end - at) < piece->length || memcmp(at, piece->literal, piece->length))
+                return 0;
+            at += piece->length;
+            continue;
+        }
+        const char *stop = at;
+        const char *last = (size_t)(end - at) < piece->most ? end : at + piece->most;
+        while (stop < last && piece->members[(unsigned char)*stop])
+            stop++;
+        if (*patience < (size_t)(stop - at))
+            return -1;
+        *patience -= (size_t)(stop - at);
+        if ((size_t)(stop - at) < piece->least)
+            return 0;
+        if (piece->is_sure) {
+            at = stop;
+            continue;
+        }
+        for (;; stop--) {
+            int found = match_pieces(pattern, number + 1, stop, end, marks, patience);
+            if (found || stop == at + piece->least)
+                return found;
+            if (!*patience)
+                return -1;
+            --*patience;
+        }
+    }
+    marks[number] = at;
+    return 1;
+}
+
+/* The name in a path, as a search for the pattern finds it: empty if there is none; 0 if that is left to Python. */
+static int find_name(const Pattern *pattern, Span path, Span *name) {
+    const char *end = path.begin + path.length, *marks[MOST_PIECES + 1];
+    const Piece *first = &pattern->pieces[0];
     size_t patience = 4 * path.length + 1024; /* of a search, which in bad cases is quadratic */
-    *stream = (Span){path.begin, 0};
+    *name = (Span){path.begin, 0};
     if (!pattern->ascii_only)
         for (const char *at = path.begin; at < end; at++)
             if ((unsigned char)*at >= 0x80)
                 return 0;
-    for (const char *at = path.begin;; at++) {
-        if ((size_t)(end - at) < pattern->prefix_length + pattern->least + pattern->suffix_length)
+    for (const char *at = path.begin; at <= end; at++) {
+        if (first->literal && !pattern->anchored &&
+            !(at = memchr(at, *first->literal, (size_t)(end - at))))
             return 1;
-        if (!memcmp(at, pattern->prefix, pattern->prefix_length)) {
-            const char *begin = at + pattern->prefix_length, *stop = begin;
-            const char *last = (size_t)(end - begin) < pattern->most ? end : begin + pattern->most;
-            while (stop < last && pattern->members[(unsigned char)*stop])
-                stop++;
-            if (patience < (size_t)(stop - begin))
-                return 0;
-            patience -= (size_t)(stop - begin);
-            for (; stop >= begin + pattern->least; stop--) {
-                if ((size_t)(end - stop) >= pattern->suffix_length &&
-                    !memcmp(stop, pattern->suffix, pattern->suffix_length)) {
-                    *stream = (Span){begin, (size_t)(stop - begin)};
-                    return 1;
-                }
-                if (!patience--)
-                    return 0;
-            }
-        }
-        if (pattern->anchored)
-            return 1;
+        int found = match_pieces(pattern, 0, at, end, marks, &patience);
+        if (found > 0)
+            *name = (Span){marks[pattern->begin], (size_t)(marks[pattern->end] - marks[pattern->begin])};
+        if (found || pattern->anchored)
+            return found >= 0;
         if (!patience--)
             return 0;
     }
+    return 1;
 }
 
 /* Lines */
@@ -937,19 +1009,33 @@ static int reject(Scanner *self, int reason) {
     return 1;
 }
 
-static void add_to(const Cube *cube, const Line *line, int64_t number) {
+/* The conditions that a line meets. */
+static uint64_t conditions_met(const Scanner *self, const Line *line) {
+    uint64_t met = 0;
+    for (size_t each = 0; each < self->condition_count; each++) {
+        const Condition *condition = &self->conditions[each];
+        Span text = line->texts[condition->field];
+        if (text.length == condition->length && are_equal(text.begin, condition->text, text.length))
+            met |= (uint64_t)1 << each;
+    }
+    return met;
+}
+
+static void add_to(const Cube *cube, const Line *line, uint64_t met, int64_t number) {
     char *entry = cube->table.entries + (size_t)number * cube->table.entry_bytes;
     uint64_t *sums = (uint64_t *)(entry + sizeof(uint64_t) + cube->table.key_bytes);
     for (size_t column = 0; column < cube->column_count; column++) {
         uint64_t value = cube->adds[column] == ONE ? 1 : line->counts[cube->fields[column]];
-        if (cube->adds[column] == ONE_IF_POSITIVE)
-            value = value > 0;
+        if (cube->adds[column] >= ONE_IF_POSITIVE)
+            value = value > 0 && (cube->adds[column] == ONE_IF_POSITIVE || value <= cube->most[column]);
+        if (cube->needs[column] & ~met)
+            continue;
         sums[column] = value > MOST_SUM - sums[column] ? MOST_SUM : sums[column] + value;
     }
 }
 
-/* The entry of a cube to which a line is added; -1 without room. */
-static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uint32_t *numbers, uint32_t stream) {
+/* The entry of a cube to which a line is added; -1 without room. `numbers`: the text of each label that there can be. */
+static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uint32_t *numbers) {
     union {
         int64_t tick;
         uint32_t words[2 + MOST_FIELDS + 2];
@@ -957,21 +1043,20 @@ static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uin
     memset(&key, 0, cube->table.key_bytes);
     key.tick = tick;
     for (size_t label = 0; label < cube->label_count; label++)
-        key.words[2 + label] = cube->labels[label] == STREAM ? stream : numbers[cube->labels[label]];
+        key.words[2 + label] = numbers[cube->labels[label]];
     return number_of_key(self, &cube->table, &key);
 }
 
-static int64_t viewer_of(Scanner *self, const unsigned char *address, int64_t tick, const uint32_t *numbers,
-                         uint32_t stream) {
+static int64_t viewer_of(const Scanner *self, Audience *audience, uint32_t address, int64_t tick,
+                         const uint32_t *numbers) {
     uint32_t profile[MOST_FIELDS + 1];
-    for (size_t label = 0; label < self->profile_count; label++)
-        profile[label] = self->profile[label] == STREAM ? stream : numbers[self->profile[label]];
-    int64_t of_profile = number_of_key(self, &self->profiles, profile);
-    int64_t of_address = of_profile < 0 ? -1 : number_of_key(self, &self->addresses, address);
-    if (of_address < 0)
+    for (size_t label = 0; label < audience->label_count; label++)
+        profile[label] = numbers[audience->labels[label]];
+    int64_t of_profile = number_of_key(self, &audience->profiles, profile);
+    if (of_profile < 0)
         return -1;
-    Viewer viewer = {.tick = tick, .address = (uint32_t)of_address, .profile = (uint32_t)of_profile};
-    return number_of_key(self, &self->viewers, &viewer.tick);
+    Viewer viewer = {.tick = tick, .address = address, .profile = (uint32_t)of_profile};
+    return number_of_key(self, &audience->viewers, &viewer.tick);
 }
 
 /* What an event says beyond its sums: which of its fields are malformed, and when it was if its viewer is not known. */
@@ -996,17 +1081,71 @@ static void note_viewer(Viewer *seen, int64_t at) {
 
 static inline int is_nothing(Span text) { return !text.length || (text.length == 1 && *text.begin == '-'); }
 
+/* The bucket of a number, as a text's number; that of no text for 0; -1 without room. */
+static int64_t bucket_of(Scanner *self, Buckets *buckets, uint64_t value) {
+    if (!value)
+        return look_up_text(self, (Span){"", 0}, 1);
+    size_t low = 0, high = buckets->count - 1; /* the last has no end */
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (buckets->bounds[middle] < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (!buckets->texts[low]) {
+        char text[16];
+        int length = snprintf(text, sizeof text, "%d", buckets->first + (int)low);
+        int64_t number = look_up_text(self, (Span){text, (size_t)length}, 1);
+        if (number < 0)
+            return -1;
+        buckets->texts[low] = (uint32_t)number + 1;
+    }
+    return buckets->texts[low] - 1;
+}
+
+/* The texts of all labels of a line but the stream's, by number; 0 if the line is not taken. */
+static int find_labels(Scanner *self, const Line *line, const unsigned char *address, uint32_t *numbers) {
+    int64_t number;
+    for (size_t field = 0; field < self->field_count; field++)
+        if (self->fields[field].is_label) {
+            if ((number = number_of_text(self, field, line->texts[field], 1)) < 0)
+                return 0;
+            numbers[field] = (uint32_t)number;
+        }
+    if (self->track.count) {
+        Span track;
+        if (!find_name(&self->track, line->texts[PATH], &track) ||
+            (number = number_of_text(self, MOST_FIELDS + 1, track, 1)) < 0)
+            return 0;
+        numbers[TRACK] = (uint32_t)number;
+    }
+    if (self->has_versions) {
+        int is_mapped = address && !memcmp(address, MAPPED, sizeof MAPPED);
+        if ((number = look_up_text(self, (Span){is_mapped ? "4" : "6", address != NULL}, 1)) < 0)
+            return 0;
+        numbers[VERSION] = (uint32_t)number;
+    }
+    for (size_t each = 0; each < self->buckets_count; each++) {
+        Buckets *buckets = &self->buckets[each];
+        if ((number = bucket_of(self, buckets, line->counts[buckets->field])) < 0)
+            return 0;
+        numbers[BUCKETS + each] = (uint32_t)number;
+    }
+    return 1;
+}
+
 /* Counts a line; 0 if it is not taken, and then nothing has changed but what is remembered. */
 static int count_line(Scanner *self, const Line *line) {
-    int64_t at = read_time(self, line->texts[TIMESTAMP]), groups[MOST_CUBES], number = 0;
-    uint32_t numbers[MOST_FIELDS];
+    int64_t at = read_time(self, line->texts[TIMESTAMP]), groups[MOST_CUBES], viewers[MOST_AUDIENCES];
+    uint32_t numbers[256];
     unsigned char address[ADDRESS_BYTES];
     Span stream;
-    if (!at || !find_stream(&self->pattern, line->texts[PATH], &stream))
+    if (!at || !find_name(&self->stream, line->texts[PATH], &stream))
         return 0;
     if (!stream.length)
         return reject(self, NO_STREAM);
-    int64_t of_stream = number_of_text(self, MOST_FIELDS, stream, !self->admitted_only);
+    int64_t of_stream = number_of_text(self, MOST_FIELDS, stream, !self->admitted_only), of_address = -1;
     if (of_stream < 0 || (self->admitted_only && text_of(self, of_stream)->admission == UNKNOWN_STREAM))
         return 0;
     if (text_of(self, of_stream)->admission == REFUSED)
@@ -1016,26 +1155,24 @@ static int count_line(Scanner *self, const Line *line) {
     if (at > self->latest_ms && !(at = self->latest_ms))
         return 0;
     int has_address = read_address(self, line->texts[IP], address);
-    if (has_address == NOT_KNOWN)
+    if (has_address == NOT_KNOWN || !find_labels(self, line, has_address ? address : NULL, numbers))
         return 0;
-    for (size_t field = 0; field < self->field_count; field++)
-        if (self->fields[field].is_label) {
-            int64_t number = number_of_text(self, field, line->texts[field], 1);
-            if (number < 0)
-                return 0;
-            numbers[field] = (uint32_t)number;
-        }
+    numbers[STREAM] = (uint32_t)of_stream;
     int64_t tick = (at / 1000 / self->tick_seconds + 1) * self->tick_seconds;
     for (size_t cube = 0; cube < self->cube_count; cube++)
-        if ((groups[cube] = group_of(self, &self->cubes[cube], tick, numbers, (uint32_t)of_stream)) < 0)
+        if ((groups[cube] = group_of(self, &self->cubes[cube], tick, numbers)) < 0)
             return 0;
-    if (has_address && (number = viewer_of(self, address, tick, numbers, (uint32_t)of_stream)) < 0)
+    if (has_address && (of_address = number_of_key(self, &self->addresses, address)) < 0)
         return 0;
+    for (size_t each = 0; has_address && each < self->audience_count; each++)
+        if ((viewers[each] = viewer_of(self, &self->audiences[each], (uint32_t)of_address, tick, numbers)) < 0)
+            return 0;
+    uint64_t met = conditions_met(self, line);
     for (size_t cube = 0; cube < self->cube_count; cube++)
-        add_to(&self->cubes[cube], line, groups[cube]);
-    if (has_address)
-        note_viewer((Viewer *)self->viewers.entries + number, at);
-    else
+        add_to(&self->cubes[cube], line, met, groups[cube]);
+    for (size_t each = 0; has_address && each < self->audience_count; each++)
+        note_viewer((Viewer *)self->audiences[each].viewers.entries + viewers[each], at);
+    if (!has_address)
         note_unseen(self, at);
     if (self->counted >= 0)
         text_of(self, numbers[self->counted])->events++;
@@ -1096,24 +1233,38 @@ static void release_table(Table *table) {
     table->count = table->room = 0;
 }
 
+static void release_pattern(Pattern *pattern) {
+    for (size_t piece = 0; piece < pattern->count; piece++)
+        free(pattern->pieces[piece].literal);
+    pattern->count = 0;
+}
+
 static void release(Scanner *self) {
     release_table(&self->texts);
     release_table(&self->addresses);
-    release_table(&self->profiles);
-    release_table(&self->viewers);
+    for (size_t each = 0; each < self->audience_count; each++) {
+        release_table(&self->audiences[each].profiles);
+        release_table(&self->audiences[each].viewers);
+    }
+    for (size_t each = 0; each < self->buckets_count; each++) {
+        free(self->buckets[each].bounds);
+        free(self->buckets[each].texts);
+    }
+    for (size_t each = 0; each < self->condition_count; each++)
+        free(self->conditions[each].text);
     for (size_t cube = 0; cube < self->cube_count; cube++)
         release_table(&self->cubes[cube].table);
     for (size_t field = 0; field < self->field_count; field++)
         free(self->fields[field].name);
-    free(self->pattern.prefix);
-    free(self->pattern.suffix);
+    release_pattern(&self->stream);
+    release_pattern(&self->track);
     free(self->cubes);
     free(self->arena);
     free(self->runs);
     self->cubes = NULL;
-    self->arena = self->pattern.prefix = self->pattern.suffix = NULL;
+    self->arena = NULL;
     self->runs = NULL;
-    self->cube_count = self->field_count = 0;
+    self->cube_count = self->field_count = self->audience_count = self->buckets_count = self->condition_count = 0;
     self->closed = 1;
 }
 
@@ -1156,39 +1307,95 @@ static int take_fields(Scanner *self, PyObject *fields) {
     return 1;
 }
 
-/* Labels as bytes: numbers of fields that are labels, or STREAM. */
-static int take_labels(const Scanner *self, uint8_t *labels, size_t *count, const char *given, Py_ssize_t length) {
+static int is_label(Scanner *self, uint8_t label) {
+    if (label == VERSION)
+        self->has_versions = 1;
+    return label == STREAM || label == VERSION || (label == TRACK && self->track.count) ||
+           (label >= BUCKETS && label < BUCKETS + self->buckets_count) ||
+           (label < self->field_count && self->fields[label].is_label);
+}
+
+/* Labels as bytes: numbers of fields that are labels, STREAM, TRACK, VERSION, or BUCKETS and the number of some. */
+static int take_labels(Scanner *self, uint8_t *labels, size_t *count, const char *given, Py_ssize_t length) {
     if (length > MOST_FIELDS + 1)
         return refuse("there are too many labels");
-    for (Py_ssize_t place = 0; place < length; place++) {
-        labels[place] = (uint8_t)given[place];
-        if (labels[place] != STREAM &&
-            (labels[place] >= self->field_count || !self->fields[labels[place]].is_label))
+    for (Py_ssize_t place = 0; place < length; place++)
+        if (!is_label(self, labels[place] = (uint8_t)given[place]))
             return refuse("a label is of no field");
-    }
     *count = (size_t)length;
     return 1;
 }
 
-/* A cube: (labels, what each column adds, each column's field). */
-static int take_cube(const Scanner *self, Cube *cube, PyObject *given, uint32_t most) {
-    const char *labels, *adds, *fields;
-    Py_ssize_t label_count, column_count, field_count;
-    if (!PyArg_ParseTuple(given, "y#y#y#", &labels, &label_count, &adds, &column_count, &fields, &field_count) ||
+/* A cube: (labels, what each column adds, each column's field, the most that counts, conditions as bits). */
+static int take_cube(Scanner *self, Cube *cube, PyObject *given, uint32_t most) {
+    const char *labels, *adds, *fields, *bounds, *needs;
+    Py_ssize_t label_count, count, field_count, bound_bytes, need_bytes, words;
+    if (!PyArg_ParseTuple(given, "y#y#y#y#y#", &labels, &label_count, &adds, &count, &fields, &field_count, &bounds,
+                          &bound_bytes, &needs, &need_bytes) ||
         !take_labels(self, cube->labels, &cube->label_count, labels, label_count))
         return 0;
-    if (column_count < 1 || column_count > MOST_COLUMNS || column_count != field_count || adds[0] != ONE)
+    words = count * (Py_ssize_t)sizeof(uint64_t);
+    if (count < 1 || count > MOST_COLUMNS || count != field_count || adds[0] != ONE || bound_bytes != words ||
+        need_bytes != words)
         return refuse("a cube's first column counts its events, and it has not too many others");
-    for (Py_ssize_t column = 0; column < column_count; column++) {
+    memcpy(cube->most, bounds, (size_t)words);
+    memcpy(cube->needs, needs, (size_t)words);
+    for (Py_ssize_t column = 0; column < count; column++) {
         cube->adds[column] = (uint8_t)adds[column];
         cube->fields[column] = (uint8_t)fields[column];
-        if (cube->adds[column] > ONE_IF_POSITIVE || cube->fields[column] >= self->field_count)
+        if (cube->adds[column] > ONE_IF_AT_MOST || cube->fields[column] >= self->field_count)
             return refuse("a column is of no field");
     }
-    cube->column_count = (size_t)column_count;
+    if (cube->needs[0])
+        return refuse("a cube's first column counts all of its events");
+    cube->column_count = (size_t)count;
     cube->table.key_bytes = sizeof(int64_t) + (cube->label_count + 1) / 2 * 8;
     cube->table.entry_bytes = sizeof(uint64_t) + cube->table.key_bytes + cube->column_count * sizeof(uint64_t);
     cube->table.most = most;
+    return 1;
+}
+
+/* Buckets: (field, bounds, the first bucket's number). */
+static int take_buckets(Scanner *self, PyObject *all) {
+    Py_ssize_t count = PyTuple_Size(all);
+    if (count > MOST_BUCKETS)
+        return refuse("too many numbers have buckets");
+    for (Py_ssize_t each = 0; each < count; each++) {
+        Buckets *buckets = &self->buckets[each];
+        const char *bounds;
+        Py_ssize_t bytes;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(all, each), "by#i", &buckets->field, &bounds, &bytes, &buckets->first))
+            return 0;
+        if (buckets->field >= self->field_count || bytes < (Py_ssize_t)sizeof(uint64_t))
+            return refuse("buckets are of no field, or there are none");
+        buckets->count = (size_t)bytes / sizeof(uint64_t);
+        buckets->bounds = (uint64_t *)copy_of(bounds, bytes);
+        buckets->texts = calloc(buckets->count, sizeof *buckets->texts);
+        self->buckets_count++;
+        if (!buckets->bounds || !buckets->texts)
+            return PyErr_NoMemory() != NULL;
+    }
+    return 1;
+}
+
+/* Conditions: (field, what it must hold). */
+static int take_conditions(Scanner *self, PyObject *all) {
+    Py_ssize_t count = PyTuple_Size(all);
+    if (count > MOST_CONDITIONS)
+        return refuse("there are too many conditions");
+    for (Py_ssize_t each = 0; each < count; each++) {
+        Condition *condition = &self->conditions[each];
+        const char *text;
+        Py_ssize_t length;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(all, each), "by#", &condition->field, &text, &length))
+            return 0;
+        if (condition->field >= self->field_count)
+            return refuse("a condition is of no field");
+        condition->length = (size_t)length;
+        if (!(condition->text = copy_of(text, length)))
+            return 0;
+        self->condition_count++;
+    }
     return 1;
 }
 
@@ -1207,45 +1414,81 @@ static int take_cubes(Scanner *self, PyObject *cubes, uint32_t most) {
     return 1;
 }
 
-/* The pattern: (prefix, members, least, most, suffix, anchored, ASCII only). */
-static int take_pattern(Pattern *pattern, PyObject *given) {
-    const char *prefix, *members, *suffix;
-    Py_ssize_t prefix_length, member_count, suffix_length, least, most;
-    if (!PyArg_ParseTuple(given, "y#y#nny#pp", &prefix, &prefix_length, &members, &member_count, &least, &most, &suffix,
-                          &suffix_length, &pattern->anchored, &pattern->ascii_only))
+/* A piece: (literal, or nothing, members, least, most, whether it is sure). */
+static int take_piece(Pattern *pattern, PyObject *given) {
+    Piece *piece = &pattern->pieces[pattern->count];
+    const char *literal, *members;
+    Py_ssize_t length, member_count, least, most;
+    if (!PyArg_ParseTuple(given, "y#y#nnp", &literal, &length, &members, &member_count, &least, &most, &piece->is_sure))
         return 0;
     if (member_count != 256 || least < 0 || most < least)
-        return refuse("a stream's characters are not told");
-    memcpy(pattern->members, members, sizeof pattern->members);
-    pattern->prefix_length = (size_t)prefix_length;
-    pattern->suffix_length = (size_t)suffix_length;
-    pattern->least = (size_t)least;
-    pattern->most = (size_t)most;
-    pattern->prefix = copy_of(prefix, prefix_length);
-    pattern->suffix = pattern->prefix ? copy_of(suffix, suffix_length) : NULL;
-    return pattern->suffix != NULL;
+        return refuse("the characters of a path are not told");
+    memcpy(piece->members, members, sizeof piece->members);
+    piece->length = (size_t)length;
+    piece->least = (size_t)least;
+    piece->most = (size_t)most;
+    if (length && !(piece->literal = copy_of(literal, length)))
+        return 0;
+    pattern->count++;
+    return 1;
 }
 
-static int take_table(Table *table, size_t entry_bytes, size_t key_bytes, uint32_t most) {
+/* A pattern: (pieces, where the name begins and ends among them, anchored, ASCII only). */
+static int take_pattern(Pattern *pattern, PyObject *given) {
+    PyObject *pieces;
+    Py_ssize_t begin, end;
+    if (!PyArg_ParseTuple(given, "O!nnpp", &PyTuple_Type, &pieces, &begin, &end, &pattern->anchored,
+                          &pattern->ascii_only))
+        return 0;
+    Py_ssize_t count = PyTuple_Size(pieces);
+    if (count < 1 || count > MOST_PIECES || begin < 0 || end < begin || end > count)
+        return refuse("a pattern has no pieces, or too many");
+    for (Py_ssize_t piece = 0; piece < count; piece++)
+        if (!take_piece(pattern, PyTuple_GetItem(pieces, piece)))
+            return 0;
+    pattern->begin = (size_t)begin;
+    pattern->end = (size_t)end;
+    return 1;
+}
+
+static void take_table(Table *table, size_t entry_bytes, size_t key_bytes, uint32_t most) {
     table->entry_bytes = entry_bytes;
     table->key_bytes = key_bytes;
     table->most = most;
+}
+
+/* Audiences: the labels of each. */
+static int take_audiences(Scanner *self, PyObject *all, uint32_t most) {
+    Py_ssize_t count = PyTuple_Size(all);
+    if (count < 1 || count > MOST_AUDIENCES)
+        return refuse("there are no audiences, or too many");
+    for (Py_ssize_t each = 0; each < count; each++) {
+        Audience *audience = &self->audiences[each];
+        char *labels;
+        Py_ssize_t length;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(all, each), &labels, &length) < 0 ||
+            !take_labels(self, audience->labels, &audience->label_count, labels, length))
+            return 0;
+        size_t bytes = audience->label_count * sizeof(uint32_t);
+        take_table(&audience->profiles, sizeof(uint64_t) + (bytes + 7) / 8 * 8, bytes, most);
+        take_table(&audience->viewers, sizeof(Viewer), VIEWER_KEY, most);
+        self->audience_count++;
+    }
     return 1;
 }
 
 static int take_settings(Scanner *self, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"fields",     "cubes",     "profile",   "stream",        "tick_seconds", "line_bytes",
-                            "oldest_ms",  "latest_ms", "rows",      "admitted_only", "examples",     "secrets",
-                            "ipv6_prefix", NULL};
-    PyObject *fields, *cubes, *pattern;
-    const char *profile;
-    Py_ssize_t profile_count;
+    static char *names[] = {"fields",        "conditions",  "buckets",   "cubes",     "audiences",
+                            "stream",        "track",       "tick_seconds", "line_bytes", "oldest_ms",
+                            "latest_ms",     "rows",        "admitted_only", "examples", "secrets",
+                            "ipv6_prefix",   NULL};
+    PyObject *fields, *conditions, *buckets, *cubes, *audiences, *stream, *track;
     unsigned long rows, examples;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!y#O!LLLLkpk(LL)i", names, &PyTuple_Type, &fields, &PyTuple_Type,
-                                     &cubes, &profile, &profile_count, &PyTuple_Type, &pattern, &self->tick_seconds,
-                                     &self->line_bytes, &self->oldest_ms, &self->latest_ms, &rows,
-                                     &self->admitted_only, &examples, &self->secrets[0], &self->secrets[1],
-                                     &self->ipv6_prefix))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, keywords, "O!O!O!O!O!O!O!LLLLkpk(LL)i", names, &PyTuple_Type, &fields, &PyTuple_Type, &conditions,
+            &PyTuple_Type, &buckets, &PyTuple_Type, &cubes, &PyTuple_Type, &audiences, &PyTuple_Type, &stream,
+            &PyTuple_Type, &track, &self->tick_seconds, &self->line_bytes, &self->oldest_ms, &self->latest_ms, &rows,
+            &self->admitted_only, &examples, &self->secrets[0], &self->secrets[1], &self->ipv6_prefix))
         return 0;
     if (self->tick_seconds < 1)
         return refuse("a tick has a length");
@@ -1254,14 +1497,11 @@ static int take_settings(Scanner *self, PyObject *args, PyObject *keywords) {
     for (int reason = 0; reason < REASONS; reason++)
         self->shown[reason] = (unsigned)examples;
     uint32_t most = rows < MOST_ROWS ? (uint32_t)rows : MOST_ROWS;
-    if (!take_fields(self, fields) || !take_cubes(self, cubes, most) || !take_pattern(&self->pattern, pattern) ||
-        !take_labels(self, self->profile, &self->profile_count, profile, profile_count))
-        return 0;
-    size_t profile_bytes = self->profile_count * sizeof(uint32_t);
-    return take_table(&self->texts, sizeof(Text), 0, MOST_TEXTS) &&
-           take_table(&self->addresses, sizeof(Address), ADDRESS_BYTES, most) &&
-           take_table(&self->profiles, sizeof(uint64_t) + (profile_bytes + 7) / 8 * 8, profile_bytes, most) &&
-           take_table(&self->viewers, sizeof(Viewer), VIEWER_KEY, most);
+    take_table(&self->texts, sizeof(Text), 0, MOST_TEXTS);
+    take_table(&self->addresses, sizeof(Address), ADDRESS_BYTES, most);
+    return take_fields(self, fields) && take_conditions(self, conditions) && take_buckets(self, buckets) &&
+           take_pattern(&self->stream, stream) && (!PyTuple_Size(track) || take_pattern(&self->track, track)) &&
+           take_cubes(self, cubes, most) && take_audiences(self, audiences, most);
 }
 
 static void scanner_dealloc(PyObject *object) {
@@ -1335,7 +1575,9 @@ static PyObject *scanner_rows(PyObject *object, PyObject *Py_UNUSED(none)) {
     Scanner *self = (Scanner *)object;
     if (!is_free(self))
         return NULL;
-    size_t rows = self->viewers.count;
+    size_t rows = 0;
+    for (size_t each = 0; each < self->audience_count; each++)
+        rows += self->audiences[each].viewers.count;
     for (size_t cube = 0; cube < self->cube_count; cube++)
         rows += self->cubes[cube].table.count;
     return PyLong_FromSize_t(rows);
@@ -1407,9 +1649,9 @@ static PyObject *groups_of(const Cube *cube) {
     return packed(parts, 3);
 }
 
-/* The viewers that were seen: numbers of addresses and profiles, first and last times. */
-static PyObject *viewers_of(const Scanner *self) {
-    const Viewer *viewers = (const Viewer *)self->viewers.entries, *end = viewers + self->viewers.count;
+/* The viewers of an audience that were seen: numbers of addresses and profiles, first and last times. */
+static PyObject *viewers_of(const Audience *audience) {
+    const Viewer *viewers = (const Viewer *)audience->viewers.entries, *end = viewers + audience->viewers.count;
     size_t count = 0;
     for (const Viewer *viewer = viewers; viewer < end; viewer++)
         count += viewer->last > 0;
@@ -1436,6 +1678,16 @@ static PyObject *keys_of(const Table *table) {
     return keys;
 }
 
+/* Of each audience its profiles and its viewers. */
+static PyObject *all_viewers_of(const Scanner *self) {
+    PyObject *found[MOST_AUDIENCES];
+    for (size_t each = 0; each < self->audience_count; each++) {
+        PyObject *parts[] = {keys_of(&self->audiences[each].profiles), viewers_of(&self->audiences[each])};
+        found[each] = packed(parts, 2);
+    }
+    return packed(found, (Py_ssize_t)self->audience_count);
+}
+
 static PyObject *all_groups_of(const Scanner *self) {
     PyObject *found[MOST_CUBES];
     for (size_t cube = 0; cube < self->cube_count; cube++)
@@ -1460,16 +1712,15 @@ static PyObject *scanner_close(PyObject *object, PyObject *Py_UNUSED(none)) {
     PyObject *parts[] = {
         strings_of(self),
         all_groups_of(self),
-        keys_of(&self->profiles),
         keys_of(&self->addresses),
-        viewers_of(self),
+        all_viewers_of(self),
         Py_BuildValue("(KKK)", (unsigned long long)self->rejects[NO_STREAM],
                       (unsigned long long)self->rejects[NOT_ALLOWED], (unsigned long long)self->rejects[TOO_OLD]),
         ignored_of(self),
         Py_BuildValue("(LL)", (long long)self->oldest_ms_unseen, (long long)self->newest_ms_unseen),
     };
     release(self);
-    return packed(parts, 8);
+    return packed(parts, 7);
 }
 
 /* BLAKE2b (RFC 7693), of one block behind the key's */

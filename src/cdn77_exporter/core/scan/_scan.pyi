@@ -1,19 +1,23 @@
 # What the compiled scan offers; see _scan.c.
 
+# Pieces (see `path_pattern.Piece`), where the name begins and ends, whether it is anchored, and of ASCII only.
+_Pattern = tuple[tuple[tuple[bytes, bytes, int, int, bool], ...], int, int, bool, bool]
+
 class Scanner:
     """Adds up the plain lines of one file. Not for two threads at once."""
 
     def __new__(
         cls,
         *,
-        fields: tuple[
-            tuple[str, int, int], ...
-        ],  # name, how it is read, 1 if it is a label, 2 if its texts are counted too
-        cubes: tuple[
-            tuple[bytes, bytes, bytes], ...
-        ],  # fields of the labels, what each column adds, and of which field
-        profile: bytes,  # fields of the labels
-        stream: tuple[bytes, bytes, int, int, bytes, bool, bool],  # see `pattern.StreamPattern`
+        # Name, how it is read, and 1 if it is a label, 2 if its texts are counted too.
+        fields: tuple[tuple[str, int, int], ...],
+        conditions: tuple[tuple[int, bytes], ...],  # a field, and the text that it must hold
+        buckets: tuple[tuple[int, bytes, int], ...],  # a field, the buckets' bounds, the first one's number
+        # Labels, and of each column what it adds, of which field, the most that counts, and its conditions as bits.
+        cubes: tuple[tuple[bytes, bytes, bytes, bytes, bytes], ...],
+        audiences: tuple[bytes, ...],  # the labels of each
+        stream: _Pattern,
+        track: _Pattern | tuple[()],
         tick_seconds: int,
         line_bytes: int,
         oldest_ms: int,
@@ -43,15 +47,15 @@ class Scanner:
         tuple[str, ...],
         tuple[tuple[bytes, bytes, bytes], ...],
         bytes,
-        bytes,
-        tuple[bytes, bytes, bytes, bytes],
+        tuple[tuple[bytes, tuple[bytes, bytes, bytes, bytes]], ...],
         tuple[int, int, int],
         tuple[int, ...],
         tuple[int, int],
     ]:
-        """All texts; of each cube ticks, labels and sums; profiles; addresses; of the viewers addresses, profiles,
-        first and last; the lines that were rejected for having no stream, a refused one, and for being too old; of each
-        field how many events had it malformed; the first and the last time of events without an address."""
+        """All texts; of each cube ticks, labels and sums; addresses; of each audience its profiles, and of its viewers
+        addresses, profiles, first and last; the lines that were rejected for having no stream, a refused one, and for
+        being too old; of each field how many events had it malformed; the first and the last time of events without an
+        address."""
 
 def hash_addresses(addresses: bytes, key: bytes, /) -> bytes:
     """Return 8 bytes for each 16 of an address: keyed BLAKE2b of it, of an IPv4 address in its 4 bytes."""

@@ -20,8 +20,8 @@ from cdn77_exporter.core.columns import (
 )
 from cdn77_exporter.core.label_texts import LabelTexts
 from cdn77_exporter.core.layout import Layout
-from cdn77_exporter.core.measures import PROFILE, Cube, Label
-from cdn77_exporter.core.stream_pattern import StreamPattern
+from cdn77_exporter.core.measures import Cube, Label
+from cdn77_exporter.core.path_pattern import PathPattern
 
 if TYPE_CHECKING:
     from cdn77_exporter.core.scan._scan import Scanner
@@ -55,7 +55,8 @@ class Scanned:
 
 def begin_scan(
     layout: Layout,
-    pattern: StreamPattern,
+    stream: PathPattern,
+    track: PathPattern | None,
     *,
     tick_seconds: int,
     line_bytes: int,
@@ -74,12 +75,10 @@ def begin_scan(
     """
     if not scan.COMPILED:
         return None
-    fields, cubes, profile = layout.for_scan
     return scan._scan.Scanner(
-        fields=fields,
-        cubes=cubes,
-        profile=profile,
-        stream=pattern.for_scan,
+        **layout.for_scan,
+        stream=stream.for_scan,
+        track=track.for_scan if track and layout.has_tracks else (),
         tick_seconds=tick_seconds,
         line_bytes=min(line_bytes, _LONGEST),
         oldest_ms=max(min(oldest_ms, _LONGEST), 0),
@@ -95,27 +94,14 @@ def begin_scan(
 def end_scan(scanner: Scanner, layout: Layout, values: Mapping[Label, LabelTexts]) -> Scanned:
     """End a scan, and return what it has counted; `values` are those of each label."""
     events = np.frombuffer(scanner.events(), np.uint64).tolist()
-    raw, cubes, profiles, addresses, viewers, rejects, ignored, span = scanner.close()
+    raw, cubes, addresses, audiences, rejects, ignored, span = scanner.close()
     relabel = _Relabel(raw, values)
     groups = [relabel.groups(cube, rows) for cube, rows in zip(layout.cubes, cubes, strict=True)]
-    of_profiles, _ = relabel(np.frombuffer(profiles, np.uint32).reshape(-1, len(PROFILE)), PROFILE)
-    firsts, numbers = number_rows([*of_profiles.T])
-    found = Counts(
-        list(relabel.texts),
-        groups,
-        of_profiles,
-        addresses,
-        Viewers(
-            np.frombuffer(viewers[0], np.uint32),
-            np.frombuffer(viewers[1], np.uint32),
-            np.frombuffer(viewers[2], np.int64),
-            np.frombuffer(viewers[3], np.int64),
-        ),
-    )
-    if len(firsts) < len(of_profiles):
-        found.profiles = of_profiles[firsts]
-        found.viewers.profiles = numbers.astype(np.uint32)[found.viewers.profiles]
-        found.viewers = reduce_viewers(found.viewers, found.ticks_of_viewers)
+    viewers = [relabel.viewers(labels, *rows) for labels, rows in zip(layout.audiences, audiences, strict=True)]
+    found = Counts(list(relabel.texts), groups, addresses, viewers)
+    for place, (own, joined) in enumerate(zip(found.audiences, relabel.joined, strict=True)):
+        if joined:
+            found.audiences[place] = reduce_viewers(own, found.ticks_of(own))
     names = (field.name for field in layout.fields)
     return Scanned(
         found,
@@ -133,6 +119,7 @@ class _Relabel:
         self._raw = raw
         self._values = values
         self.texts: dict[str, int] = {}
+        self.joined: list[bool] = []  # of each audience: whether different profiles became one
 
     def __call__(self, numbers: Numbers, labels: tuple[Label, ...]) -> tuple[Numbers, bool]:
         """Return the rows with their new numbers, and whether different texts became one label value."""
@@ -153,3 +140,19 @@ class _Relabel:
         labels, joined = self(np.frombuffer(rows[1], np.uint32).reshape(len(ticks), len(cube.labels)), cube.labels)
         sums = np.frombuffer(rows[2], np.int64).reshape(len(ticks), len(cube.columns))
         return reduce_groups(ticks, labels, sums) if joined else Groups(ticks, labels, sums)
+
+    def viewers(self, labels: tuple[Label, ...], profiles: bytes, rows: tuple[bytes, bytes, bytes, bytes]) -> Viewers:
+        """Return an audience's viewers."""
+        of_profiles, _ = self(np.frombuffer(profiles, np.uint32).reshape(-1, len(labels)), labels)
+        firsts, numbers = number_rows([*of_profiles.T])
+        own = np.frombuffer(rows[1], np.uint32)
+        self.joined.append(len(firsts) < len(of_profiles))
+        if self.joined[-1]:
+            of_profiles, own = of_profiles[firsts], numbers.astype(np.uint32)[own]
+        return Viewers(
+            of_profiles,
+            np.frombuffer(rows[0], np.uint32),
+            own,
+            np.frombuffer(rows[2], np.int64),
+            np.frombuffer(rows[3], np.int64),
+        )
