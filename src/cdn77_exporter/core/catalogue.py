@@ -66,7 +66,7 @@ class Catalogue:
         self._know_rows()
 
     def _know_rows(self) -> None:
-        self._of_row = {id(row): self._codes[row.name, row.labels] for row in self._rows}
+        self._of_row = {id(row): self._codes[self._metric(row).identity] for row in self._rows}
 
     def _metric(self, measure: Measure) -> Metric:
         return Metric(measure.name, measure.labels, measure.constants, self.external, measure)

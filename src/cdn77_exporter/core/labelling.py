@@ -243,10 +243,10 @@ class Labelling:
         """
         chosen = np.zeros(len(rows), np.bool_)
         widest = max(range(len(cells.places)), key=lambda place: len(cells.places[place]))
-        code, places = self._catalogue.code(cells.cube.measures[widest]), cells.places[widest]
-        texts = self.vocabulary.texts
-        for place, row in enumerate(rows[:, places].tolist()):
-            chosen[place] = self._series.find(series_key(code, [texts[one] for one in row])) is not None
+        code, texts_of = self._catalogue.code(cells.cube.measures[widest]), cells.texts[widest]
+        for place, row in enumerate(rows.tolist()):
+            values = texts_of(self.vocabulary.named(row))
+            chosen[place] = values is not None and self._series.find(series_key(code, values)) is not None
         left = np.flatnonzero(~chosen)
         streams = rows[left, cells.stream] if cells.stream is not None else np.zeros(len(left), np.uint32)
         order = np.lexsort((-requests[left], streams))

@@ -44,6 +44,7 @@ class Cells:
         self.slots: Slots = np.zeros((0, len(cube.measures)), np.int64)
         self.stream = cube.labels.index(STREAM) if STREAM in cube.labels else None
         self.status = cube.labels.index(STATUS) if STATUS in cube.labels else None
+        self.places = [[cube.labels.index(label) for label in measure.told] for measure in cube.measures]
         self.texts = [_texts_of(measure, cube) for measure in cube.measures]
 
     def add(self, rows: Codes, slots: Sequence[Sequence[int]]) -> Numbers:
