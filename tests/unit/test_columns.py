@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cdn77_exporter.core.columns import MOST_SUM, Counts, join, number_rows
 from cdn77_exporter.core.decode import Decoder
+from cdn77_exporter.core.measures import RESPONSES, TIMES_TO_FIRST_BYTE, TRANSFER_BYTES, Measures
 from cdn77_exporter.core.open_ticks import ROWS_AS_THEY_COME, Sums
 from tests.support import lines as log
 from tests.support.counts import counts_of, plain_counts
@@ -19,6 +20,8 @@ from tests.support.files import EXAMPLE_MS, gzip_bytes, log_file, traffic
 
 LATEST_MS = EXAMPLE_MS + 20_000
 OLDEST_MS = EXAMPLE_MS - log.WEEK_MS
+#: Measures of one cube, with four columns.
+FOUR = Measures((TRANSFER_BYTES, RESPONSES, *TIMES_TO_FIRST_BYTE))
 GROUP, VIEWER = ("s", "1", "HIT", "parisFR", "200"), ("s", "10.0.0.1", "web", "US")
 
 
@@ -80,7 +83,7 @@ def test_files_of_real_size_join() -> None:
         plain = plain_counts(counts)
         for tick, groups in plain["groups"].items():
             for group, sums in groups.items():
-                own = expected["groups"].setdefault(tick, {}).setdefault(group, [0] * 4)
+                own = expected["groups"].setdefault(tick, {}).setdefault(group, [0] * len(sums))
                 own[:] = [one + other for one, other in zip(own, sums, strict=True)]
         for tick, viewers in plain["viewers"].items():
             for viewer, (first, last) in viewers.items():
@@ -91,10 +94,11 @@ def test_files_of_real_size_join() -> None:
 
 def test_a_viewer_s_ticks_stay_apart() -> None:
     """Sums of one key and tick add up, a viewer's span grows to both sides; what is of another tick is another row."""
-    one = counts_of({15: {GROUP: [1, 10, 5, 1]}}, {15: {VIEWER: [3_000, 4_000]}})
+    one = counts_of({15: {GROUP: [1, 10, 5, 1]}}, {15: {VIEWER: [3_000, 4_000]}}, FOUR)
     other = counts_of(
         {15: {GROUP: [2, 20, 0, 0]}, 30: {GROUP: [1, 1, 0, 0]}},
         {15: {VIEWER: [1_000, 2_000]}, 30: {VIEWER: [15_000, 16_000]}},
+        FOUR,
     )
     assert whole(one, other) == {
         "groups": {15: {GROUP: [3, 30, 5, 1]}, 30: {GROUP: [1, 1, 0, 0]}},
@@ -108,7 +112,7 @@ def test_a_viewer_s_ticks_stay_apart() -> None:
 
 def test_sums_end_at_what_a_column_holds() -> None:
     """A sum that would be larger stays there, however often more is added; others are exact to the unit."""
-    most = counts_of({15: {GROUP: [1, MOST_SUM - 1, 2**60, 1]}}, {15: {VIEWER: [1, 2]}})
+    most = counts_of({15: {GROUP: [1, MOST_SUM - 1, 2**60, 1]}}, {15: {VIEWER: [1, 2]}}, FOUR)
     assert whole(most, most)["groups"] == {15: {GROUP: [2, MOST_SUM, 2**61, 2]}}
     assert whole(*[most] * 9)["groups"] == {15: {GROUP: [9, MOST_SUM, MOST_SUM, 9]}}
 
@@ -126,7 +130,7 @@ def test_rows_that_are_merged_later_end_there_too() -> None:
 def test_sums_by_fewer_labels() -> None:
     """By some labels alone, and by tick where that is asked for."""
     other = ("t", *GROUP[1:])
-    counts = counts_of({15: {GROUP: [1, 2, 3, 4], other: [1, 1, 1, 1]}, 30: {GROUP: [5, 6, 7, 8]}}, {})
+    counts = counts_of({15: {GROUP: [1, 2, 3, 4], other: [1, 1, 1, 1]}, 30: {GROUP: [5, 6, 7, 8]}}, {}, FOUR)
     (groups,) = counts.groups
     by_stream = groups.by(0)
     assert dict(zip(by_stream.labels[:, 0].tolist(), by_stream.sums[:, 1].tolist(), strict=True)) == {

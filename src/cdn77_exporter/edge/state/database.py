@@ -30,7 +30,6 @@ from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.file import (
     READ_ERRORS,
     REPLACED_SUFFIX,
-    check,
     copy_to,
     damaged,
     open_file,
@@ -126,8 +125,10 @@ class Database:
 
     def replace(self, content: bytes) -> None:
         """Replace the content by what `serialize` returned (for a state in memory)."""
-        self._connection.deserialize(content)
-        check(self._connection, self.path)
+        # By a new connection: an old one would use statements again that it has prepared for other tables.
+        connection = open_file(self.path, content)
+        self._connection.close()
+        self._connection = connection
         self._count_anew()
 
     # Statements

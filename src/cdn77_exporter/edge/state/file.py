@@ -36,10 +36,11 @@ def place_of(path: str) -> str | None:
         return None
 
 
-def open_file(path: str) -> sqlite3.Connection:
+def open_file(path: str, content: bytes | None = None) -> sqlite3.Connection:
     """Open, lock and check the state file, which is made if there is none; ":memory:" for a state without a file.
 
-    Raises StateLocked when another process holds it, and StateError when it cannot be used.
+    `content`: the bytes of a database that a state in memory has, instead of a new one. Raises StateLocked when another
+    process holds it, and StateError when it cannot be used.
     """
     if path != ":memory:":
         private_folder(Path(path).parent)
@@ -49,7 +50,9 @@ def open_file(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
     try:
         schema.register(connection)
-        if path == ":memory:":
+        if content is not None:
+            connection.deserialize(content)
+        elif path == ":memory:":
             schema.fill(connection)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = TRUNCATE")
