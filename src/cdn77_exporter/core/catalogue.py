@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cdn77_exporter.core.measures import Measure, Measures
+from cdn77_exporter.core.measures import STREAM, Measure, Measures
 
 _SEPARATOR = "\x1f"
 _LABEL = re.compile(r"(\w*)([:=]?)(.*)", re.DOTALL)  # and a text, if it is constant, or external
@@ -28,6 +28,11 @@ class Metric:
     constants: tuple[tuple[str, str], ...]
     external: External
     measure: Measure | None = None
+
+    @property
+    def is_by_stream(self) -> bool:
+        """True if the first label is the stream's name."""
+        return self.labels[:1] == (STREAM.name,)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -125,7 +130,7 @@ class Catalogue:
 
 def series_key(code: int, values: Iterable[str]) -> str:
     """Return a series' key: its metric's number and its label values, as one text."""
-    return f"{code}{_SEPARATOR}{_SEPARATOR.join(values)}"
+    return _SEPARATOR.join((str(code), *values))
 
 
 def split_key(key: str) -> tuple[int, list[str]]:
@@ -134,6 +139,6 @@ def split_key(key: str) -> tuple[int, list[str]]:
     return int(code), values
 
 
-def stream_of(key: str) -> str:
-    """Return the first label's value of a series, which is its stream."""
+def first_value(key: str) -> str:
+    """Return the first label's value of a series that has labels."""
     return key.split(_SEPARATOR, 2)[1]

@@ -87,7 +87,7 @@ class RowTable:
         """Return the number of each row [rows], and whether there is one; the number of an absent row means nothing."""
         if not len(self._hashes):
             return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
-        hashes = self._hash(rows)
+        hashes = self.hashes(rows)
         order = np.argsort(hashes)  # searching in order walks through memory
         at = np.empty(len(rows), np.int64)
         at[order] = np.searchsorted(self._hashes, hashes[order])
@@ -102,7 +102,7 @@ class RowTable:
         """Add rows that are different and absent; return their numbers."""
         numbers = self._new_numbers(len(rows))
         self.rows[numbers] = rows
-        hashes = self._hash(rows)
+        hashes = self.hashes(rows)
         order = np.argsort(hashes)
         at = np.searchsorted(self._hashes, hashes[order])
         self._hashes = np.insert(self._hashes, at, hashes[order])
@@ -133,11 +133,12 @@ class RowTable:
         self._sort()
 
     def _sort(self) -> None:
-        hashes = self._hash(self.rows[self._numbers])
+        hashes = self.hashes(self.rows[self._numbers])
         order = np.argsort(hashes)
         self._hashes, self._numbers = hashes[order], self._numbers[order]
 
-    def _hash(self, rows: Codes) -> npt.NDArray[np.uint64]:
+    def hashes(self, rows: Codes) -> npt.NDArray[np.uint64]:
+        """Return a keyed hash of each row [rows]."""
         found = np.full(len(rows), (_SECRET + self._seed) & 0xFFFFFFFFFFFFFFFF, np.uint64)
         for column in range(self._width):
             found = (found ^ rows[:, column]) * _ODD

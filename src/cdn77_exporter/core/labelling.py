@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.admission import OTHER, Admission, AdmittedValues
+from cdn77_exporter.core.audiences import Audience, profile_of, values_of
 from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
-from cdn77_exporter.core.columns import Viewers
+from cdn77_exporter.core.columns import Viewers, sum_by
 from cdn77_exporter.core.keys import Codes, RowTable, Vocabulary
 from cdn77_exporter.core.keys import Places as Numbers
+from cdn77_exporter.core.label_sets import LabelSets
 from cdn77_exporter.core.measures import (
     PROFILE,
+    STATUS,
     STREAM,
     Label,
     Measure,
@@ -79,22 +82,27 @@ class Labelling:
         self.vocabulary = Vocabulary()
         self._other = self.vocabulary.code(OTHER)
         self._places = Places(locate, self.vocabulary)
+        # What a stream's requests were answered with counts for its admission, where a metric tells it.
+        tells = any(STATUS in cube.labels for cube in measures.cubes)
+        self._status = self._other if tells else self.vocabulary.code("200")
         self._cells = [Cells(cube) for cube in measures.cubes]
         self._measures = measures
         self._choose_measures()
+        self._audiences = [Audience(labels, measures.limit_of(labels)) for labels in measures.audiences[1:]]
         self._viewer_rows = RowTable(5)  # stream, device, country; country and region of the place
         self._numbers: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # profile of each of these rows
         self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
         self._lingering: set[str] = set()  # streams that have no series, and viewers
         self._tidy_at = _FIRST_TEXTS
-        labels = {label for cube in measures.cubes for label in cube.labels}.union(PROFILE)
+        labels = {label for cube in measures.cubes for label in cube.labels}.union(*measures.audiences)
         self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source in _BOUNDED}
         self._max_label_values = max_label_values
         self.most_new = max(max_series // _SHARE_NEW, _FEW_NEW)
         self._series_before = 0  # series when a tick was last written
         self.new_refused = 0  # requests with a group that is counted as OTHER since too many are new at once
         self.overflowed = 0  # series that were asked for over the bound
+        self.limited = 0  # requests that count as OTHER in a measure with a limit
         self.values_refused = 0  # requests with a label whose value is counted as OTHER
 
     def codes(self, texts: Iterable[str]) -> Codes:
@@ -138,7 +146,33 @@ class Labelling:
         if not known.all():
             rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
             requests = np.bincount(inverse.ravel(), sums[~known, 0], len(rows)).astype(np.int64)
-            numbers[~known] = self._new_cells(cells, rows, requests, first=cube == 0)[inverse.ravel()]
+            first = cube == 0
+            if cells.sets is None:
+                new = self._new_cells(cells, rows, requests, first=first)
+            else:
+                new = self._limited_cells(cells, cells.sets, rows, requests, first=first)
+            numbers[~known] = new[inverse.ravel()]
+        if cells.sets is not None:
+            cells.sets.saw(numbers, sums[:, 0])
+        return numbers
+
+    def _limited_cells(
+        self, cells: Cells, sets: LabelSets, rows: Codes, requests: npt.NDArray[np.int64], *, first: bool
+    ) -> Numbers:
+        """Make cells for groups [rows] as `_new_cells` does; over the limit they are one of OTHER."""
+        refused = sets.refuse(rows, requests, self._other)
+        numbers = np.zeros(len(rows), np.int64)
+        if not refused.all():
+            numbers[~refused] = self._new_cells(cells, rows[~refused], requests[~refused], first=first)
+        if refused.any():
+            self.limited += int(requests[refused].sum())
+            others = rows[refused]
+            others[:, sets.own] = self._other
+            others, inverse = np.unique(others, axis=0, return_inverse=True)
+            found, known = cells.table.find(others)
+            if not known.all():
+                found[~known] = self._make_cells(cells, others[~known])
+            numbers[refused] = found[inverse.ravel()]
         return numbers
 
     def _admit(self, cells: Cells, labels: Codes, sums: npt.NDArray[np.int64], *, first: bool) -> Codes:
@@ -149,7 +183,7 @@ class Labelling:
         if not unknown.any():
             return labels
         texts = self.vocabulary.texts
-        statuses = labels[:, cells.status] if cells.status is not None else np.full(len(labels), self._other)
+        statuses = labels[:, cells.status] if cells.status is not None else np.full(len(labels), self._status)
         pairs = np.unique(np.stack((streams[unknown], statuses[unknown])), axis=1).T.tolist()
         self._streams.admit((texts[stream], texts[status]) for stream, status in pairs)
         self._note_admitted(stream for stream, _ in pairs)
@@ -178,6 +212,26 @@ class Labelling:
         if first:
             self.values_refused += int(requests[np.any(list(refused.values()), axis=0)].sum())
         return labels
+
+    def restore_label_sets(self) -> None:
+        """Take up the label sets of measures with a limit that the restored series have."""
+        limited = {
+            self._catalogue.code(measure): (cells, place)
+            for cells in self._cells
+            if cells.sets is not None
+            for place, measure in enumerate(cells.cube.measures)
+        }
+        rows: dict[Cells, set[tuple[str, ...]]] = {}
+        for key in self._series.keys() if limited else ():
+            code, values = split_key(key)
+            if code in limited:
+                cells, place = limited[code]
+                own = dict(zip(cells.cube.measures[place].by, values, strict=True))
+                rows.setdefault(cells, set()).add(tuple(own[label] for label in cells.cube.labels))
+        for cells, texts in rows.items():
+            numbers = self._make_cells(cells, np.array([self.vocabulary.codes(row) for row in sorted(texts)]))
+            if cells.sets is not None:
+                cells.sets.take_up(numbers)
 
     def restore_values(self) -> None:
         """Admit the labels' values that the restored series have; so few that all fit need not be looked at."""
@@ -361,6 +415,54 @@ class Labelling:
         rows["first"], rows["last"] = seen.first, seen.last
         return rows
 
+    def audience(self, number: int, labels: Codes, addresses: bytes, seen: Viewers) -> npt.NDArray[np.void]:
+        """Return rows of `SEEN` of an audience beyond the first; `labels` [profiles, labels] by text."""
+        audience = self._audiences[number - 1]
+        requests = np.bincount(seen.profiles, minlength=len(labels))
+        counts = np.ones(len(labels), np.bool_)
+        for place in audience.required:
+            counts &= labels[:, place] != self.vocabulary.code("")
+        self._room_for_texts()
+        if audience.stream is not None:
+            labels = labels.copy()
+            streams = labels[:, audience.stream]
+            self._note_admitted(np.unique(streams[~self._admitted[streams]]).tolist())
+            labels[:, audience.stream] = np.where(self._admitted[streams], streams, np.uint32(self._other))
+        labels = self._bound(audience.labels, labels, requests, first=False)
+        labels = self._limited_labels(audience, labels, requests)
+        kinds, kind = np.unique(labels, axis=0, return_inverse=True)
+        profiles = [profile_of(audience.labels, self.vocabulary.named(row)) for row in kinds.tolist()]
+        numbers = np.array([self._profiles.number(profile) for profile in profiles], np.uint32)[kind.ravel()]
+        keys = np.array([self._hash_of(profile) for profile in profiles], np.uint64)[kind.ravel()]
+        kept = counts[seen.profiles]
+        own = seen.profiles[kept]
+        rows = np.empty(len(own), SEEN)
+        rows["key"] = (hash_addresses(addresses, self._key)[seen.addresses[kept]] ^ keys[own]) * _ODD | np.uint64(1)
+        rows["profile"] = numbers[own]
+        rows["first"], rows["last"] = seen.first[kept], seen.last[kept]
+        return rows
+
+    def _limited_labels(self, audience: Audience, labels: Codes, requests: npt.NDArray[np.int64]) -> Codes:
+        """Return the labels [profiles, labels] with OTHER in label sets over the audience's limit."""
+        if audience.sets is None:
+            return labels
+        numbers, known = audience.table.find(labels)
+        if not known.all():
+            rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
+            refused = audience.sets.refuse(rows, sum_by(inverse.ravel(), requests[~known, None])[1][:, 0], self._other)
+            if not refused.all():
+                audience.table.add(rows[~refused])
+            others = np.flatnonzero(~known)[refused[inverse.ravel()]]
+            labels = labels.copy()
+            labels[np.ix_(others, audience.sets.own)] = self._other
+            numbers, known = audience.table.find(labels)
+        audience.sets.saw(numbers[known], requests[known])
+        return labels
+
+    def _hash_of(self, profile: Profile) -> int:
+        content = f"audience:{profile.device}:{profile.country}".encode("utf-8", "replace")
+        return int.from_bytes(hashlib.blake2b(content, key=self._key, digest_size=8).digest(), "little")
+
     def _profiles_of(
         self, profiles: Codes, addresses: bytes, hashes: npt.NDArray[np.uint64], seen: Viewers
     ) -> npt.NDArray[np.uint32]:
@@ -403,6 +505,11 @@ class Labelling:
     def _values_of_profile(self, number: int, labels: tuple[Label, ...]) -> tuple[str, ...] | None:
         """Return what a profile has for labels; None if it does not count by them."""
         profile = self._profiles[number]
+        of_audience = values_of(profile)
+        if (of_audience is None) == any(labels == audience.labels for audience in self._audiences):
+            return None
+        if of_audience is not None:
+            return tuple(of_audience.values()) if [*of_audience] == [label.name for label in labels] else None
         values = tuple(value for label in labels if (value := _value(label, profile)) is not None)
         # A facet counts in the measures of what it is a facet of; the viewer itself counts in the others.
         if len(values) < len(labels) or (profile.is_facet and not any(label != STREAM for label in labels)):
@@ -449,6 +556,20 @@ class Labelling:
             self._forget_streams(streams - held, opened)
         self._free_values()
 
+    def pass_time(self, seconds: int, opened: Sequence[OpenTick]) -> None:
+        """Let label sets of measures with a limit give their places to those that have become busier."""
+        for number, cells in enumerate(self._cells):
+            if cells.sets is not None:
+                cells.sets.pass_time(seconds)
+                counted = (part for tick in opened for part in tick.cells(number))
+                self._series.end_series(cells.displace(counted, self._other))
+        for audience in self._audiences:
+            if audience.sets is not None:
+                audience.sets.pass_time(seconds)
+                numbers = audience.table.numbers().astype(np.int64)
+                audience.forget(numbers[audience.sets.quiet(numbers)])
+                audience.forget(audience.sets.displace(numbers[:0], self._other))
+
     def _forget_streams(self, streams: set[str], opened: Sequence[OpenTick]) -> None:
         streams = streams - self._counted_streams(opened)
         self._streams.forget(streams)
@@ -490,21 +611,24 @@ class Labelling:
         self._room_for_texts()
         count = len(self.vocabulary)
         used = np.zeros(count, np.bool_)
-        used[self._other] = True
+        used[[self._other, self._status]] = True
         for values in self._values.values():
             used |= values.known[:count]
-        tables = [cells.table for cells in self._cells] + [self._viewer_rows]
+        tables = [own.table for own in (*self._cells, *self._audiences)] + [self._viewer_rows]
         for table in tables:
             used[table.rows[table.numbers()]] = True
         new = self.vocabulary.keep(used)
         for table in tables:
             table.recode(new)
-        self._other = int(new[self._other])
+        self._other, self._status = int(new[self._other]), int(new[self._status])
         self._admitted = self._admitted[:count][used]
         self._stream_hashes = self._stream_hashes[:count][used]
         for values in self._values.values():
             values.known = values.known[:count][used]
         self._places.forget()
+        for one in (*self._cells, *self._audiences):
+            if one.sets is not None:
+                one.sets.forget_waiting()
         self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
 
 

@@ -232,6 +232,7 @@ class Measure:
     queries: tuple[tuple[str, str], ...] = ()
     needs_places: bool = False  # it is not produced without a GeoIP database
     part_of: Family | None = None
+    limit: int = 0  # label sets that count on their own; 0 for all
 
     @property
     def kind(self) -> Kind:
@@ -275,12 +276,14 @@ class Measure:
 class Cube:
     """Sums that are kept by the same labels, for all measures whose labels are among these.
 
+    `limit`: the groups that count on their own, 0 for all; then its measures all have its labels and that limit.
     `columns[number]` of the sums is what `measures[...]` takes by its own columns.
     """
 
     labels: tuple[Label, ...]
     columns: tuple[Column, ...]
     measures: tuple[Measure, ...]
+    limit: int = 0
 
     def places(self, measure: Measure) -> tuple[int, ...]:
         """Return where a measure's own columns stand."""
@@ -329,25 +332,26 @@ class Measures:
     def cubes(self) -> tuple[Cube, ...]:
         """The groupings of events that decoding keeps: as few as hold the labels of every measure of events."""
         of_events = [row for row in self.rows if isinstance(row.value, OfEvents)]
-        found: list[tuple[tuple[Label, ...], list[Measure]]] = []
+        found: list[tuple[tuple[Label, ...], int, list[Measure]]] = []
         if not any(row.told for row in of_events):
-            found.append(((STREAM,), []))  # a file's events are counted all the same
+            found.append(((STREAM,), 0, []))  # a file's events are counted all the same
         for row in sorted(of_events, key=lambda row: -len(row.told)):
-            for labels, members in found:
-                if set(row.told) <= set(labels):
+            for labels, limit, members in found:
+                fits = row.told == labels if limit else set(row.told) <= set(labels)
+                if fits and row.limit == limit:
                     members.append(row)
                     break
             else:
-                found.append((row.told, [row]))
+                found.append((row.told, row.limit, [row]))
         # The first is asked for what holds of all events: which streams they are of, and how these have answered.
-        found.sort(key=lambda entry: (STREAM not in entry[0], STATUS not in entry[0]))
-        return tuple(self._cube(labels, members) for labels, members in found)
+        found.sort(key=lambda entry: (STREAM not in entry[0], STATUS not in entry[0], entry[1] > 0))
+        return tuple(self._cube(*entry) for entry in found)
 
-    def _cube(self, labels: tuple[Label, ...], members: list[Measure]) -> Cube:
+    def _cube(self, labels: tuple[Label, ...], limit: int, members: list[Measure]) -> Cube:
         members = sorted(members, key=self.rows.index)
         # Every cube counts its events, which tells how many a file had and how many were late.
         columns = dict.fromkeys((Column(Add.ONE), *(column for row in members for column in _columns(row))))
-        return Cube(labels, tuple(columns), tuple(members))
+        return Cube(labels, tuple(columns), tuple(members), limit)
 
     def cube_of(self, measure: Measure) -> tuple[int, Cube]:
         """Return the cube that holds a measure of events, and its number among all."""
@@ -391,15 +395,16 @@ def histogram(
     text: str,
     buckets: Sequence[str],
     queries: tuple[tuple[str, str], ...] = (),
+    where: Where = (),
 ) -> tuple[Measure, ...]:
     """Return the same with how many values are not above each of `buckets`, which are decimal numbers in order."""
     family = Family(name, Kind.HISTOGRAM, text)
     rows = [
-        Measure(f"{name}_bucket", Observations(field, most), (*by, bound(bucket)), text, part_of=family)
+        Measure(f"{name}_bucket", Observations(field, most, where), (*by, bound(bucket)), text, part_of=family)
         for bucket, most in ((bucket, int(Decimal(bucket) * per)) for bucket in buckets)
     ]
-    endless = Measure(f"{name}_bucket", Observations(field), (*by, bound("+Inf")), text, part_of=family)
-    return (*rows, endless, *_sum_and_count(family, field, per, by, queries))
+    endless = Measure(f"{name}_bucket", Observations(field, where=where), (*by, bound("+Inf")), text, part_of=family)
+    return (*rows, endless, *_sum_and_count(family, field, per, by, queries, where))
 
 
 def bound(text: str) -> Label:
@@ -408,11 +413,16 @@ def bound(text: str) -> Label:
 
 
 def _sum_and_count(
-    family: Family, field: str, per: int, by: tuple[Label, ...], queries: tuple[tuple[str, str], ...]
+    family: Family,
+    field: str,
+    per: int,
+    by: tuple[Label, ...],
+    queries: tuple[tuple[str, str], ...],
+    where: Where = (),
 ) -> tuple[Measure, Measure]:
     return (
-        Measure(f"{family.name}_sum", Sum(field, per), by, family.help, queries, part_of=family),
-        Measure(f"{family.name}_count", Observations(field), by, family.help, part_of=family),
+        Measure(f"{family.name}_sum", Sum(field, per, where), by, family.help, queries, part_of=family),
+        Measure(f"{family.name}_count", Observations(field, where=where), by, family.help, part_of=family),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.catalogue import Catalogue, split_key, stream_of
+from cdn77_exporter.core.catalogue import Catalogue, first_value, split_key
 from cdn77_exporter.core.measures import Kind, Mean, Measure, OfViewers
 from cdn77_exporter.core.series_rows import PENDING, VALUES, latest
 
@@ -87,7 +87,7 @@ class SeriesTable:
         self._slots: dict[str, int] = {}
         self._keys: list[str] = []
         self._free: list[int] = []
-        self._streams: dict[str, int] = {}  # stream -> its number
+        self._streams: dict[str, int] = {}  # stream -> its number; one of no name for series of all streams
         self._of_stream: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # series of each stream, by its number
         self.end = 0  # a slot above that of every series
         self._former = 0  # how many series are of former metrics
@@ -104,6 +104,7 @@ class SeriesTable:
         self._before: Values = np.zeros(size)  # the value then, of what was counted since
         self._dirty: _Flags = np.zeros(size, np.bool_)  # whether it changed since the last commit
         self._stream: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # the number of its stream
+        self._ending: _Flags = np.zeros(size, np.bool_)  # whether it ends as soon as it may
         self.owed: _Flags = np.zeros(size, np.bool_)  # whether the receiver has not seen all of its value
         self._new: list[tuple[int, str]] = []
         self._gone: list[int] = []
@@ -127,7 +128,7 @@ class SeriesTable:
 
     def streams(self) -> set[str]:
         """Return the streams of all series."""
-        return set(self._streams)
+        return set(self._streams) - {""}
 
     def find(self, key: str) -> int | None:
         """Return the slot of a key, if there is one."""
@@ -153,11 +154,16 @@ class SeriesTable:
         self.changed[slot] = self._emitted
         self.born[slot] += 1
         self._slots[key] = slot
-        number = self._streams.setdefault(stream_of(key), len(self._streams))
+        number = self._streams.setdefault(self._stream_of(key), len(self._streams))
         if number == len(self._of_stream):
             self._of_stream = np.append(self._of_stream, np.zeros(max(64, number // 4), np.int64))
         self._stream[slot] = number
         self._of_stream[number] += 1
+
+    def _stream_of(self, key: str) -> str:
+        """Return the stream of a series; an empty text for one of all streams."""
+        metric = self.catalogue.metric(split_key(key)[0])
+        return first_value(key) if metric and metric.is_by_stream else ""
 
     def _behave(self, slot: int, code: int) -> None:
         metric = self.catalogue.metric(code)
@@ -175,7 +181,7 @@ class SeriesTable:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4)
-        columns = "value changed written live there born per _behaviour _counted _before _dirty _stream owed"
+        columns = "value changed written live there born per _behaviour _counted _before _dirty _stream _ending owed"
         for name in columns.split():
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
@@ -205,6 +211,10 @@ class SeriesTable:
         first = slots[~self._counted[slots]]
         self._counted[first] = True
         self._before[first] = self.value[first]
+
+    def end_series(self, slots: Slots) -> None:
+        """Let counters end with the next tick that does not count them, as if they had been idle for long."""
+        self._ending[slots] = True
 
     def is_live_counter(self, slot: int) -> bool:
         """Return whether the slot's series is a counter that has not ended, or one that has a successor."""
@@ -277,7 +287,7 @@ class SeriesTable:
             frames.append(Frame((tick * 1000 + offset_ms,), slots, values))
         self.written[slots] = tick
         ended = np.flatnonzero(stale)
-        self.live[ended] = False
+        self.live[ended] = self._ending[ended] = False
         self.value[ended] = 0  # what comes after it is a new series
         self._dirty[touched] = True
         self._dirty[ended] = True
@@ -352,7 +362,8 @@ class SeriesTable:
         self.live[touched[~empty]] = True
         live, behaviour, value = self.live[:size], self._behaviour[:size], self.value[:size]
         age = tick - self.changed[:size]
-        idle = (behaviour <= _VIEWERS) & (age >= self._idle) & (self.changed[:size] < settled)
+        self._ending[touched] = False
+        idle = (behaviour <= _VIEWERS) & ((age >= self._idle) | self._ending[:size]) & (self.changed[:size] < settled)
         watched = np.zeros(len(self._of_stream), np.bool_)
         watched[self._stream[:size][live & (behaviour == _WINDOW) & (value > 0)]] = True
         idle &= (behaviour != _VIEWERS) | ~watched[self._stream[:size]]
@@ -380,7 +391,7 @@ class SeriesTable:
             number = int(self._stream[slot])
             self._of_stream[number] -= 1
             if not self._of_stream[number]:
-                streams.add(stream_of(key))
+                streams.add(self._stream_of(key))
         for numbers in (self.value, self.changed, self.written, self._before):
             numbers[slots] = 0
         for flags in (self.there, self._dirty):
@@ -390,7 +401,7 @@ class SeriesTable:
         self._gone += slots.tolist()
         if streams:
             self._renumber_streams(streams)
-        return slots, streams
+        return slots, streams - {""}
 
     def _renumber_streams(self, gone: set[str]) -> None:
         kept = [stream for stream in self._streams if stream not in gone]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.keys import Codes, RowTable
 from cdn77_exporter.core.keys import Places as Numbers
+from cdn77_exporter.core.label_sets import LabelSets
 from cdn77_exporter.core.measures import STATUS, STREAM, Cube, Label, Measure
 
 Slots = npt.NDArray[np.int64]
@@ -46,6 +48,8 @@ class Cells:
         self.status = cube.labels.index(STATUS) if STATUS in cube.labels else None
         self.places = [[cube.labels.index(label) for label in measure.told] for measure in cube.measures]
         self.texts = [_texts_of(measure, cube) for measure in cube.measures]
+        own = [place for place, label in enumerate(cube.labels) if label != STREAM]
+        self.sets = LabelSets(self.table, own, cube.limit) if cube.limit and own else None
 
     def add(self, rows: Codes, slots: Sequence[Sequence[int]]) -> Numbers:
         """Add groups [rows] that are not there yet, with their slots [rows, measures]; return their numbers."""
@@ -64,7 +68,29 @@ class Cells:
         ended = numbers[lost.any(axis=1)]
         if len(ended):
             self.slots[numbers] = np.where(lost, LATER, own)
-            self.table.remove(np.setdiff1d(ended, np.concatenate([np.zeros(0, np.int64), *counted])))
+            self._remove(np.setdiff1d(ended, np.concatenate([np.zeros(0, np.int64), *counted])))
+
+    def displace(self, counted: Iterable[Numbers], other: int) -> Slots:
+        """Forget cells whose places others have earned; return the slots of their series, which end.
+
+        `counted`: the cells of open ticks. `other`: the number of the text OTHER.
+        """
+        if self.sets is None:
+            return np.zeros(0, np.int64)
+        open_cells = np.concatenate([np.zeros(0, np.int64), *counted])
+        numbers = np.setdiff1d(self.table.numbers().astype(np.int64), open_cells)
+        without = numbers[(self.slots[numbers] < 0).all(axis=1)]  # nothing that is counted has come of them
+        self._remove(without[self.sets.quiet(without)])
+        gone = self.sets.displace(open_cells, other)
+        slots = self.slots[gone].ravel()
+        self._remove(gone)
+        return slots[slots >= 0]
+
+    def _remove(self, numbers: npt.NDArray[Any]) -> None:
+        self.table.remove(numbers)
+        self.slots[numbers] = LATER
+        if self.sets is not None:
+            self.sets.forget(numbers)
 
 
 Values = tuple[str, ...]

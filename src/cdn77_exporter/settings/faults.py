@@ -59,7 +59,10 @@ def combinations(values: Mapping[str, Any], environ: Mapping[str, str]) -> Itera
         yield f"SESSION_WINDOW_SECONDS ({window}) is shorter than TICK_SECONDS ({tick}); set at least one tick."
     if values["external_labels"] is not None:
         measures = measures_in_force(
-            values["histograms"] or Histograms.OFF, values["metrics_off"] or (), values["labels_off"] or ()
+            values["histograms"] or Histograms.OFF,
+            values["metrics_off"] or (),
+            values["labels_off"] or (),
+            values["measures_file"],
         )
         yield from faults_between(values["external_labels"], measures)
     yield from _windows(values)

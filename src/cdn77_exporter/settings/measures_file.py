@@ -5,6 +5,7 @@ Each of its tables becomes rows of the table of measures, which decide all else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,22 +40,21 @@ from cdn77_exporter.settings.toml_kinds import (
     Choice,
     Flag,
     Key,
+    Kind,
     ListOf,
     MapOf,
     Number,
-    OneOf,
     Table,
     Tables,
     Text,
     Whole,
-    guess,
     schema_text,
 )
 
 #: Label sets that a measure may have on their own when the file says nothing else.
 DEFAULT_LIMIT = 1000
 #: Bounds of a histogram's buckets when the file names none, in the field's own units.
-DEFAULT_BUCKETS = tuple(digit * 10**power for power in range(5) for digit in (1, 2, 5)) + (100_000,)
+DEFAULT_BUCKETS = (*tuple(digit * 10**power for power in range(5) for digit in (1, 2, 5)), 100000)
 
 _MOST_MEASURES = 50  # of each kind
 _MOST_AUDIENCES = 12
@@ -82,7 +82,9 @@ _HELP = Text(300, r"[^\r\n]+", "of one line")
 
 #: Words that a metric's name should not have, as `promtool check metrics` says, with those that it should.
 _UNITS = {
-    **dict.fromkeys(("ms", "us", "ns", "s", "sec", "milliseconds", "microseconds", "minutes", "hours", "days"), "seconds"),
+    **dict.fromkeys(
+        ("ms", "us", "ns", "s", "sec", "milliseconds", "microseconds", "minutes", "hours", "days"), "seconds"
+    ),
     **dict.fromkeys(("b", "kb", "mb", "gb", "kilobytes", "megabytes", "gigabytes", "kibibytes", "mebibytes"), "bytes"),
 }
 _KINDS = {"counter", "gauge", "histogram", "summary"}
@@ -116,7 +118,7 @@ class _Field:
         return Choice(self._options).schema()
 
 
-_CONDITIONS = {Reads.TEXT: Text(128), Reads.NUMBER: Whole(0, _MOST_COUNT), Reads.FLAG: Flag()}
+_CONDITIONS: dict[Reads, Kind] = {Reads.TEXT: Text(128), Reads.NUMBER: Whole(0, _MOST_COUNT), Reads.FLAG: Flag()}
 
 
 def _asks_for_something(where: Mapping[str, Any], place: Place) -> None:
@@ -148,11 +150,13 @@ def _good_name(measure: Mapping[str, Any], place: Place) -> None:
 
 def _good_labels(measure: Mapping[str, Any], place: Place) -> None:
     """Refuse labels that are taken, and other names for what every metric calls the same."""
-    for name, source in (measure["labels"] or {}).items():
+    del measure  # which has no labels if one of them is wrong
+    labels = place.value.get("labels")
+    for name, source in labels.items() if isinstance(labels, dict) else ():
         at = place.at("labels").at(name)
         if name in _TAKEN:
             at.fault(f"`{name}` is a label that Prometheus or the exporter gives itself; choose another name.")
-        own = _DERIVED.get(source)
+        own = _DERIVED.get(source) if isinstance(source, str) else None
         if own and name != own.name:
             at.fault(f"A label that is made of `{source}` is called `{own.name}` in all metrics; call it so.")
         if not own and name in {label.name for label in _DERIVED.values()}:
@@ -164,7 +168,7 @@ def _good_buckets(measure: Mapping[str, Any], place: Place) -> None:
     if not buckets:
         return
     at = place.at("buckets")
-    if any(after <= before for before, after in zip(buckets, buckets[1:], strict=False)):
+    if any(after <= before for before, after in itertools.pairwise(buckets)):
         at.fault("`buckets` are not in order; write each once, the smallest first.")
     if buckets[0] * per < 1:
         at.fault(f"`buckets` begin with {buckets[0]:g}, below which the field has no value; begin with {1 / per:g}.")
@@ -190,7 +194,7 @@ _LIMIT = Key(
     "stream's, are `other`.",
     DEFAULT_LIMIT,
 )
-_PER = Key("per", Whole(1, 10**12), "So many of the field's units are one of the metric's, such as 1000 ms a second.", 1)
+_PER = Key("per", Whole(1, 10**12), "How many of the field's units are one of the metric's, such as 1000.", 1)
 _WHERE_KEY = Key("where", _WHERE, _WHERE.help)
 _COUNTER = Table(
     "A counter of events, or of what a field of theirs adds up to.",

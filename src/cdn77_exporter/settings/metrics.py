@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from cdn77_exporter.core.measures import CACHE, CDN, POP, Histograms, Measures, built_in
+from cdn77_exporter.settings.measures_file import MeasuresFile
 from cdn77_exporter.settings.toml_kinds import guess
 
 #: What a Prometheus label may be called; those that begin with two underscores are its own.
@@ -104,9 +105,12 @@ def histograms(text: str) -> Histograms:
         raise ValueError(f"is none of {', '.join(Histograms)}; one of these") from None
 
 
-def measures_in_force(kind: Histograms, metrics_off: Iterable[str], labels_off: Iterable[str]) -> Measures:
-    """Return the table of what is counted and sent."""
-    return built_in(kind).without(metrics_off, [LEFT_OUT[name] for name in labels_off])
+def measures_in_force(
+    kind: Histograms, metrics_off: Iterable[str], labels_off: Iterable[str], own: MeasuresFile | None
+) -> Measures:
+    """Return the table of what is counted and sent: the built-in metrics that are not off, and those of one's own."""
+    kept = built_in(kind).without(metrics_off, [LEFT_OUT[name] for name in labels_off])
+    return Measures((*kept.rows, *(own.rows if own else ())))
 
 
 def faults_between(external: ExternalLabels, measures: Measures) -> Iterator[str]:

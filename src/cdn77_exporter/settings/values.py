@@ -53,7 +53,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
     @property
     def measures(self) -> Measures:
         """The table of what is counted and sent."""
-        return measures_in_force(self.histograms, self.metrics_off, self.labels_off)
+        return measures_in_force(self.histograms, self.metrics_off, self.labels_off, self.measures_file)
 
     @property
     def decoder_rules(self) -> DecoderRules:

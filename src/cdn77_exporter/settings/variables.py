@@ -14,8 +14,9 @@ from typing import Any, Final, Literal, TypeVar, overload
 from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN
-from cdn77_exporter.settings import metrics, parse
+from cdn77_exporter.settings import measures_file, metrics, parse
 from cdn77_exporter.settings.device_rules import DeviceRulesFile, device_rules_file
+from cdn77_exporter.settings.measures_file import MeasuresFile
 from cdn77_exporter.settings.metrics import ExternalLabels
 from cdn77_exporter.settings.parse import Allowlist, StatePlace
 from cdn77_exporter.settings.secret import Headers, Secret, as_headers, as_secret, secret_text
@@ -310,17 +311,24 @@ class Metrics:
         "`classic` histograms, of 14 series for each stream, CDN resource, cache status and POP.",
         "classic",
     )
+    measures_file: MeasuresFile | None = env(
+        measures_file.measures_file,
+        None,
+        "A TOML file of metrics of your own, beside the built-in ones, see [Metrics of your own](measures-file.md). "
+        "`inspect --measures` tries it on log files.",
+        "/etc/cdn77-exporter/measures.toml",
+    )
     metrics_off: tuple[str, ...] = env(
         metrics.metric_names,
         "",
-        "Metrics that are not sent, by their names with commas between them; the name of a summary or a histogram is "
+        "Built-in metrics that are not sent: names with commas between them; that of a summary or a histogram is "
         "that of all its parts. Fields that nothing else needs are not even read.",
         "cdn77_viewers_by_region_total,cdn77_time_to_first_byte_ms",
     )
     labels_off: tuple[str, ...] = env(
         metrics.labels_to_leave_out,
         "",
-        "Labels that are left out of all metrics that have them, some of `cdn_id`, `cache_status` and `pop`: fewer "
+        "Labels that are left out of all built-in metrics, some of `cdn_id`, `cache_status` and `pop`: fewer "
         "series, with the same sums.",
         "pop",
     )
