@@ -18,7 +18,8 @@ from cdn77_exporter.core.device import DeviceRule, built_in
 from cdn77_exporter.core.measures import MEASURES
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, frees_permit, takes_permit
-from cdn77_exporter.settings import SECTIONS, Variable, device_rules
+from cdn77_exporter.settings import SECTIONS, Variable, device_rules, measures_file
+from cdn77_exporter.settings.toml_kinds import Key, Tables
 from cdn77_exporter.telemetry import messages
 from cdn77_exporter.telemetry.kinds import Kind
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
@@ -26,6 +27,7 @@ from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MADE = "<!-- Made by tools/generate_docs.py from the code; change it there. -->"
 _SOURCE = Path(__file__).resolve().parent.parent / "src" / "cdn77_exporter"
+_EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "measures.toml"
 _TESTS = Path(__file__).resolve().parent.parent / "tests"
 _LAYERS = (
     *("__main__.py", "service", "commands", "demo", "clients.py", "status", "settings", "telemetry", "flow", "edge"),
@@ -249,6 +251,25 @@ def _device_rule(rule: DeviceRule) -> str:
     return ", ".join([" ".join(parts), *(["case-sensitive"] if rule.case_sensitive else [])])
 
 
+def measures_page() -> str:
+    """Return the page on a file of measures, with its keys and the example made anew."""
+    page = DOCS / "measures-file.md"
+    made = {
+        "example": ["", "```toml", *_EXAMPLE.read_text("utf-8").rstrip().splitlines(), "```", ""],
+        **{key.name: _keys(key) for key in measures_file.FILE.keys},
+    }
+    return TABLE.sub(lambda found: found[1] + _page(made[found[2]]) + found[3], page.read_text("utf-8"))
+
+
+def _keys(tables: Key) -> list[str]:
+    assert isinstance(tables.kind, Tables)  # noqa: S101 - a file of measures has no others
+    lines = ["", "| key | default | meaning |", "|---|---|---|"]
+    for key in tables.kind.table.keys:
+        default = "**required**" if key.required else f"`{key.default}`" if key.default else "none"
+        lines.append(f"| `{key.name}` | {default} | {_cell(key.help)} |")
+    return [*lines, ""]
+
+
 def guarantee_tables() -> dict[str, dict[str, Any]]:
     """Return the words of the tables of guarantees, by table: its headings, and its rows by their names."""
     return tomllib.loads((_TESTS / "guarantees.toml").read_text("utf-8"))
@@ -290,10 +311,15 @@ PAGES = {
     "guarantees.md": guarantees,
     "metrics.md": metrics,
     "operations.md": log_messages,
+    "measures-file.md": measures_page,
     "schemas/device-rules.schema.json": device_rules.schema,
+    "schemas/measures.schema.json": measures_file.schema,
 }
 #: The same for files of the package.
-SHIPPED = {_SOURCE / "settings" / "device_rules.schema.json": device_rules.schema}
+SHIPPED = {
+    _SOURCE / "settings" / "device_rules.schema.json": device_rules.schema,
+    _SOURCE / "settings" / "measures.schema.json": measures_file.schema,
+}
 
 
 def written(page: Path, write: Callable[[], str]) -> str:

@@ -40,6 +40,22 @@ def to_json(inspection: Inspection, top: int) -> str:
             for name, sums in inspection.top_streams(top)
         },
     }
+    if inspection.trial is not None:
+        found["measures"] = [
+            {
+                "name": tried.family.name,
+                "kind": str(tried.family.kind),
+                "label_sets": len(tried.events),
+                "label_sets_complete": tried.complete,
+                "limit": tried.limit,
+                "own": len(tried.own),
+                "other_share": round(tried.other, 6),
+                "series": tried.series,
+                "total": tried.total,
+                "top": [{"labels": labels, "value": value} for labels, value in tried.top(top)],
+            }
+            for tried in inspection.trial.tried
+        ]
     return json.dumps(found) + "\n"
 
 

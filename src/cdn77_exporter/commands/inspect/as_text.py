@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cdn77_exporter.commands.inspect.inspection import Inspection, largest
+from cdn77_exporter.commands.inspect.trial import Tried
 from cdn77_exporter.commands.output import console, instant, number, printable, size, span
+from cdn77_exporter.core.measures import Kind
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.visible import visible
 
@@ -34,6 +36,11 @@ def show(inspection: Inspection, top: int) -> None:
         if inspection.unknown_agents.requests:
             _below(screen, Text(_share_of_unknown_agents(inspection), style="bold"))
             screen.print(_unknown_agents(inspection))
+    if inspection.trial is not None:
+        for tried in inspection.trial.tried:
+            _below(screen, Text(_about(tried), style="bold"))
+            if top:
+                screen.print(_tried(tried, top))
     if inspection.rejects:
         _below(screen, _rejects(inspection))
     if inspection.examples:
@@ -122,6 +129,31 @@ def _shares(title: str, name: str, of: str, counts: dict[str, int], total: int) 
     table = _table(title + (f", {len(rows)} of {len(counts):,}" if more else ""), name, of, "share")
     for text, count in rows.items():
         table.add_row(Text(visible(text)), f"{count:,}", f"{100 * count / max(1, total):.1f} %")
+    return table
+
+
+_AMOUNTS = {Kind.COUNTER: "value", Kind.HISTOGRAM: "observations", Kind.GAUGE: "viewers"}
+
+
+def _about(tried: Tried) -> str:
+    """Say how many label sets a measure has, and what its limit would do."""
+    least = "" if tried.complete else "at least "
+    text = f"{tried.family.name} ({tried.family.kind}): {least}{number(len(tried.events), 'label set')}"
+    if len(tried.own) < len(tried.events):
+        text += f", the busiest {len(tried.own):,} with their names, {100 * tried.other:.1f} % as other"
+    return text + f"; {number(tried.series)} series"
+
+
+def _tried(tried: Tried, top: int) -> Table:
+    """Return a measure's label sets with most."""
+    names = [label.name for label in tried.labels]
+    table = _table("", *(names or ["all"]), _AMOUNTS[tried.family.kind])
+    table.title = None
+    for column in table.columns[:-1]:
+        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    for labels, value in tried.top(top):
+        texts = [Text(visible(text)) for text in labels.values()] or [Text("")]
+        table.add_row(*texts, f"{value:,.10g}" if value % 1 else f"{int(value):,}")
     return table
 
 

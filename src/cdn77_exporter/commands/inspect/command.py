@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cdn77_exporter.commands.arguments import parse_instant
@@ -14,6 +15,7 @@ from cdn77_exporter.commands.inspect.inspection import INSPECTED, Inspection, Pi
 from cdn77_exporter.commands.output import Bar, say
 from cdn77_exporter.core.decode import Decoder, Limits
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.measures import Measures
 from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.edge.decode_job import DecoderRules
 from cdn77_exporter.edge.plain_file import open_plain
@@ -57,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=_top, default=10, metavar="N", help="how many streams to list, those with most requests (10)"
     )
     parser.add_argument(
+        "--measures",
+        metavar="FILE",
+        help="try a file of measures (see MEASURES_FILE): what each counts, its label sets, and what its limit does",
+    )
+    parser.add_argument(
         "--now", type=_instant_ms, metavar="TIME", help="take this for the current time, such as 2026-01-10T14:49:28Z"
     )
 
@@ -74,11 +81,11 @@ def _instant_ms(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Read the files and print what they hold; the exit code."""
     rules = honoured_rules()
+    rules, inspection = _with_measures(rules, arguments.measures)
     if STANDARD_INPUT in arguments.paths and sys.stdin.isatty():
         raise ConfigError(["The standard input is a terminal; name a file, or pipe one in."])
     now_ms = time.time_ns() // 1_000_000 if arguments.now is None else arguments.now
     decoder = rules.decoder(examples=not arguments.json, content=False)
-    inspection = Inspection()
     paths = list(_files(arguments.paths, inspection))
     # Tallies are full of small containers without cycles; to look for cycles among them costs a tenth of the time.
     with without_collection(), Bar("reading", _total(paths), in_bytes=True) as bar:
@@ -93,6 +100,22 @@ def run(arguments: argparse.Namespace) -> int:
 
         show(inspection, arguments.top)
     return 1 if inspection.unreadable else 0
+
+
+def _with_measures(rules: DecoderRules, path: str | None) -> tuple[DecoderRules, Inspection]:
+    """Return what to decode by and an empty inspection, which try a file of measures; ConfigError with its faults."""
+    if path is None:
+        return rules, Inspection()
+    from cdn77_exporter.commands.inspect.trial import Trial  # noqa: PLC0415 - as above
+    from cdn77_exporter.settings.measures_file import measures_file  # noqa: PLC0415
+    from cdn77_exporter.settings.toml_file import FileFaults  # noqa: PLC0415
+
+    try:
+        own = measures_file(path).rows
+    except FileFaults as error:
+        raise ConfigError([f"{path}: {fault}" for fault in error.faults]) from None
+    measures = Measures((*INSPECTED.rows, *own))
+    return replace(rules, measures=measures), Inspection(measures=measures, trial=Trial(measures, own))
 
 
 def honoured_rules() -> DecoderRules:

@@ -11,6 +11,7 @@ from heapq import nlargest
 import numpy as np
 
 from cdn77_exporter.commands.inspect.distinct import Distinct, mixed
+from cdn77_exporter.commands.inspect.trial import Trial
 from cdn77_exporter.core.columns import Counts, Numbers, number_rows
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Example, FileStats
@@ -30,8 +31,6 @@ _LOW = np.uint64(0xFFFFFFFF)
 _KEY = os.urandom(32)  # which addresses would have one hash is nobody's to know
 #: What it needs of the measures, beside viewers.
 INSPECTED = Measures((TRANSFER_BYTES, RESPONSES))
-_CUBE_NUMBER, _CUBE = INSPECTED.cube_of(RESPONSES)
-(_BYTES,) = _CUBE.places(TRANSFER_BYTES)
 
 Pieces = Callable[[], Iterator[bytes]]
 
@@ -51,8 +50,13 @@ class StreamSums:
 
 @dataclass(slots=True)
 class Inspection:
-    """Sums over the files so far; nothing in it grows with the number of lines."""
+    """Sums over the files so far; nothing in it grows with the number of lines.
 
+    `measures`: what the files are decoded by; those that are inspected are among them. `trial`: of others.
+    """
+
+    measures: Measures = INSPECTED
+    trial: Trial | None = None
     files: int = 0
     lines: int = 0
     events: int = 0
@@ -102,6 +106,8 @@ class Inspection:
         self.add_examples(path, stats)
         self._add_groups(counts)
         self._add_viewers(counts)
+        if self.trial is not None:
+            self.trial.add(counts)
 
     def add_examples(self, path: str, stats: FileStats) -> None:
         """Keep some of a file's rejected lines to be shown."""
@@ -111,16 +117,19 @@ class Inspection:
                 of_reason.append((path, example))
 
     def _add_groups(self, counts: Counts) -> None:
-        groups, texts = counts.groups[_CUBE_NUMBER], counts.texts
+        number, cube = self.measures.cube_of(RESPONSES)
+        number_of_bytes, cube_of_bytes = self.measures.cube_of(TRANSFER_BYTES)
+        groups, texts = counts.groups[number], counts.texts
         for label, totals in ((STATUS, self.statuses), (CACHE, self.caches), (POP, self.pops)):
-            of_label = groups.by(_CUBE.labels.index(label))
+            of_label = groups.by(cube.labels.index(label))
             for number, requests in zip(of_label.labels[:, 0].tolist(), of_label.sums[:, 0].tolist(), strict=True):
                 totals[texts[number]] += requests
-        of_streams = groups.by(_CUBE.labels.index(STREAM))
-        for number, sums in zip(of_streams.labels[:, 0].tolist(), of_streams.sums.tolist(), strict=True):
-            own = self.streams[texts[number]]
+        of_streams = counts.groups[number_of_bytes].by(cube_of_bytes.labels.index(STREAM))
+        (place,) = cube_of_bytes.places(TRANSFER_BYTES)
+        for stream, sums in zip(of_streams.labels[:, 0].tolist(), of_streams.sums.tolist(), strict=True):
+            own = self.streams[texts[stream]]
             own.requests += sums[0]
-            own.bytes += sums[_BYTES]
+            own.bytes += sums[place]
 
     def _add_viewers(self, counts: Counts) -> None:
         hashes = np.array([hash(text) for text in counts.texts], np.int64).view(np.uint64)
