@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import subprocess
 import tomllib
 from collections import defaultdict
@@ -24,7 +25,8 @@ from cdn77_exporter.core.measures import Kind, Measures, built_in
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.settings.measures_file import measures_file, schema
 from cdn77_exporter.settings.toml_file import FileFaults
-from tests.support.files import event, stream_name
+from tests.support.counts import plain_counts
+from tests.support.files import event, log_file, stream_name
 from tests.support.samples import Received, increase
 from tests.support.settings import LEAST
 
@@ -304,6 +306,19 @@ def test_the_example_counts_what_the_lines_say(accelerate: bool) -> None:
             lines, by_stream | {"le": lambda line, le=le: le}, lambda line, most=bound: 0 < line["cacheAge"] <= most
         )
         assert {key: value for key, value in process.grown(f"{age}_bucket").items() if ("le", le) in key} == expected
+
+
+def test_the_table_goes_to_other_processes_as_data(tmp_path: Path) -> None:
+    """Rules that were sent elsewhere decode the same there, without the file."""
+    path = tmp_path / "measures.toml"
+    path.write_text(EXAMPLE.read_text("utf-8"), "utf-8")
+    rules = settings.load(LEAST | {"MEASURES_FILE": str(path)}).decoder_rules
+    path.unlink()
+    elsewhere = pickle.loads(pickle.dumps(rules))
+    assert elsewhere == rules
+    body = log_file(lines_of(50))
+    found = [one.decoder().decode(body, latest_ms=2**42, oldest_ms=0)[1] for one in (rules, elsewhere)]
+    assert plain_counts(found[0]) == plain_counts(found[1])
 
 
 def test_a_metric_without_labels_is_one_series() -> None:

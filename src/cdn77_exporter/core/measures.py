@@ -6,7 +6,7 @@ of the state, the documentation. A `Measures` table can be made of other rows th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -315,8 +315,8 @@ class Measures:
     def __hash__(self) -> int:
         return hash(self.rows)
 
-    def __reduce__(self) -> tuple[type[Measures], tuple[tuple[Measure, ...]]]:
-        return Measures, (self.rows,)  # what follows from the rows is not sent to other processes
+    def __reduce__(self) -> tuple[Callable[[tuple[Measure, ...]], Measures], tuple[tuple[Measure, ...]]]:
+        return _checked, (self.rows,)  # what follows from the rows is not sent to other processes
 
     def named(self, name: str) -> Measure | None:
         """Return the row of a name, if there is one."""
@@ -367,6 +367,13 @@ class Measures:
         """The labels by which decoding tells viewers apart: `PROFILE` first, then those that go beyond it."""
         beyond = (audience_of(row) for row in self.of_viewers)
         return (PROFILE, *dict.fromkeys(labels for labels in beyond if labels != PROFILE))
+
+
+def _checked(rows: tuple[Measure, ...]) -> Measures:
+    """Return a table of rows that one was made of before, in another process: each call there brings its own."""
+    table = Measures.__new__(Measures)
+    table.rows = rows
+    return table
 
 
 def audience_of(measure: Measure) -> tuple[Label, ...]:
