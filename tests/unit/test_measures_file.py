@@ -314,7 +314,7 @@ def test_the_table_goes_to_other_processes_as_data(tmp_path: Path) -> None:
     path.write_text(EXAMPLE.read_text("utf-8"), "utf-8")
     rules = settings.load(LEAST | {"MEASURES_FILE": str(path)}).decoder_rules
     path.unlink()
-    elsewhere = pickle.loads(pickle.dumps(rules))
+    elsewhere = pickle.loads(pickle.dumps(rules))  # noqa: S301 - our own
     assert elsewhere == rules
     body = log_file(lines_of(50))
     found = [one.decoder().decode(body, latest_ms=2**42, oldest_ms=0)[1] for one in (rules, elsewhere)]

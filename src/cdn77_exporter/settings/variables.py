@@ -322,7 +322,8 @@ class Metrics:
         metrics.metric_names,
         "",
         "Built-in metrics that are not sent: names with commas between them; that of a summary or a histogram is "
-        "that of all its parts. Fields that nothing else needs are not even read.",
+        "that of all its parts. Fields that nothing else needs are not even read. The status page has no numbers of "
+        "them either.",
         "cdn77_viewers_by_region_total,cdn77_time_to_first_byte_ms",
     )
     labels_off: tuple[str, ...] = env(
