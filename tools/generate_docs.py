@@ -258,7 +258,8 @@ def measures_page() -> str:
         "example": ["", "```toml", *_EXAMPLE.read_text("utf-8").rstrip().splitlines(), "```", ""],
         **{key.name: _keys(key) for key in measures_file.FILE.keys},
     }
-    return TABLE.sub(lambda found: found[1] + _page(made[found[2]]) + found[3], page.read_text("utf-8"))
+    text = page.read_text("utf-8") if page.is_file() else ""
+    return TABLE.sub(lambda found: found[1] + _page(made[found[2]]) + found[3], text)
 
 
 def _keys(tables: Key) -> list[str]:

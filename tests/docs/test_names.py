@@ -35,7 +35,7 @@ _OF_CHECK = "cdn77_exporter_check"
 #: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
 #: Names in small letters of Prometheus, and reasons of `inspect` that the service does not know.
-_OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found"}
+_OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found", "ip_version"}
 #: What the code reports to `/readyz` as wrong.
 PROBLEMS = {
     name

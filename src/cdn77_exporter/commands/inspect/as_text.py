@@ -36,11 +36,9 @@ def show(inspection: Inspection, top: int) -> None:
         if inspection.unknown_agents.requests:
             _below(screen, Text(_share_of_unknown_agents(inspection), style="bold"))
             screen.print(_unknown_agents(inspection))
-    if inspection.trial is not None:
-        for tried in inspection.trial.tried:
-            _below(screen, Text(_about(tried), style="bold"))
-            if top:
-                screen.print(_tried(tried, top))
+    for tried in inspection.trial.tried if inspection.trial else ():
+        _below(screen, Text(_about(tried), style="bold"))
+        screen.print(_tried(tried, top))
     if inspection.rejects:
         _below(screen, _rejects(inspection))
     if inspection.examples:

@@ -75,7 +75,7 @@ class Tried:
 
     @property
     def series(self) -> int:
-        """How many series there would be."""
+        """The number of series that there would be."""
         own = self.own
         places = [place for place, label in enumerate(self.labels) if label == STREAM]
         others = {tuple(labels[place] for place in places) for labels in self.events.keys() - set(own)}
