@@ -353,6 +353,10 @@ class Measures:
         columns = dict.fromkeys((Column(Add.ONE), *(column for row in members for column in _columns(row))))
         return Cube(labels, tuple(columns), tuple(members), limit)
 
+    def limit_of(self, audience: tuple[Label, ...]) -> int:
+        """Return the label sets of an audience that count on their own; 0 for all."""
+        return _limit_of(row for row in self.of_viewers if audience_of(row) == audience)
+
     def cube_of(self, measure: Measure) -> tuple[int, Cube]:
         """Return the cube that holds a measure of events, and its number among all."""
         return next((number, cube) for number, cube in enumerate(self.cubes) if measure in cube.measures)
@@ -367,6 +371,11 @@ class Measures:
         """The labels by which decoding tells viewers apart: `PROFILE` first, then those that go beyond it."""
         beyond = (audience_of(row) for row in self.of_viewers)
         return (PROFILE, *dict.fromkeys(labels for labels in beyond if labels != PROFILE))
+
+
+def _limit_of(rows: Iterable[Measure]) -> int:
+    limits = [row.limit for row in rows]
+    return 0 if 0 in limits else max(limits, default=0)
 
 
 def _checked(rows: tuple[Measure, ...]) -> Measures:

@@ -230,11 +230,19 @@ class Timeline:
                     rows = order[begin:end]
                     self._opened(tick).add_sums(number, cells[rows], groups.sums.take(rows, axis=0))
         if len(counts.viewers):
-            seen = self.labelling.viewers(codes[counts.viewers.labels], counts.addresses, counts.viewers)
-            ticks = (counts.viewers.first // 1000 // self._tick + 1) * self._tick
+            self._see(self.labelling.viewers(codes[counts.viewers.labels], counts.addresses, counts.viewers))
+        for number, viewers in enumerate(counts.audiences[1:], 1):
+            if len(viewers):
+                seen = self.labelling.audience(number, codes[viewers.labels], counts.addresses, viewers)
+                self._see(seen)
+        return [self._enter(file, stats) for file, stats in files]
+
+    def _see(self, seen: npt.NDArray[np.void]) -> None:
+        """Keep rows of `SEEN` in the ticks that count them."""
+        if len(seen):
+            ticks = (seen["first"] // 1000 // self._tick + 1) * self._tick
             for tick, begin, end, order in self._by_tick(ticks):
                 self._opened(tick).add_viewers(seen.take(order[begin:end]), self._tick)
-        return [self._enter(file, stats) for file, stats in files]
 
     def _opened(self, tick: int) -> OpenTick:
         self._dirty.add(tick)
