@@ -23,11 +23,12 @@ from cdn77_exporter.core.fields import FIELDS
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.measures import Kind, Measures, built_in
 from cdn77_exporter.core.timeline import Rules, Timeline
+from cdn77_exporter.edge.state import Database
 from cdn77_exporter.settings.measures_file import measures_file, schema
 from cdn77_exporter.settings.toml_file import FileFaults
 from tests.support.counts import plain_counts
 from tests.support.files import event, log_file, stream_name
-from tests.support.samples import Received, increase
+from tests.support.samples import Received, increase, is_stale
 from tests.support.settings import LEAST
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "measures.toml"
@@ -250,6 +251,14 @@ class Process:
                     found.append(tuple(zip(own.labels, values, strict=True)))
         return found
 
+    def present(self, metric: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """The last value of each series of a gauge, by its labels; of those that have ended, none."""
+        return {
+            tuple(pair for pair in name if pair[0] != "__name__"): samples[-1][1]
+            for name, samples in self.received.samples.items()
+            if dict(name)["__name__"] == metric and not is_stale(samples[-1][1])
+        }
+
     def grown(self, metric: str) -> dict[tuple[tuple[str, str], ...], float]:
         """How much each series of a metric grew, by its labels."""
         found = {}
@@ -269,6 +278,15 @@ def counted(lines: Sequence[Mapping[str, Any]], labels: Mapping[str, str], amoun
         own = tuple(sorted((name, str(value(line))) for name, value in labels.items()))  # type: ignore[operator]
         found[own] += amount(line)
     return {key: value for key, value in found.items() if value}
+
+
+def viewers_by_asn(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, str], ...], float]:
+    """Distinct addresses by stream and network, as the lines tell it."""
+    found = defaultdict(set)
+    for line in lines:
+        labels = {"stream_name": stream_label(line), "asn": str(line["clientASN"] or 0), "window": "2h"}
+        found[tuple(sorted(labels.items()))].add(line["clientIP"])
+    return {labels: float(len(addresses)) for labels, addresses in found.items()}
 
 
 def stream_label(line: Mapping[str, Any]) -> str:
@@ -292,6 +310,7 @@ def test_the_example_counts_what_the_lines_say(accelerate: bool) -> None:
         "tls_version": lambda line: line["clientSSLProtocol"],
     }
     assert process.grown("cdn77_requests_by_protocol_total") == counted(lines, by_protocol, lambda line: 1)
+    assert process.present("cdn77_active_viewers_by_asn") == viewers_by_asn(lines)
     by_type: Any = {"content_type": lambda line: line["responseContentType"] or "unknown"}
     assert process.grown("cdn77_bytes_by_content_type_total") == counted(
         lines, by_type, lambda line: line["responseBytes"] * line["clientRequestCompleted"]
@@ -306,6 +325,41 @@ def test_the_example_counts_what_the_lines_say(accelerate: bool) -> None:
             lines, by_stream | {"le": lambda line, le=le: le}, lambda line, most=bound: 0 < line["cacheAge"] <= most
         )
         assert {key: value for key, value in process.grown(f"{age}_bucket").items() if ("le", le) in key} == expected
+
+
+def test_viewers_by_a_label_are_taken_up_and_leave() -> None:
+    """A new process knows who is in the window, counts nobody twice, and lets all leave after the window."""
+    measures = Measures((*built_in().rows, *measures_file(str(EXAMPLE)).rows))
+    database = Database(":memory:")
+    process = Process(measures)
+    key = database.secret_key()
+    lines = lines_of(200)
+    for part in (lines[:120], lines[80:]):
+        process.timeline = Timeline(Rules(), start_ms=START * 1000 - 60_000, key=key, measures=measures)
+        snapshot = database.load()
+        if snapshot is not None:
+            process.timeline.restore(snapshot)
+        process.count(part)
+        process.now += 60
+        requests, _ = process.timeline.advance(process.now * 1000, process.now * 1000 + 1000)
+        process.received.take((request.body, request.samples) for request in requests)
+        process.timeline.done([request.number for request in requests])
+        database.commit(process.timeline.take_changes([], 0, []))
+    assert process.present("cdn77_active_viewers_by_asn") == viewers_by_asn(lines)
+    assert sum(process.present("cdn77_active_viewers").values()) == 120
+    process.advance(7500)
+    assert not any(process.present("cdn77_active_viewers_by_asn").values())
+
+
+def test_viewers_over_a_limit_are_other() -> None:
+    """Networks over the limit are one, and each viewer counts in it once."""
+    rows = measures_file_rows(VIEWERS + "limit = 3\n")
+    process = Process(Measures((*built_in().rows, *rows)))
+    pairs = [(asn, number) for asn in range(1, 7) for number in range(asn)]
+    process.count([event(START * 1000, clientASN=asn, clientIP=f"198.51.100.{number}") for asn, number in pairs])
+    process.advance(60)
+    found = {dict(labels)["asn"]: value for labels, value in process.present("cdn77_x").items()}
+    assert found == {"4": 4.0, "5": 5.0, "6": 6.0, "other": 3.0}
 
 
 def test_the_table_goes_to_other_processes_as_data(tmp_path: Path) -> None:

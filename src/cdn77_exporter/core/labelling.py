@@ -454,7 +454,8 @@ class Labelling:
                 audience.table.add(rows[~refused])
             others = np.flatnonzero(~known)[refused[inverse.ravel()]]
             labels = labels.copy()
-            labels[np.ix_(others, audience.sets.own)] = self._other
+            for place in audience.sets.own:
+                labels[others, place] = self._other
             numbers, known = audience.table.find(labels)
         audience.sets.saw(numbers[known], requests[known])
         return labels
@@ -614,7 +615,7 @@ class Labelling:
         used[[self._other, self._status]] = True
         for values in self._values.values():
             used |= values.known[:count]
-        tables = [own.table for own in (*self._cells, *self._audiences)] + [self._viewer_rows]
+        tables = [cells.table for cells in self._cells] + [own.table for own in self._audiences] + [self._viewer_rows]
         for table in tables:
             used[table.rows[table.numbers()]] = True
         new = self.vocabulary.keep(used)
@@ -626,9 +627,9 @@ class Labelling:
         for values in self._values.values():
             values.known = values.known[:count][used]
         self._places.forget()
-        for one in (*self._cells, *self._audiences):
-            if one.sets is not None:
-                one.sets.forget_waiting()
+        for sets in [*(cells.sets for cells in self._cells), *(own.sets for own in self._audiences)]:
+            if sets is not None:
+                sets.forget_waiting()
         self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
 
 

@@ -146,7 +146,7 @@ class Trial:
         places = [audience.index(label) for label in tried.labels]
         for place in places:
             keys = mixed(keys, hashes[viewers.labels[profiles, place]])
-        new = self._seen.add(keys)
+        new, _ = self._seen.add(keys, keys)
         for texts, viewer_count in _counted(viewers.labels[profiles[new]][:, places].tolist()).items():
             tried.add(tuple(counts.texts[text] for text in texts), viewer_count, viewer_count)
 
