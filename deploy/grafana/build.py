@@ -132,6 +132,16 @@ def mean_ttfb(by: str = "") -> str:
     return f"{times} / {requests}"
 
 
+def times(metric: str) -> tuple[tuple[str, str], ...]:
+    """Return the queries of percentiles of a request's times, of native histograms or, where there are none, others."""
+    native = f"sum (rate({metric}{{{_WHERE}}}[$__rate_interval] {_LATER}))"
+    classic = rate(f"{metric}_bucket", "le")
+    return tuple(
+        (f"histogram_quantile({q}, {native}) or histogram_quantile({q}, {classic})", name)
+        for q, name in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))
+    )
+
+
 TRAFFIC = Dashboard(
     "cdn77-traffic",
     "CDN77 traffic",
@@ -272,6 +282,28 @@ TRAFFIC = Dashboard(
                     "s",
                     ((mean_ttfb("cache_status"), "{{cache_status}}"),),
                     "A miss waits for the origin.",
+                ),
+            ),
+        ),
+        Row(
+            "How fast it is (HISTOGRAMS)",
+            (
+                Panel(
+                    "Time to first byte", "timeseries", "s", times(_TTFB), "So long or less waits that share of them."
+                ),
+                Panel(
+                    "Duration of requests",
+                    "timeseries",
+                    "s",
+                    times("cdn77_request_duration_seconds"),
+                    "Until the last byte was sent, or the client left.",
+                ),
+                Panel(
+                    "Round-trip time",
+                    "timeseries",
+                    "s",
+                    times("cdn77_tcp_rtt_seconds"),
+                    "Of the connections, as the CDN's servers measure it.",
                 ),
             ),
         ),

@@ -8,8 +8,9 @@ import yaml
 
 from cdn77_exporter import __version__
 from cdn77_exporter.commands import COMMANDS
+from cdn77_exporter.core import measures as tables
 from cdn77_exporter.core.device import built_in
-from cdn77_exporter.core.measures import MEASURES
+from cdn77_exporter.core.measures import MEASURES, Histograms
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.settings import VARIABLES, device_rules
 from cdn77_exporter.telemetry.messages import MESSAGES
@@ -31,11 +32,12 @@ _TASKS = {
     "KILLS",
 }
 _PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
-_OF_CHECK = "cdn77_exporter_check"
+_OF_CHECK = {"cdn77_exporter_check", "cdn77_exporter_check_histogram"}
 #: Words in capitals that are no variables: values, labels, headers, and what stands for something in an example.
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
-#: Names in small letters of Prometheus, and reasons of `inspect` that the service does not know.
+#: Names in small letters of Prometheus and Mimir, and reasons of `inspect` that the service does not know.
 _OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found", "ip_version"}
+_OTHERS |= {"histogram_quantile", "native_histograms_ingestion_enabled"}
 #: What the code reports to `/readyz` as wrong.
 PROBLEMS = {
     name
@@ -46,7 +48,7 @@ PROBLEMS = {
 
 def metrics() -> set[str]:
     """Every metric, with the parts of histograms and what the rules record."""
-    known = {metric.name for metric in MEASURES.rows} | {f"{PREFIX}build_info"}
+    known = {row.name for how in Histograms for row in tables.built_in(how).rows} | {f"{PREFIX}build_info"}
     for own in SELF_METRICS:
         known.add(PREFIX + own.name)
         if own.kind == "histogram":
@@ -58,7 +60,7 @@ def metrics() -> set[str]:
 def test_every_metric_that_is_named_exists() -> None:
     """A metric that a sentence, a table or a query names is one that the code knows."""
     known = (
-        metrics() | {metric.family.name for metric in MEASURES.rows} | {_PROGRAM, PREFIX, "cdn77_", _OF_CHECK}
+        metrics() | {metric.family.name for metric in MEASURES.rows} | {_PROGRAM, PREFIX, "cdn77_", *_OF_CHECK}
     )  # the program, and what names begin with
     found = [*inline(), *(block for block in blocks() if block.language == "promql")]
     named = [(block.place, name) for block in found for name in re.findall(r"\bcdn77_\w*", block.text)]
@@ -84,7 +86,7 @@ def test_every_name_in_small_letters_exists() -> None:
     known = {*MESSAGES, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
     known |= {field.name for event in MESSAGES.values() for field in event.fields}
     known |= {label for metric in MEASURES.rows for label in metric.labels} | {metric.name for metric in MEASURES.rows}
-    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, _OF_CHECK} | PROBLEMS
+    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, *_OF_CHECK} | PROBLEMS
     known |= {*built_in().devices, *(key.name for key in device_rules.RULE.keys)}
     for own in SELF_METRICS:
         known |= {value for _, values in own.labels for value in values}

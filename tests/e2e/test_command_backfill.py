@@ -107,3 +107,18 @@ def test_a_span_ends_where_another_exporter_begins(tmp_path: Path) -> None:
     again = run_command("backfill", str(tmp_path / "files"), "--out", str(out))
     assert (again.code, again.out) == (2, "")
     assert "is there already" in again.err
+
+
+def test_native_histograms_are_written_as_classic_ones(tmp_path: Path) -> None:
+    """The text has none, which is said, and the bounds of classic ones instead, which add up to what was observed."""
+    start_ms = 1_767_225_600_000
+    write_files(tmp_path / "files", [event(start_ms + at * 1000) for at in range(60)], start_ms)
+    out = tmp_path / "old.txt"
+    ended = run_command("backfill", str(tmp_path / "files"), "--out", str(out), environ={"HISTOGRAMS": "native"})
+    assert ended.code == 0, ended.err
+    assert "OpenMetrics text has no native histograms" in ended.err
+    with out.open() as text:
+        families = families_in(text)
+    last = {tuple(sample.labels.items()): sample.value for sample in families["cdn77_request_duration_seconds_bucket"]}
+    counts = {tuple(sample.labels.items()): sample.value for sample in families["cdn77_request_duration_seconds_count"]}
+    assert sum(value for labels, value in last.items() if ("le", "+Inf") in labels) == sum(counts.values()) > 0

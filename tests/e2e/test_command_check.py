@@ -25,6 +25,7 @@ from tests.support.files import log_file, traffic
 from tests.support.geo_database import write_city_database
 from tests.support.prometheus import Prometheus
 from tests.support.requests import request_body
+from tests.support.victoria_metrics import VictoriaMetrics
 
 Found = dict[str, dict[str, str]]
 
@@ -315,6 +316,33 @@ def test_a_window_that_reaches_further_back_than_the_receiver(
         if status == "failed":
             assert "too old" in found["BACKFILL_WINDOW"]["found"]
             assert "out_of_order_time_window" in found["BACKFILL_WINDOW"]["remedy"]
+
+
+@pytest.mark.prometheus
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("receiver", "features", "status", "words"),
+    [
+        (Prometheus, "native-histograms", "ok", "accepted and kept"),
+        (Prometheus, "", "failed", "refused (500: native histograms are disabled)"),
+        (VictoriaMetrics, "", "failed", "accepted, but not kept"),
+    ],
+)
+def test_whether_native_histograms_are_kept(
+    tmp_path: Path, setting: Setting, receiver: type[Prometheus], features: str, status: str, words: str
+) -> None:
+    """With HISTOGRAMS=native one is written and looked for; a receiver without them fails, with the remedy."""
+    with receiver(tmp_path / "receiver", features=features) as server:
+        setting.set(PROMETHEUS_URL=server.write_url, HISTOGRAMS="native", EXTERNAL_LABELS="env=test")
+        for _ in range(2):
+            code, found = setting.check()
+            assert found["native histograms"]["status"] == status
+            assert words in found["native histograms"]["found"]
+            assert found["receiver"]["status"] == "ok"
+            assert code == (status == "failed")
+        assert ("HISTOGRAMS to classic" in found["native histograms"]["remedy"]) == (status == "failed")
+        setting.set(HISTOGRAMS="classic")
+        assert "native histograms" not in setting.check()[1]
 
 
 @pytest.mark.guarantee("receiver.proxy")

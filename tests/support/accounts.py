@@ -32,5 +32,8 @@ class Cumulative:
     def owing(self) -> None:
         """Say nothing of series."""
 
+    def wait_for_histograms(self, wait: bool) -> None:
+        """Wait for everything."""
+
     def done(self, numbers: Sequence[int]) -> None:
         """Forget requests."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import cramjam
 
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
-from cdn77_exporter.core.measures import MEASURES, Kind
+from cdn77_exporter.core.measures import PART, Histograms, Kind, built_in
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.support.prometheus import Prometheus
 
@@ -30,9 +30,10 @@ _TARGET = {"job": "cdn77-exporter", "instance": "a"}
 
 def series() -> Iterator[tuple[dict[str, str], bool]]:
     """Labels of every series, and whether it is a counter."""
-    for metric in MEASURES.rows:
+    for metric in dict.fromkeys(row for kind in Histograms for row in built_in(kind).rows if not row.native):
+        constants = dict(metric.constants)
         for labels in _combinations(metric.labels):
-            yield {"__name__": metric.name, **labels}, metric.kind is Kind.COUNTER
+            yield {"__name__": metric.name, **labels, **constants}, metric.kind is Kind.COUNTER
     for own in SELF_METRICS:
         for place in range(max([1, *(len(values) for _, values in own.labels)])):
             labels = {name: values[place] if values else "x" for name, values in own.labels}
@@ -60,7 +61,7 @@ def _combinations(names: tuple[str, ...]) -> Iterator[dict[str, str]]:
 @contextmanager
 def filled_prometheus(folder: Path) -> Iterator[Prometheus]:
     """The server, its data in `folder`; counters grow by one a second, gauges are 7."""
-    with Prometheus(folder) as server:
+    with Prometheus(folder, features="native-histograms") as server:
         end = int(time.time()) // _TICK_SECONDS * _TICK_SECONDS
         request = WriteRequest()
         for labels, counter in series():
@@ -70,7 +71,34 @@ def filled_prometheus(folder: Path) -> Iterator[Prometheus]:
             for tick in range(end - _SPAN_SECONDS, end + 1, _TICK_SECONDS):
                 one.samples.add(timestamp=tick * 1000, value=float(tick - end + _SPAN_SECONDS) if counter else 7.0)
         write(server, request)
+        write(server, native_histograms(range(end - _SPAN_SECONDS, end + 1, _TICK_SECONDS)))
         yield server
+
+
+def native_histograms(ticks: range) -> WriteRequest:
+    """Every native histogram, with an observation of about 0.1 and one of about 0.2 each second."""
+    request = WriteRequest()
+    names = {metric.name: metric.labels for metric in built_in(Histograms.NATIVE).rows if metric.native}
+    for name, labels in names.items():
+        for values in _combinations(tuple(label for label in labels if label != PART)):
+            one = request.timeseries.add()
+            for label, value in sorted({"__name__": name, **values}.items()):
+                one.labels.add(name=label, value=value)
+            for tick in ticks:
+                seconds = tick - ticks.start
+                counts = {"positive_deltas": [seconds, 0]} if seconds else {}
+                spans = [{"offset": -27, "length": 1}, {"offset": 7, "length": 1}] if seconds else []
+                one.histograms.add(
+                    count_int=2 * seconds,
+                    sum=0.3 * seconds,
+                    schema=3,
+                    zero_threshold=1e-6,
+                    zero_count_int=0,
+                    positive_spans=spans,
+                    timestamp=tick * 1000,
+                    **counts,
+                )
+    return request
 
 
 def write(server: Prometheus, request: WriteRequest) -> None:

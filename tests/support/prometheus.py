@@ -58,14 +58,15 @@ def free_port() -> int:
 class Prometheus:
     """A Prometheus with the remote-write receiver on and nothing to scrape; its data live in `folder`.
 
-    `out_of_order`: the out-of-order window, such as `2h`; none when empty. It can be stopped and started again on the
-    same port with the same data.
+    `out_of_order`: the out-of-order window, such as `2h`; none when empty. `features`: those that have to be switched
+    on, such as `native-histograms`. It can be stopped and started again on the same port with the same data.
     """
 
     READY = "/-/ready"
 
-    def __init__(self, folder: Path, *, out_of_order: str = "") -> None:
+    def __init__(self, folder: Path, *, out_of_order: str = "", features: str = "") -> None:
         self._folder = folder
+        self.features = features
         self._out_of_order = out_of_order
         self._port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
@@ -104,6 +105,7 @@ class Prometheus:
             "--storage.tsdb.retention.time=30d",
             "--query.max-samples=200000000",
             "--log.level=warn",
+            *([f"--enable-feature={self.features}"] if self.features else []),
         ]
 
     def _wait_until_ready(self) -> None:
@@ -159,6 +161,17 @@ class Prometheus:
         """A range query's matrix: labels to (time, value)."""
         found = self._get("/api/v1/query_range", query=expression, start=str(start), end=str(end), step=str(step))
         return {_labels(row["metric"]): [(at, float(value)) for at, value in row["values"]] for row in found["result"]}
+
+    def histograms(self, metric: str, at: float, span: str = "3h") -> dict[Labels, list[tuple[int, float, float]]]:
+        """All stored native histograms of a metric: labels to (Unix ms, count, sum), oldest first."""
+        found = self._get("/api/v1/query", query=f"{metric}[{span}]", time=str(at))
+        return {
+            _labels(row["metric"]): [
+                (round(stamp * 1000), float(one["count"]), float(one["sum"])) for stamp, one in row["histograms"]
+            ]
+            for row in found["result"]
+            if "histograms" in row
+        }
 
     def samples(self, metric: str, at: float | None = None, span: str = "3h") -> dict[Labels, list[tuple[int, float]]]:
         """All stored samples of a metric in the span before an instant: labels to (Unix ms, value), oldest first.

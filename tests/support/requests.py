@@ -9,6 +9,7 @@ from typing import Any
 import cramjam
 
 from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, WriteRequest
+from tests.support import plain_proto
 
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
 
@@ -34,3 +35,8 @@ def request_body(
 def compressed(plain: bytes) -> bytes:
     """Bytes in snappy's block format."""
     return bytes(cramjam.snappy.compress_raw(plain))
+
+
+def histogram_body(labels: Mapping[str, str], at_ms: int, counts: Mapping[int, int], total: float) -> bytes:
+    """A body of one native histogram: its observations by bucket, and their sum."""
+    return compressed(plain_proto.series(list(labels.items()), [plain_proto.histogram(counts, total, at_ms)]))

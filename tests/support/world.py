@@ -25,9 +25,11 @@ from cdn77_exporter.core.arrivals import Arrivals
 from cdn77_exporter.core.clocks import ClockSource
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Decoded
-from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
-from cdn77_exporter.core.errors import FileGone, Refused
+from cdn77_exporter.core.encode.parts import has_histograms
+from cdn77_exporter.core.encode.remote_write_pb2 import Histogram, WriteRequest
+from cdn77_exporter.core.errors import FileGone, HistogramsRefused, Refused
 from cdn77_exporter.core.files import LogFile, LogNames, RawLog
+from cdn77_exporter.core.measures import MEASURES, Measures
 from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.core.watermark import Watermark
@@ -46,6 +48,7 @@ from cdn77_exporter.flow.stages.push import Pusher
 from cdn77_exporter.flow.stages.sweep import Sweeper
 from cdn77_exporter.telemetry.messages import MESSAGES
 from tests.support import files as log_files
+from tests.support.plain_wholes import Content, Samples, content_of, over_all, rounded
 from tests.support.truth import COUNTERS, WINDOW_GAUGES, Labels, Truth
 from tests.support.virtual_time import Inline, VirtualClock
 
@@ -133,12 +136,14 @@ class Receiver:
         self.most_bytes = most_bytes
         self.too_large = 0
         self.series: dict[Labels, dict[int, float]] = {}
+        self.histograms: dict[Labels, Samples] = {}
         self.refused: list[str] = []
 
     def copy(self) -> Receiver:
         """The same content, apart."""
         twin = Receiver(out_of_order=self.out_of_order, most_bytes=self.most_bytes)
         twin.series = {labels: dict(samples) for labels, samples in self.series.items()}
+        twin.histograms = {labels: list(samples) for labels, samples in self.histograms.items()}
         return twin
 
     def take(self, body: bytes) -> None:
@@ -151,6 +156,9 @@ class Receiver:
         fresh: dict[Labels, dict[int, float]] = {}
         for series in request.timeseries:
             labels = tuple((label.name, label.value) for label in series.labels)
+            if series.histograms:
+                self._take_histograms(labels, series.histograms)
+                continue
             kept = self.series.get(labels, {})
             new = fresh.setdefault(labels, {})
             newest = max(next(reversed(kept), 0), next(reversed(new), 0))
@@ -170,9 +178,25 @@ class Receiver:
             if not in_order:
                 self.series[labels] = dict(sorted(kept.items()))
 
+    def _take_histograms(self, labels: Labels, histograms: Iterable[Histogram]) -> None:
+        """Store native histograms, in order; the same once more is fine."""
+        kept = self.histograms.setdefault(labels, [])
+        for one in histograms:
+            new = (one.timestamp, content_of(one))
+            if kept and new[0] <= kept[-1][0]:
+                if new not in kept:
+                    self._refuse(f"out of order sample {new} after {kept[-1]} of {labels}")
+                continue
+            kept.append(new)
+
     def _refuse(self, words: str) -> None:
         self.refused.append(words)
         raise Refused(400, words)
+
+    def observed(self) -> dict[Labels, Content]:
+        """What every native histogram has grown by, as increase() sees it; without those of which that is nothing."""
+        found = {labels: rounded(over_all(samples)) for labels, samples in self.histograms.items()}
+        return {labels: content for labels, content in found.items() if content}
 
     def values(self, names: Iterable[str]) -> dict[str, dict[Labels, float]]:
         """The last value of every series of some metrics; stale markers are no values."""
@@ -220,6 +244,8 @@ class ReceiverPort:
         while not self._world.receiver_answers.is_set():
             await self._world.receiver_answers.wait()
         self.bodies.append(body)
+        if has_histograms(body) and self._world.clock.true_ms() < self._world.histograms_from_ms:
+            raise HistogramsRefused(500, "native histograms are disabled")
         self._world.receiver.take(body)
         await self._world.point("write, after it is stored")
 
@@ -288,10 +314,18 @@ class InlineState(State):
 class InlineDecoder:
     """The real decoder on the thread that asks, which takes up to `most` files at a time."""
 
-    def __init__(self, most: int = 1, width: int = 2, stream_pattern: str = DEFAULT_STREAM_PATTERN) -> None:
+    def __init__(
+        self,
+        most: int = 1,
+        width: int = 2,
+        stream_pattern: str = DEFAULT_STREAM_PATTERN,
+        measures: Measures = MEASURES,
+    ) -> None:
         self.most = most
         self.width = width
-        self._decoder = Decoder(tick_seconds=TICK_SECONDS, stream_pattern=stream_pattern, examples=True)
+        self._decoder = Decoder(
+            tick_seconds=TICK_SECONDS, stream_pattern=stream_pattern, measures=measures, examples=True
+        )
 
     async def decode(self, logs: Sequence[RawLog], latest_ms: Sequence[int], oldest_ms: int) -> Decoded:
         counted = [log.file.counted for log in logs]
@@ -365,6 +399,8 @@ class World:
     lateness_seconds: float = 0
     doubts: bool = False  # whether the clock believes only what witnesses agree on
     clock_source: ClockSource = ClockSource.AUTO
+    measures: Measures = MEASURES
+    histograms_from_ms: int = 0  # until then the receiver takes no native histograms
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.began_ms, doubts=self.doubts, source=self.clock_source)
@@ -451,7 +487,8 @@ class World:
         state = InlineState(database)
         watermark = Watermark(idle_seconds=60, lag_seconds=60, lateness_seconds=self.lateness_seconds)
         rules = Rules(session_window_seconds=self.window_seconds)
-        timeline = Timeline(rules, start_ms=self.clock.began_ms(), key=database.secret_key())
+        key = database.secret_key()
+        timeline = Timeline(rules, start_ms=self.clock.began_ms(), key=key, measures=self.measures)
         snapshot = database.load()
         if snapshot is not None:
             timeline.restore(snapshot)
@@ -492,7 +529,11 @@ class World:
             ),
             fetcher=Fetcher(common, in_flight, self.bucket, state, watermark),
             decoder=FileDecoder(
-                common, in_flight, InlineDecoder(self.most, stream_pattern=self.stream_pattern), state, events_seen
+                common,
+                in_flight,
+                InlineDecoder(self.most, stream_pattern=self.stream_pattern, measures=self.measures),
+                state,
+                events_seen,
             ),
             aggregator=aggregator,
             pusher=Pusher(

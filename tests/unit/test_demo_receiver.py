@@ -12,7 +12,8 @@ import pytest
 
 from cdn77_exporter.core.errors import Refused
 from cdn77_exporter.demo.receiver import AHEAD_MS, BEHIND_MS, MAX_BYTES, Receiver, Store
-from tests.support.requests import STALE, compressed, request_body
+from tests.support import plain_proto
+from tests.support.requests import STALE, compressed, histogram_body, request_body
 
 NOW = 1_768_056_570_000
 A = (("__name__", "m_total"), ("a", "1"))
@@ -40,6 +41,15 @@ def test_the_same_sample_again_is_fine(store: Store) -> None:
     store.take(body)
     assert store.samples == 2
     assert math.isnan(store.series()[B][0][1])
+
+
+def test_native_histograms_are_kept_by_their_counts(store: Store) -> None:
+    """The number of observations stands for one; buckets that do not add up to it are refused."""
+    store.take(histogram_body(dict(A), NOW, {3: 1, 5: 6}, 2.5))
+    assert store.series() == {A: [(NOW, 7.0)]}
+    wrong = plain_proto.histogram({3: 1, 5: 6}, 2.5, NOW + 1).replace(b"\x08\x07", b"\x08\x08", 1)
+    with pytest.raises(Refused, match="do not fit its count"):
+        store.take(compressed(plain_proto.series(A, [wrong])))
 
 
 def test_metadata_alone_is_fine(store: Store) -> None:

@@ -98,7 +98,7 @@ class World:
             body = self.timeline.seen_of(self.database.body(number))
             assert body == self.lost.get(number, body), "a request is not the same when it is sent again"
             if body and outcome in ("stored", "lost") and number not in self.lost:
-                self.receiver.take(body)
+                self.take(body)
             if outcome in ("lost", "timed out"):
                 if outcome == "lost":
                     self.lost[number] = body
@@ -110,6 +110,10 @@ class World:
                 self.timeline.settle(body, stored=stored, told=told)
             self.timeline.done([number])
             self.database.mark_done([number], None, owed=self.timeline.owed.take_changes())
+
+    def take(self, body: bytes) -> None:
+        """Store a request."""
+        self.receiver.take(body)
 
     def check(self) -> None:
         """After some ticks that are stored, everything was seen, and nothing is owed."""

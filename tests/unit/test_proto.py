@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
 
-from cdn77_exporter.core.encode.remote_write_pb2 import DESCRIPTOR, MetricMetadata, WriteRequest
+from cdn77_exporter.core.encode.remote_write_pb2 import DESCRIPTOR, Histogram, MetricMetadata, WriteRequest
 from tools.generate_proto import OUTPUTS, ROOT, stale
 
 #: The published schema of remote write 1.0: message -> field -> (number, type, repeated).
@@ -20,7 +20,25 @@ SPECIFIED = {
         "timeseries": (1, Field.TYPE_MESSAGE, True),
         "metadata": (3, Field.TYPE_MESSAGE, True),
     },
-    "TimeSeries": {"labels": (1, Field.TYPE_MESSAGE, True), "samples": (2, Field.TYPE_MESSAGE, True)},
+    "TimeSeries": {
+        "labels": (1, Field.TYPE_MESSAGE, True),
+        "samples": (2, Field.TYPE_MESSAGE, True),
+        "histograms": (4, Field.TYPE_MESSAGE, True),
+    },
+    "Histogram": {
+        "count_int": (1, Field.TYPE_UINT64, False),
+        "count_float": (2, Field.TYPE_DOUBLE, False),
+        "sum": (3, Field.TYPE_DOUBLE, False),
+        "schema": (4, Field.TYPE_SINT32, False),
+        "zero_threshold": (5, Field.TYPE_DOUBLE, False),
+        "zero_count_int": (6, Field.TYPE_UINT64, False),
+        "zero_count_float": (7, Field.TYPE_DOUBLE, False),
+        "positive_spans": (11, Field.TYPE_MESSAGE, True),
+        "positive_deltas": (12, Field.TYPE_SINT64, True),
+        "reset_hint": (14, Field.TYPE_ENUM, False),
+        "timestamp": (15, Field.TYPE_INT64, False),
+    },
+    "BucketSpan": {"offset": (1, Field.TYPE_SINT32, False), "length": (2, Field.TYPE_UINT32, False)},
     "Label": {"name": (1, Field.TYPE_STRING, False), "value": (2, Field.TYPE_STRING, False)},
     "Sample": {"value": (1, Field.TYPE_DOUBLE, False), "timestamp": (2, Field.TYPE_INT64, False)},
     "MetricMetadata": {
@@ -60,9 +78,10 @@ def test_every_message_is_looked_at() -> None:
 
 
 def test_metric_types_have_the_published_numbers() -> None:
-    """The enumeration is the specification's, in its order."""
+    """The enumerations are the specification's, in their order."""
     names = ["UNKNOWN", "COUNTER", "GAUGE", "HISTOGRAM", "GAUGEHISTOGRAM", "SUMMARY", "INFO", "STATESET"]
     assert dict(MetricMetadata.MetricType.items()) == {name: number for number, name in enumerate(names)}
+    assert dict(Histogram.ResetHint.items()) == {"UNKNOWN": 0, "YES": 1, "NO": 2, "GAUGE": 3}
 
 
 def test_a_request_is_these_bytes() -> None:

@@ -11,7 +11,7 @@ import pytest
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import Memory, QueryApi, TooMuch, query_base, seconds_of
-from tests.support.requests import request_body
+from tests.support.requests import histogram_body, request_body
 
 
 class _Writer:
@@ -126,6 +126,32 @@ async def test_what_the_receiver_holds_is_asked_for_by_one_sample(answer: Any, e
         "http://p/api/v1/query",
         {"query": '{__name__="m",path="a\\"\\\\"}[1s]', "time": "12.345"},
     )
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([[{"metric": {}, "histograms": [[12.345, {"count": "3", "sum": "0.25", "buckets": []}]]}]], True),
+        ([[{"metric": {}, "histograms": [[12.345, {"count": "2", "sum": "0.25"}]]}], []], False),
+        ([[{"metric": {}, "histograms": [[12.0, {"count": "3", "sum": "0.25"}]]}], []], False),
+        ([[], [{"metric": {}, "values": [[12.345, "3"]]}]], True),
+        ([[], []], False),
+    ],
+)
+async def test_a_histogram_is_asked_for_and_then_its_count(answers: list[Any], expected: bool) -> None:
+    """Its last sample with the same count and sum is it; VictoriaMetrics has a counter of its name and `_count`."""
+
+    class Writer(_Writer):
+        async def ask(self, url: str, form: Mapping[str, str], most_bytes: int) -> tuple[int, bytes]:
+            self.body = json.dumps({"data": {"result": answers[len(self.asked)]}}).encode()
+            return await super().ask(url, form, most_bytes)
+
+    writer = Writer(200, "")
+    memory = Memory(cast(RemoteWriter, writer), "http://p/api/v1/write")
+    body = histogram_body({"__name__": "m", "pop": "a"}, 12_345, {5: 1, 7: 2}, 0.25)
+    assert await memory.holds(body) is expected
+    asked = [form["query"] for _, form in writer.asked]
+    assert asked == ['{__name__="m",pop="a"}[1s]', '{__name__="m_count",pop="a"}[1s]'][: len(answers)]
 
 
 async def test_a_receiver_without_a_query_api_says_nothing() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cdn77_exporter.core.measures import STREAM, Measure, Measures
+from cdn77_exporter.core.measures import PART, STREAM, Measure, Measures
 
 _SEPARATOR = "\x1f"
 _LABEL = re.compile(r"(\w*)([:=]?)(.*)", re.DOTALL)  # and a text, if it is constant, or external
@@ -40,6 +40,16 @@ class Metric:
         texts = dict(self.constants)
         own = [f"{name}:{texts[name]}" if name in texts else name for name in self.labels]
         return self.name, ",".join([*own, *(f"{name}={text}" for name, text in self.external)])
+
+    @property
+    def native(self) -> bool:
+        """True if its series are parts of native histograms; the last of the labels tells which."""
+        return PART in self.labels
+
+    def whole(self, values: Sequence[str]) -> tuple[str, ...]:
+        """Return what the parts of one histogram have in common; `values` of the labels, that of the part last."""
+        external = (f"{name}={text}" for name, text in self.external)
+        return (self.name, ",".join((*self.labels, *external)), *values[:-1])
 
     @classmethod
     def of_state(cls, name: str, labels: str) -> Metric:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+#: How receivers say that they take no native histograms at all; one that is out of order is another matter.
+NO_HISTOGRAMS = re.compile(
+    r"(?<!order )native histograms?( ingestion)? (is|are) (disabled|not (enabled|supported))", re.IGNORECASE
+)
 #: How receivers say that samples are older than they take.
 TOO_OLD = re.compile(r"too old|out of bounds|too far in (the )?past|outside (of )?(the )?retention", re.IGNORECASE)
 
@@ -86,6 +90,10 @@ class Refused(Exception):
     def too_large(self) -> bool:
         """True if the request is larger than the receiver takes, so that smaller ones may pass."""
         return self.status == _TOO_LARGE_STATUS or TOO_LARGE.search(self.words) is not None
+
+
+class HistogramsRefused(Refused):
+    """The receiver takes no native histograms, and refuses a request that has some as a whole."""
 
 
 class FileGone(Exception):

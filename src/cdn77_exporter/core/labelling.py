@@ -47,7 +47,7 @@ _LEAST_NEW = 1_000  # that a file may begin, as long as there is room
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
 _BOUNDED = (Source.FIELD, Source.TRACK)  # labels whose values are anybody's
-_NOT_TOLD = (Source.WINDOW, Source.CONSTANT)  # labels whose values are no log's
+_NOT_TOLD = (Source.WINDOW, Source.CONSTANT, Source.BUCKET)  # labels whose values are no log's
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -349,15 +349,20 @@ class Labelling:
         return NONE if values is None else self.slot(measure, values)
 
     def _within_bounds(self, cells: Cells, rows: Codes) -> Numbers:
-        """Count groups that no memory is kept for as one: every label is OTHER."""
+        """Count groups that no memory is kept for together: every label is OTHER, but that of a histogram's bucket."""
         self.overflowed += len(rows)
-        one = np.full((1, rows.shape[1]), self._other, np.uint32)
-        numbers, known = cells.table.find(one)
-        if not known[0]:
-            texts = (OTHER,) * rows.shape[1]
-            pairs = zip(cells.cube.measures, cells.texts, strict=True)
-            numbers = cells.add(one, [[self._slot_of_cell(measure, texts_of(texts)) for measure, texts_of in pairs]])
-        return np.repeat(numbers, len(rows))
+        rows = rows.copy()
+        rows[:, [label.source is not Source.BUCKET for label in cells.cube.labels]] = self._other
+        numbers, known = cells.table.find(rows)
+        if not known.all():
+            new, inverse = np.unique(rows[~known], axis=0, return_inverse=True)
+            slots = []
+            for row in new.tolist():
+                texts = self.vocabulary.named(row)
+                pairs = zip(cells.cube.measures, cells.texts, strict=True)
+                slots.append([self._slot_of_cell(measure, texts_of(texts)) for measure, texts_of in pairs])
+            numbers[~known] = cells.add(new, slots)[inverse.ravel()]
+        return numbers
 
     def slots_of_cells(self, cube: int, measure: int, cells: Numbers) -> Slots:
         """Return the slots [cells] of a measure of a cube, made where they are not there yet; NONE for no series."""
@@ -380,11 +385,14 @@ class Labelling:
         found = self._series.find(key)
         if found is not None:
             return found
+        metric = self._catalogue.metric(code)
+        if metric is not None and metric.native and self._series.wholes.find(metric.whole(values)):
+            return self._series.slot(key)  # one more part of what is there
         by_stream = bool(measure.by) and measure.by[0] == STREAM
-        if len(self._series) >= self._max_series and by_stream and values[0] != OTHER:
+        if self._series.cost >= self._max_series and by_stream and values[0] != OTHER:
             self.overflowed += 1
             return self.slot(measure, (OTHER, *values[1:]))
-        if len(self._series) >= self._max_series + _SPARE_SERIES:
+        if self._series.cost >= self._max_series + _SPARE_SERIES:
             pairs = zip(measure.by, values, strict=True)
             key = series_key(code, [text if label.source in _NOT_TOLD else OTHER for label, text in pairs])
         return self._series.slot(key)
@@ -495,7 +503,7 @@ class Labelling:
 
     def _prepare(self, numbers: npt.NDArray[np.uint32]) -> None:
         """Make the series of new profiles, of which the tick that counts them then need not make thousands at once."""
-        if len(self._series) + len(numbers) * sum(len(own.measures) for own in self.of_viewers) < self._max_series:
+        if self._series.cost + len(numbers) * sum(len(own.measures) for own in self.of_viewers) < self._max_series:
             for own in self.of_viewers:
                 self.slots_of_profiles(own, numbers.astype(np.int64))
 

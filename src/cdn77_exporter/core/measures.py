@@ -72,6 +72,10 @@ PLACE_COUNTRY = Label("country", Source.COUNTRY_OF_PLACE, "clientIP", "XX")
 PLACE_REGION = Label("region", Source.REGION_OF_PLACE, "clientIP", "Unknown")
 WINDOW = Label("window", Source.WINDOW)
 
+#: The label that tells the parts of a native histogram apart, and is never sent: the number of a bucket, or `SUM`.
+PART = "__part__"
+SUM = "sum"
+
 #: What a viewer's series are labelled with, as far as a line tells it.
 PROFILE = (STREAM, DEVICE, COUNTRY)
 # What follows from the viewer's address is not told by a line.
@@ -223,6 +227,7 @@ class Measure:
     """One metric: how it adds up, and by which labels; `labels` in the order in which a series key holds their values.
 
     `queries`: what it answers, in words and in PromQL. `part_of`: the family that it is a part of, as of a histogram.
+    `native`: its series are the parts of native histograms, which the last label tells apart.
     """
 
     name: str
@@ -233,6 +238,7 @@ class Measure:
     needs_places: bool = False  # it is not produced without a GeoIP database
     part_of: Family | None = None
     limit: int = 0  # label sets that count on their own; 0 for all
+    native: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -421,6 +427,19 @@ def histogram(
     ]
     endless = Measure(f"{name}_bucket", Observations(field, where=where), (*by, bound("+Inf")), text, part_of=family)
     return (*rows, endless, *_sum_and_count(family, field, per, by, queries, where))
+
+
+def native_histogram(
+    name: str, field: str, per: int, by: tuple[Label, ...], text: str, queries: tuple[tuple[str, str], ...] = ()
+) -> tuple[Measure, Measure]:
+    """Return the buckets and the sum of a native histogram of a field's values above 0."""
+    family = Family(name, Kind.HISTOGRAM, text)
+    bucket = Label(PART, Source.BUCKET, field, required=True, per=per)
+    total = Label(PART, Source.CONSTANT, text=SUM)
+    return (
+        Measure(name, Observations(field), (*by, bucket), text, queries, part_of=family, native=True),
+        Measure(name, Sum(field, per), (*by, total), text, part_of=family, native=True),
+    )
 
 
 def bound(text: str) -> Label:
@@ -651,6 +670,7 @@ class Histograms(StrEnum):
 
     OFF = "off"
     CLASSIC = "classic"
+    NATIVE = "native"
 
 
 #: The bounds of classic histograms of a request's times, in seconds.
@@ -682,9 +702,24 @@ _CLASSIC = (
     *histogram(*_DURATIONS, BOUNDS, (_quantile(_DURATIONS[0], "duration"),)),
     *histogram(*_ROUND_TRIPS, BOUNDS, (_quantile(_ROUND_TRIPS[0], "round-trip time"),)),
 )
+
+
+def _native_quantile(name: str, what: str) -> tuple[str, str]:
+    rates = f"sum by (pop) (rate({name}[5m] offset 90s))"
+    return (f"95th percentile of the {what} by POP", f"histogram_quantile(0.95, {rates})")
+
+
+_NATIVE = (
+    *native_histogram(*_TIMES, (_native_quantile(_TIMES[0], "time to first byte"),)),
+    # Beside it, since what asks for means asks for them.
+    *_sum_and_count(Family(_TIMES[0], Kind.HISTOGRAM, _TIMES[4]), *_TIMES[1:4], (_MEAN_BY_POP,)),
+    *native_histogram(*_DURATIONS, (_native_quantile(_DURATIONS[0], "duration"),)),
+    *native_histogram(*_ROUND_TRIPS, (_native_quantile(_ROUND_TRIPS[0], "round-trip time"),)),
+)
 _TIMES_BY_KIND: dict[Histograms, tuple[Measure, ...]] = {
     Histograms.OFF: TIMES_TO_FIRST_BYTE,
     Histograms.CLASSIC: _CLASSIC,
+    Histograms.NATIVE: _NATIVE,
 }
 
 

@@ -10,12 +10,16 @@ carries the whole:
 
 A series is owed until all of its value was seen; until then no file is deleted that the value may be from. What earlier
 ticks say of it, and would not be seen, is left out of their requests.
+
+The parts of one series, such as a native histogram, are owed together, each with a debt of its own: a receiver has a
+sample of all or none, and takes a fall of one part for a reset of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import isnan
 
 import msgspec
@@ -81,10 +85,50 @@ class Owed:
         self._series = series
         self._debts: dict[int, Debt] = {}
         self._changed = False  # since the last commit
+        self.waits_for_parts = True  # whether anything waits until those of native histograms are stored
 
     def __len__(self) -> int:
-        """Return the number of series that are owed."""
+        """Return the number of series that are owed, parts counted one by one."""
         return len(self._debts)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if something is owed that is waited for; parts are not when the receiver takes no native histograms."""
+        if self.waits_for_parts:
+            return bool(self._debts)
+        return not all(self._series.wholes.is_part[slot] for slot in self._debts)
+
+    def _of(self, slot: int) -> list[tuple[int, Debt]]:
+        """Return the debts of a series by the slots of its parts; none when nothing is owed of it.
+
+        A part that is new to a series has a debt like those of the others: of it nothing was there to be seen.
+        """
+        slots = self._series.wholes.of(slot)
+        known = next((debt for own in slots if (debt := self._debts.get(own))), None)
+        if known is None:
+            return []
+        for own in slots:
+            if own not in self._debts:
+                last = None if known.last is None else 0.0
+                self._enter(own, Debt(0.0, last, known.last_tick, known.carried))
+        return [(own, self._debts[own]) for own in slots]
+
+    def _enter(self, slot: int, debt: Debt) -> None:
+        self._debts[slot] = debt
+        self._series.owed[slot] = True
+        self._changed = True
+
+    def _by_series(self, samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+        """Yield the samples of each series and tick: one, or those of all of its parts.
+
+        A tick may come several times, when its length was changed since.
+        """
+        wholes = self._series.wholes
+        for _, group in groupby(samples, lambda sample: (sample.tick, int(wholes.first[sample.slot]))):
+            found = list(group)
+            parts = len(wholes.of(found[0].slot))
+            for begin in range(0, len(found), parts):
+                yield found[begin : begin + parts]
 
     # What became of requests
 
@@ -97,46 +141,55 @@ class Owed:
                 strict=True,
             )
         )
-        for sample in samples:
-            if sample.ends:
-                self._end(sample)
-            if sample.ends or sample.slot in self._debts or not self._series.is_live_counter(sample.slot):
+        for group in self._by_series(samples):
+            first = group[0]
+            if first.ends:
+                self._end(first)
+            if first.ends or self._of(first.slot) or not self._series.is_live_counter(first.slot):
                 continue  # one that has ended had nothing left to tell
-            value = before.get(sample.slot, sample.value)
-            begins = isnan(value)
-            self._debts[sample.slot] = _beginning(sample, told) if begins else Debt(value, value, told.previous)
-            self._series.owed[sample.slot] = True
-            self._changed = True
+            for sample in group:
+                value = before.get(sample.slot, sample.value)
+                debt = _beginning(sample, told) if isnan(value) else Debt(value, value, told.previous)
+                self._enter(sample.slot, debt)
 
     def _end(self, sample: Sample) -> None:
         """Forget what is owed of a series that had ended, and has begun again since: all of it had been stored before.
 
         What was refused between that and the end only told the same once more.
         """
-        debt = self._debts.get(sample.slot)
-        if debt is not None and debt.carried <= sample.tick:
+        debts = self._of(sample.slot)
+        if debts and debts[0][1].carried <= sample.tick:
             self._pay_off(sample.slot)
 
     def _pay_off(self, slot: int) -> None:
-        del self._debts[slot]
-        self._series.owed[slot] = False
+        """Forget what is owed of a series, of all of its parts."""
+        for own in self._series.wholes.of(slot):
+            self._debts.pop(own, None)
+            self._series.owed[own] = False
         self._changed = True
 
     def stored(self, samples: Iterable[Sample]) -> None:
         """Note the samples of a request that was stored, in the order of their times."""
-        for sample in samples:
-            if sample.ends:
-                self._end(sample)
-            debt = self._debts.get(sample.slot)
-            if debt is None or sample.ends or sample.tick <= debt.last_tick:
-                continue
-            self._changed = True
-            if debt.last is not None and sample.tick - debt.last_tick <= PADDING_SECONDS:
-                # A smaller value is a reset, of which the receiver counts the whole.
-                debt.seen += sample.value - debt.last if sample.value >= debt.last else sample.value
-            debt.last, debt.last_tick = sample.value, sample.tick
-            if debt.seen >= sample.value and sample.tick > debt.carried:
-                self._pay_off(sample.slot)
+        for group in self._by_series(samples):
+            first = group[0]
+            if first.ends:
+                self._end(first)
+            debts = self._of(first.slot)
+            if debts and not first.ends and first.tick > debts[0][1].last_tick:
+                self._seen(group)
+
+    def _seen(self, group: Sequence[Sample]) -> None:
+        """Note that the receiver has the samples of one series and tick; forget what is owed of it if that is all."""
+        self._changed = True
+        tick, pairs = group[0].tick, [(self._debts[sample.slot], sample.value) for sample in group]
+        # A smaller value is a reset, of which the receiver counts the whole.
+        fell = any(debt.last is not None and value < debt.last for debt, value in pairs)
+        for debt, value in pairs:
+            if debt.last is not None and tick - debt.last_tick <= PADDING_SECONDS:
+                debt.seen += value if fell else value - debt.last
+            debt.last, debt.last_tick = value, tick
+        if all(debt.seen >= value and tick > debt.carried for debt, value in pairs):
+            self._pay_off(group[0].slot)
 
     def unseen(self, samples: Iterable[Sample]) -> set[int]:
         """Return the slots of those owed whose growth no receiver would see in samples, given in order of their times.
@@ -145,15 +198,17 @@ class Owed:
         and not from long ones, and VictoriaMetrics counts all of them: they are not sent, and stay owed.
         """
         last: dict[int, int] = {}
-        found = set()
-        for sample in samples:
-            debt = self._debts.get(sample.slot)
-            if debt is None or sample.ends:
+        found: set[int] = set()
+        for group in self._by_series(samples):
+            slot, tick = group[0].slot, group[0].tick
+            debts = self._of(slot)
+            if not debts or group[0].ends:
                 continue
-            before = last.get(sample.slot, -PADDING_SECONDS if debt.last is None else debt.last_tick)
-            if sample.value and sample.tick - before > PADDING_SECONDS:
-                found.add(sample.slot)
-            last[sample.slot] = sample.tick
+            debt = debts[0][1]
+            before = last.get(slot, -PADDING_SECONDS if debt.last is None else debt.last_tick)
+            if any(sample.value for sample in group) and tick - before > PADDING_SECONDS:
+                found.update(sample.slot for sample in group)
+            last[slot] = tick
         return found
 
     # Paying
@@ -162,32 +217,36 @@ class Owed:
         """Note series of which the tick has the zero with which they begin: the next one has their value."""
         for slot in slots:
             if slot not in self._debts:
-                self._debts[slot] = Debt(0.0, None, tick - 1, carried=tick)  # what was before is another series'
-                self._series.owed[slot] = True
-                self._changed = True
+                self._enter(slot, Debt(0.0, None, tick - 1, carried=tick))  # what was before is another series'
 
     def pay(self, tick: int, previous: int) -> Carried | None:
         """Return what the tick carries instead of the values, and begin those series again that have to.
 
         Those of which the tick `previous` carried something else have their whole value on this one.
         """
-        slots = np.array(sorted(slot for slot, debt in self._debts.items() if debt.carried != previous), np.int64)
-        if not len(slots):
+        first = self._series.wholes.first
+        payable = {int(first[slot]) for slot, debt in self._debts.items() if debt.carried != previous}
+        if not payable:
             return None
         self._changed = True
-        carried = np.zeros(len(slots))
-        begin = np.ones(len(slots), np.bool_)
-        for place, slot in enumerate(slots.tolist()):
-            debt = self._debts[slot]
+        rows = [(slot, *row) for one in payable for slot, *row in self._carried(one, tick)]
+        slots, carried, begins = (np.array(column) for column in zip(*sorted(rows), strict=True))
+        return Carried(slots, carried, slots[begins])
+
+    def _carried(self, slot: int, tick: int) -> list[tuple[int, float, bool]]:
+        """Return for each part of a series its slot, what the tick carries, and whether it begins again with that."""
+        debts = self._of(slot)
+        goes_on = all(
+            debt.last is not None and tick - debt.last_tick <= PADDING_SECONDS and debt.last == debt.seen
+            for _, debt in debts
+        )
+        for own, debt in debts:
             debt.carried = tick
-            near = debt.last is not None and tick - debt.last_tick <= PADDING_SECONDS
-            if near and debt.last == debt.seen:
-                carried[place], begin[place] = debt.seen, False
-            else:
-                self._series.value[slot] -= debt.seen
+            if not goes_on:
+                self._series.value[own] -= debt.seen
                 # What is stored of the series before is another one's now, as the receiver sees it.
                 debt.seen = 0.0
-        return Carried(slots, carried, slots[begin])
+        return [(own, debt.seen, not goes_on) for own, debt in debts]
 
     def hand_over(self, successor: Callable[[int], int | None]) -> None:
         """Let successors owe what series of former metrics owe; call it when nothing is on its way.
@@ -205,11 +264,11 @@ class Owed:
     def _owe(self, slot: int, amount: float) -> None:
         """Count an amount that no tick has told yet."""
         series = self._series
-        if slot not in self._debts:
-            told = series.written_value(slot)
-            live = series.is_live_counter(slot)
-            self._debts[slot] = Debt(told, told, int(series.written[slot])) if live else Debt(0.0)
-            series.owed[slot] = True
+        for own in series.wholes.of(slot):
+            if own not in self._debts:
+                told = series.written_value(own)
+                live = series.is_live_counter(own)
+                self._enter(own, Debt(told, told, int(series.written[own])) if live else Debt(0.0))
         series.add(slot, amount)
 
     # State
@@ -225,7 +284,7 @@ class Owed:
         """Take up rows as `take_changes` gave them."""
         for slot, seen, last, last_tick, carried in rows:
             self._debts[slot] = Debt(seen, last, last_tick, carried)
-            self._series.owed[slot] = True
+            self._series.owed[self._series.wholes.of(slot)] = True
 
 
 def _beginning(first: Sample, told: Told) -> Debt:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.catalogue import Catalogue, first_value, split_key
+from cdn77_exporter.core.catalogue import Catalogue, Metric, first_value, split_key
 from cdn77_exporter.core.measures import Kind, Mean, Measure, OfViewers
 from cdn77_exporter.core.series_rows import PENDING, VALUES, latest
+from cdn77_exporter.core.wholes import Wholes
 
 #: Seconds of zeros that are written before a series begins; a counter that was not written for longer begins anew.
 PADDING_SECONDS = 300
@@ -57,6 +58,10 @@ class Frame:
         """The number of samples in it."""
         return len(self.times_ms) * len(self.slots)
 
+    def of(self, chosen: _Flags) -> Frame:
+        """Return the samples of some of its series."""
+        return Frame(self.times_ms, self.slots[chosen], self.values[chosen])
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -78,6 +83,9 @@ class SeriesTable:
 
     A series that ends gets a stale marker. Five minutes later it is forgotten, and its slot is free: until then it is
     known which ticks it may not be written on again.
+
+    Series of which `wholes` knows that they are parts of one share all but their values: a part that is new to a whole
+    that is live is live itself, with a value of 0 so far.
     """
 
     def __init__(self, catalogue: Catalogue, tick_seconds: int, idle_seconds: int = 86_400) -> None:
@@ -106,6 +114,7 @@ class SeriesTable:
         self._stream: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # the number of its stream
         self._ending: _Flags = np.zeros(size, np.bool_)  # whether it ends as soon as it may
         self.owed: _Flags = np.zeros(size, np.bool_)  # whether the receiver has not seen all of its value
+        self.wholes = Wholes(size)
         self._new: list[tuple[int, str]] = []
         self._gone: list[int] = []
         self._emitted = 0  # the last tick
@@ -117,6 +126,11 @@ class SeriesTable:
     def __len__(self) -> int:
         """Return the number of series, without those of former metrics, which have ended."""
         return len(self._slots) - self._former
+
+    @property
+    def cost(self) -> int:
+        """The number of series, with fewer for the parts of a whole."""
+        return max(0, len(self) - self.wholes.parts) + self.wholes.cost
 
     def key(self, slot: int) -> str:
         """Return the key of a slot's series."""
@@ -149,7 +163,8 @@ class SeriesTable:
             self._keys += [""] * (slot + 1 - self.end)
             self.end = slot + 1
         self._keys[slot] = key
-        self._behave(slot, split_key(key)[0])
+        code, values = split_key(key)
+        metric = self._behave(slot, code)
         self.there[slot] = True
         self.changed[slot] = self._emitted
         self.born[slot] += 1
@@ -159,23 +174,33 @@ class SeriesTable:
             self._of_stream = np.append(self._of_stream, np.zeros(max(64, number // 4), np.int64))
         self._stream[slot] = number
         self._of_stream[number] += 1
+        if metric is not None and metric.native:
+            self._join(slot, self.wholes.put(slot, metric.whole(values), values[-1]))
 
     def _stream_of(self, key: str) -> str:
         """Return the stream of a series; an empty text for one of all streams."""
         metric = self.catalogue.metric(split_key(key)[0])
         return first_value(key) if metric and metric.is_by_stream else ""
 
-    def _behave(self, slot: int, code: int) -> None:
+    def _join(self, slot: int, other: int | None) -> None:
+        """Let a new part of a whole be as the `other` parts are, if there are any."""
+        if other is not None:
+            for column in (self.changed, self.written, self.live, self.owed, self._ending):
+                column[slot] = column[other]
+
+    def _behave(self, slot: int, code: int) -> Metric | None:
+        """Let a slot behave as the series of its metric do; return the metric."""
         metric = self.catalogue.metric(code)
         measure = metric.measure if metric else None
         if measure:
             self._behaviour[slot], self.per[slot] = _behaviour(measure), measure.per
-            return
+            return metric
         successor = self.catalogue.successor(metric) if metric else None
         has_one = successor is not None and successor.kind is Kind.COUNTER
         self._behaviour[slot] = _FORMER_COUNTER if has_one else _FORMER
         self.per[slot] = successor.per if successor else 1
         self._former += 1
+        return metric
 
     def _grow(self, size: int) -> None:
         if size <= len(self.value):
@@ -187,6 +212,7 @@ class SeriesTable:
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
+        self.wholes.grow(size)
 
     def add(self, slot: int, amount: float) -> None:
         """Count: the sample of the next emitted tick holds it. An amount of 0 makes the series appear all the same."""
@@ -214,7 +240,7 @@ class SeriesTable:
 
     def end_series(self, slots: Slots) -> None:
         """Let counters end with the next tick that does not count them, as if they had been idle for long."""
-        self._ending[slots] = True
+        self._ending[self.wholes.with_all_parts(slots)] = True
 
     def is_live_counter(self, slot: int) -> bool:
         """Return whether the slot's series is a counter that has not ended, or one that has a successor."""
@@ -269,10 +295,11 @@ class SeriesTable:
         if not self._emitted:  # series that were made before the first tick
             self.changed[: self.end] = np.where(self.changed[: self.end], self.changed[: self.end], tick)
         self._emitted = tick
-        touched = np.flatnonzero(self._counted)
+        counted = np.flatnonzero(self._counted)
+        touched = self.wholes.with_all_parts(counted)
         self.changed[touched] = tick
         begun = self._begin(touched, tick)
-        self._tell(touched, begun)
+        self._tell(counted, begun)
         begun = np.union1d(begun, carried.begins) if carried else begun
         frames = self._pad(begun, tick, offset_ms, pad_from)
         carried = self._with_zeros(carried, tick)
@@ -289,17 +316,17 @@ class SeriesTable:
         ended = np.flatnonzero(stale)
         self.live[ended] = self._ending[ended] = False
         self.value[ended] = 0  # what comes after it is a new series
-        self._dirty[touched] = True
-        self._dirty[ended] = True
-        self._counted[touched] = False
+        for slots in (counted, begun, ended):
+            self._dirty[slots] = True
+        self._counted[counted] = False
         if carried:  # the next tick tells the rest
             self._counted[carried.slots] = True
             self._before[carried.slots] = carried.values
         return frames
 
-    def _tell(self, touched: Slots, begun: Slots) -> None:
+    def _tell(self, counted: Slots, begun: Slots) -> None:
         """Keep which counters change with this tick and what they were before; NaN for those that begin."""
-        slots = np.union1d(touched[self._behaviour[touched] <= _VIEWERS], begun)
+        slots = np.union1d(counted[self._behaviour[counted] <= _VIEWERS], begun)
         before = np.where(self._counted[slots], self._before[slots], self.value[slots])
         before[np.isin(slots, begun)] = np.nan
         self.told = (slots, before)
@@ -382,7 +409,8 @@ class SeriesTable:
         written = self.written[:size]
         ended = (written > 0) & (written <= tick - PADDING_SECONDS)
         ended |= (written == 0) & (self.changed[:size] <= tick - self._idle)  # made, and never written
-        slots = np.flatnonzero(ended & self.there[:size] & ~self.live[:size] & ~self._counted[:size])
+        counted = self.wholes.spread(self._counted[:size])
+        slots = np.flatnonzero(ended & self.there[:size] & ~self.live[:size] & ~counted)
         streams = set()
         for slot in slots.tolist():
             key = self._keys[slot]
@@ -397,6 +425,7 @@ class SeriesTable:
         for flags in (self.there, self._dirty):
             flags[slots] = False
         self._former -= int(np.count_nonzero(self._behaviour[slots] >= _FORMER_COUNTER))
+        self.wholes.remove(slots)
         self._free += slots.tolist()
         self._gone += slots.tolist()
         if streams:
@@ -418,7 +447,7 @@ class SeriesTable:
         """Let every counter begin again at zero with the next emission: up to the tick `last` it is not known what
         was written."""
         size = self.end
-        known = self.live[:size] | self._counted[:size]
+        known = self.wholes.spread(self.live[:size] | self._counted[:size])
         self.written[:size][known] = last
         counters = self._behaviour[:size] <= _VIEWERS
         self._counted[:size] &= ~(self._behaviour[:size] == _SPARSE)
@@ -486,6 +515,9 @@ class SeriesTable:
         slots = rows["slot"]
         self.value[slots], self.live[slots] = rows["value"], rows["live"]
         self.changed[slots], self.written[slots] = rows["changed"], rows["written"]
+        self.live[: self.end] = self.wholes.spread(self.live[: self.end])
+        for column in (self.changed, self.written):
+            self.wholes.level(column)
         self._free = [slot for slot, key in enumerate(self._keys) if not key]
         if last:
             # A live counter or window gauge was written on every tick, also on those that changed nothing in its row.

@@ -147,7 +147,7 @@ class Timeline:
         self._profiles = Profiles()
         self.viewers = ViewerWindow(self._profiles, rules.lengths, self._tick)
         self.streams = Admission(
-            max_streams=rules.max_streams, max_series=rules.max_series, series=lambda: len(self.series)
+            max_streams=rules.max_streams, max_series=rules.max_series, series=lambda: self.series.cost
         )
         self.labelling = Labelling(
             measures,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import itertools
 import re
 import signal
 import ssl
@@ -75,7 +76,7 @@ class Store:
     def take(self, body: bytes) -> None:
         """Check a request and keep its samples; raises Refused and keeps nothing when any part of it is wrong."""
         request = parse(body)
-        count = sum(len(series.samples) for series in request.timeseries)
+        count = sum(len(series.samples) + len(series.histograms) for series in request.timeseries)
         if count > MAX_SAMPLES:
             raise Refused(400, f"{count} samples in one request; at most {MAX_SAMPLES} are allowed")
         metadata = [_checked_metadata(entry) for entry in request.metadata]
@@ -97,8 +98,7 @@ class Store:
         """Check a series' samples against what came before, and add the new ones to `fresh`."""
         kept = self._series.get(labels)
         last = fresh[-1] if fresh else kept[-1] if kept else None
-        for sample in series.samples:
-            timestamp, value = sample.timestamp, sample.value
+        for timestamp, value in _samples_of(series):
             said = f"timestamp={timestamp} series={_text(labels)}"
             if timestamp > latest_ms:
                 raise Refused(400, f"out of bounds: too far in the future: {said}")
@@ -124,6 +124,17 @@ class Store:
             "requests": self.requests,
             "samples": self.samples,
         }
+
+
+def _samples_of(series: TimeSeries) -> list[Sample]:
+    """Return times and values; of a native histogram the number of its observations stands for it."""
+    found = [(sample.timestamp, sample.value) for sample in series.samples]
+    for one in series.histograms:
+        observed = sum(itertools.accumulate(one.positive_deltas)) + one.zero_count_int
+        if observed != one.count_int or sum(span.length for span in one.positive_spans) != len(one.positive_deltas):
+            raise Refused(400, f"the buckets of a native histogram do not fit its count: timestamp={one.timestamp}")
+        found.append((one.timestamp, one.sum if one.sum != one.sum else float(one.count_int)))
+    return found
 
 
 def parse(body: bytes) -> WriteRequest:

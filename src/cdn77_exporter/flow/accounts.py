@@ -53,6 +53,10 @@ class ToldUntilAccepted:
         """Note that requests have left the outbox."""
         self.aggregator.timeline.done(numbers)
 
+    def wait_for_histograms(self, wait: bool) -> None:
+        """Say whether what is owed of native histograms holds the files."""
+        self.aggregator.timeline.owed.waits_for_parts = wait
+
     def acknowledged(self, batch: Batch) -> int | None:
-        """Return the batch's last tick, unless something is owed."""
-        return None if len(self.aggregator.timeline.owed) else batch.through_tick
+        """Return the batch's last tick, unless something is owed that is waited for."""
+        return None if self.aggregator.timeline.owed.is_waiting else batch.through_tick

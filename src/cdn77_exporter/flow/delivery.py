@@ -17,6 +17,7 @@ class Delivery(Enum):
 
     STORED = "stored"
     NOT_STORED = "not stored"
+    NOT_WANTED = "not wanted"  # native histograms, by a receiver that takes none: owed, but nothing waits for them
     UNKNOWN = "unknown"  # counts as stored: going back would count twice what was stored
 
 

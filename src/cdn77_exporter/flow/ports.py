@@ -213,6 +213,9 @@ class Accounts(Protocol):
     def done(self, numbers: Sequence[int]) -> None:
         """Take note that requests have left the outbox."""
 
+    def wait_for_histograms(self, wait: bool) -> None:
+        """Say whether anything waits until native histograms are stored; not for a receiver that takes none."""
+
     def acknowledged(self, batch: Batch) -> int | None:
         """Return the tick up to which the receiver has everything, now that a batch is settled; None for no news."""
 

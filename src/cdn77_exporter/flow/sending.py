@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cdn77_exporter.core.changes import Unsent
-from cdn77_exporter.core.encode.parts import Series, mentions, request_of, series_in, size_of, within
+from cdn77_exporter.core.encode.parts import Series, has_histograms, mentions, request_of, series_in, size_of, within
 from cdn77_exporter.core.encode.request_limit import LearnedLimit, RequestLimit
-from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+from cdn77_exporter.core.errors import HistogramsRefused, Misconfigured, Refused, Transient
 from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal, names_stored
 from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
@@ -38,6 +38,11 @@ _KNOWN_AT_ONCE = 32
 #: A series that is known to fail takes at most this part of the time.
 _SHARE = 20
 _METADATA_SECONDS = 6 * 3600.0  # until metadata is tried again after a refusal
+_HISTOGRAMS_SECONDS = 55.0  # the same for native histograms: at most once a minute
+_NO_HISTOGRAMS = (
+    "let the receiver take native histograms (Prometheus before 3.8: --enable-feature=native-histograms), or set "
+    "HISTOGRAMS to classic"
+)
 
 
 class LeftForLaterError(Exception):
@@ -174,6 +179,8 @@ class Sender:
     _metadata_from: float = field(default=0.0, init=False)
     _stored_at: float = field(default=-_FEW_SECONDS, init=False)  # when something was stored
     _picky_at: float = field(default=-_PICKY_SECONDS, init=False)  # when a request failed of which a part passed
+    # When native histograms, which the receiver refuses, are tried again; None as long as it takes them.
+    _histograms_from: float | None = field(default=None, init=False)
     _sizes: LearnedLimit = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +205,9 @@ class Sender:
         """
         if self._sizes.try_larger(self.common.clock.monotonic()):
             self.common.report("request_limit_lifted")
+        if not lost and not self.wants(body):
+            await self.accounts.settled(request.number, request.tick, body, Delivery.NOT_STORED)
+            return Delivery.NOT_WANTED
         rest, known = self._without_known(request, body, lost=lost)
         work = _Work(request, self.common.clock.monotonic(), lost, in_parts or bool(known))
         if rest is not None:
@@ -205,7 +215,13 @@ class Sender:
             await self._whole(work, rest)
         await self._try_known(work, known)
         self._tell_end(work)
-        return next((end for end in (Delivery.NOT_STORED, Delivery.UNKNOWN) if end in work.ended), Delivery.STORED)
+        ends = (Delivery.NOT_STORED, Delivery.UNKNOWN, Delivery.NOT_WANTED)
+        return next((end for end in ends if end in work.ended), Delivery.STORED)
+
+    def wants(self, body: bytes) -> bool:
+        """Return whether a request is to be sent at all: native histograms that are refused are only tried at times."""
+        again = self._histograms_from
+        return again is None or self.common.clock.monotonic() >= again or not has_histograms(body)
 
     # A whole request
 
@@ -220,6 +236,8 @@ class Sender:
             except _OthersPassError as error:
                 self._picky_at = self.common.clock.monotonic()
                 left += await self._take_apart(work, error.rest)
+            except HistogramsRefused as error:
+                await self._end(work, part, error)
             except Refused as error:
                 if self._is_size(work, part, error):
                     left[:0] = self._smaller(work, part, error)
@@ -480,6 +498,11 @@ class Sender:
         self._refused_whole = False
         work.in_doubt = True
         self.common.problems.solved("receiver")
+        if self._histograms_from is not None and has_histograms(part.body):
+            self._histograms_from = None
+            self.common.problems.solved("histograms")
+            self.common.report("histograms_taken")
+            self.accounts.wait_for_histograms(True)
         await self._settle(work, part, Delivery.STORED)
 
     async def _end(self, work: _Work, part: _Part, error: Failure) -> Delivery:
@@ -500,6 +523,9 @@ class Sender:
             there = await self.recalls.holds(part.body)
             if there is not None:
                 delivery = Delivery.STORED if there else Delivery.NOT_STORED
+        if delivery is Delivery.NOT_STORED and isinstance(error, HistogramsRefused):
+            self._refuse_histograms(error)
+            delivery = Delivery.NOT_WANTED
         if delivery is not Delivery.STORED:
             work.ended.setdefault(delivery, []).append((part, error))
         await self._settle(work, part, delivery)
@@ -511,9 +537,17 @@ class Sender:
             if await self._end(work, one, error) is Delivery.NOT_STORED:
                 self._remember(one, error, 0.0)
 
+    def _refuse_histograms(self, error: HistogramsRefused) -> None:
+        """Try native histograms rarely from now on, and say so once."""
+        if self._histograms_from is None:
+            self.common.report("histograms_refused", status=error.status, words=error.words, remedy=_NO_HISTOGRAMS)
+        self._histograms_from = self.common.clock.monotonic() + _HISTOGRAMS_SECONDS
+        self.common.problems.found("histograms", f"the receiver refuses native histograms ({error}); {_NO_HISTOGRAMS}")
+        self.accounts.wait_for_histograms(False)
+
     async def _settle(self, work: _Work, part: _Part, delivery: Delivery) -> None:
         # What may be stored counts as stored: going back would count twice what was.
-        settled = Delivery.STORED if delivery is Delivery.UNKNOWN else delivery
+        settled = {Delivery.UNKNOWN: Delivery.STORED, Delivery.NOT_WANTED: Delivery.NOT_STORED}.get(delivery, delivery)
         await self.accounts.settled(work.request.number, work.request.tick, part.body, settled)
 
     def _tell_end(self, work: _Work) -> None:

@@ -307,9 +307,10 @@ class Metrics:
     histograms: Histograms = env(
         metrics.histograms,
         "off",
-        "How the distributions of times to first byte, durations and round trips are sent: not at all (`off`), or as "
-        "`classic` histograms, of 14 series for each stream, CDN resource, cache status and POP.",
-        "classic",
+        "How the distributions of times to first byte, durations and round trips are sent: not at all (`off`), as "
+        "`classic` histograms, of 14 series for each stream, CDN resource, cache status and POP, or as `native` ones, "
+        "of one series with finer buckets, for receivers that take them: `check` tells.",
+        "native",
     )
     measures_file: MeasuresFile | None = env(
         measures_file.measures_file,

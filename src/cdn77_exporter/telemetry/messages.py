@@ -67,6 +67,8 @@ MessageName = Literal[
     "request_outcome_unknown",
     "request_limit_learned",
     "request_limit_lifted",
+    "histograms_refused",
+    "histograms_taken",
     "metadata_refused",
     "outbox_left",
     "receiver_misconfigured",
@@ -828,6 +830,22 @@ _PUSH = (
         Level.INFO,
         (),
         "The receiver takes large requests again.",
+        _NONE,
+    ),
+    Message(
+        "histograms_refused",
+        Level.ERROR,
+        (_number("status", "the HTTP status"), _text("words", "the receiver's answer"), _REMEDY),
+        "The receiver takes no native histograms. They are tried again every minute; counters are not affected, files "
+        "are deleted as usual, and what the histograms miss is told once they are taken. Said once, until then.",
+        "Do what `remedy` says.",
+        counts=counter("histograms_refused_total", "Times at which the receiver began to refuse native histograms."),
+    ),
+    Message(
+        "histograms_taken",
+        Level.INFO,
+        (),
+        "The receiver takes native histograms again.",
         _NONE,
     ),
     Message(

@@ -79,6 +79,7 @@ def _replay(arguments: argparse.Namespace) -> Replay:
     from dataclasses import replace  # noqa: PLC0415 - --help is quick
 
     from cdn77_exporter.commands.backfill.replay import Replay  # noqa: PLC0415
+    from cdn77_exporter.core.measures import Histograms  # noqa: PLC0415
     from cdn77_exporter.edge.geoip import GeoIp  # noqa: PLC0415
     from cdn77_exporter.settings import load  # noqa: PLC0415
 
@@ -90,6 +91,9 @@ def _replay(arguments: argparse.Namespace) -> Replay:
         if not geoip.available:
             raise ConfigError([f"GEOIP_DB_PATH cannot be used ({geoip.fault}); put a MaxMind City database there."])
         locate = geoip.locate
+    if settings.histograms is Histograms.NATIVE:
+        settings = replace(settings, histograms=Histograms.CLASSIC)
+        say("OpenMetrics text has no native histograms; what HISTOGRAMS asks for is written as classic ones.")
     return Replay(
         replace(settings.timeline_rules, timestamp_offset_ms=0, backfill_seconds=0),
         settings.decoder_rules.decoder(),

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Contacts the bucket and the receiver with the configuration at hand, looks at the GeoIP database and the "
         "state, and prints a line for each with what to do. It changes nothing: no object is made or deleted, a "
         "running exporter is not disturbed, and no sample is written, but for one of cdn77_exporter_check when "
-        "BACKFILL_WINDOW is longer than 55 minutes."
+        "BACKFILL_WINDOW is longer than 55 minutes, and one of cdn77_exporter_check_histogram with HISTOGRAMS=native."
     )
     parser.epilog = "Exit codes: 0 nothing has failed (warnings may be there), 1 something has, 2 configuration."
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")

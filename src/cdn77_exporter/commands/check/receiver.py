@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from cdn77_exporter.commands.check.findings import Findings
+from cdn77_exporter.commands.check.histograms import check_histograms
 from cdn77_exporter.core.encode.remote_write_1 import compress, metadata_entries, series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
+from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.core.timeline import FOLD_SECONDS
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import Memory, QueryApi, TooMuch, query_base, seconds_of
@@ -39,6 +41,8 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
         findings.skip(OUT_OF_ORDER, "not asked, since the receiver does not take writes")
         return
     await _check_window(writer, settings, findings)
+    if settings.histograms is Histograms.NATIVE:
+        await check_histograms(writer, settings, findings)
 
 
 async def _check_window(writer: RemoteWriter, settings: Settings, findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class Series(NamedTuple):
     @property
     def samples(self) -> int:
         """The number of its samples."""
-        return sum(len(entry.samples) for entry in self.entries)
+        return sum(len(entry.samples) + len(entry.histograms) for entry in self.entries)
 
     @property
     def size(self) -> int:
@@ -38,11 +39,15 @@ class Series(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """One sample of a request: the labels of its series, its Unix milliseconds and its value."""
+    """One sample of a request: the labels of its series, its Unix milliseconds and its value.
+
+    `observations`: how many, of a native histogram, whose value is their sum; None for any other sample.
+    """
 
     labels: dict[str, str]
     at_ms: int
     value: float
+    observations: float | None = None
 
 
 def series_in(body: bytes) -> list[Series]:
@@ -56,6 +61,15 @@ def series_in(body: bytes) -> list[Series]:
         labels = TimeSeries(labels=entry.labels).SerializeToString()
         found.setdefault(labels, Series(labels, [])).entries.append(entry)
     return list(found.values())
+
+
+def has_histograms(body: bytes) -> bool:
+    """Return whether a request is one of native histograms; they share none with other series."""
+    try:
+        entries = WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body))).timeseries
+    except (cramjam.DecompressionError, DecodeError):
+        return False
+    return bool(entries and entries[0].histograms)
 
 
 def mentions(body: bytes, labels: Iterable[bytes]) -> bool:
@@ -100,8 +114,10 @@ def last_sample(body: bytes) -> Sent | None:
     """Return the last sample of a request that is a number, such as a query can find; None without any."""
     for series in reversed(series_in(body)):
         for entry in reversed(series.entries):
-            for sample in reversed(entry.samples):
-                if sample.value == sample.value:
-                    labels = {label.name: label.value for label in entry.labels}
-                    return Sent(labels, sample.timestamp, sample.value)
+            labels = {label.name: label.value for label in entry.labels}
+            found = [Sent(labels, sample.timestamp, sample.value) for sample in entry.samples]
+            found += [Sent(labels, one.timestamp, one.sum, float(one.count_int)) for one in entry.histograms]
+            for sent in reversed(found):
+                if not math.isnan(sent.value):
+                    return sent
     return None

@@ -19,11 +19,16 @@ import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import Catalogue, External, Metric, series_key, split_key
 from cdn77_exporter.core.encode import remote_write_pb2 as pb
+from cdn77_exporter.core.encode.histograms import HistogramEntries, decoded
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, MetricMetadata, TimeSeries, WriteRequest
 from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES, RequestLimit
-from cdn77_exporter.core.measures import Kind, Measure
+from cdn77_exporter.core.measures import PART, Kind, Measure
 from cdn77_exporter.core.owed import Sample
 from cdn77_exporter.core.series import Frame, SeriesTable
+from cdn77_exporter.core.wholes import SUM_NUMBER
+
+#: The most bytes of a request before it is compressed; a native histogram may have some hundred buckets.
+MAX_BYTES = 1024 * 1024
 
 _BLOCK = 500  # series
 # Where a Sample's parts begin, counted from the end of an entry, whose last field it is.
@@ -81,7 +86,8 @@ def _order(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
 def labels_of(metric: Metric | Measure, values: Sequence[str], external: External = ()) -> list[Label]:
     """Return a series' labels and the `external` ones, sorted by name as the specification demands.
 
-    Empty values are left out. Raises ValueError when there are not as many values as the metric has labels.
+    Empty values are left out, and which part of a native histogram it is. Raises ValueError when there are not as many
+    values as the metric has labels.
     """
     return [_label(name, text) for name, text in _pairs_of(metric, values, external)]
 
@@ -92,7 +98,7 @@ def _pairs_of(metric: Metric | Measure, values: Sequence[str], external: Externa
         raise ValueError(f"{metric.name} has {len(names)} labels, not {len(values)}")
     texts = (metric.name, *values, *(text for _, text in external))
     order = _order((*names, *(name for name, _ in external)))
-    return [(name, texts[place]) for name, place in order if texts[place]]
+    return [(name, texts[place]) for name, place in order if texts[place] and name != PART]
 
 
 def series_entry(labels: Sequence[Label], samples: Sequence[pb.Sample]) -> bytes:
@@ -126,44 +132,62 @@ def timestamp_bytes(timestamp_ms: int) -> bytes:
 
 
 def samples_of(body: bytes, series: SeriesTable, tick_seconds: int) -> list[Sample]:
-    """Return the samples of a request body whose series are still there, in its order."""
-    return [
-        Sample(
-            slot,
-            sample.timestamp // 1000 // tick_seconds * tick_seconds,
-            _counted(sample.value, int(series.per[slot])),
-        )
-        for slot, entry in _slots_of(body, series)
-        if slot is not None
-        for sample in entry.samples
-    ]
+    """Return the samples of a request body whose series are still there, in its order.
+
+    A native histogram has a sample for each of its parts, 0 for those that were not there yet, one after the other.
+    """
+    found = []
+    for slots, entry in _slots_of(body, series):
+        for at_ms, values in _values_of(entry, slots, series):
+            tick = at_ms // 1000 // tick_seconds * tick_seconds
+            found += [
+                Sample(slot, tick, _counted(value, int(series.per[slot])))
+                for slot, value in zip(slots, values, strict=True)
+            ]
+    return found
+
+
+def _values_of(entry: TimeSeries, slots: Sequence[int], series: SeriesTable) -> Iterator[tuple[int, list[float]]]:
+    """Yield the time (Unix ms) of each sample of an entry with its value for each of the slots."""
+    if not slots:
+        return
+    for sample in entry.samples:
+        yield sample.timestamp, [sample.value] * len(slots)
+    for histogram in map(decoded, entry.histograms):
+        values = {**histogram.counts, SUM_NUMBER: histogram.total}
+        none = histogram.total if histogram.is_stale else 0.0
+        yield histogram.at_ms, [values.get(int(series.wholes.number[slot]), none) for slot in slots]
 
 
 def without(body: bytes, series: SeriesTable, slots: Collection[int]) -> bytes:
     """Return a request body without the series of some slots; nothing when it has no others."""
-    kept = [entry for slot, entry in _slots_of(body, series) if slot not in slots]
+    kept = [entry for own, entry in _slots_of(body, series) if not own or own[0] not in slots]
     return compress(WriteRequest(timeseries=kept).SerializeToString()) if kept else b""
 
 
-def _slots_of(body: bytes, series: SeriesTable) -> Iterator[tuple[int | None, TimeSeries]]:
-    """Yield each entry of a request body with the slot of its series, None where that is no longer there."""
+def _slots_of(body: bytes, series: SeriesTable) -> Iterator[tuple[Sequence[int], TimeSeries]]:
+    """Yield each entry of a request body with the slots of its series or its parts; none when it is gone."""
     metrics: dict[str, list[tuple[int, Metric]]] = {}
     for code, metric in enumerate(series.catalogue.metrics):
         if metric:
             metrics.setdefault(metric.name, []).append((code, metric))
     for entry in WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body))).timeseries:
         texts = {label.name: label.value for label in entry.labels}
-        found = (_key_of(code, metric, texts) for code, metric in metrics.get(texts["__name__"], ()))
-        yield next((slot for key in found if key and (slot := series.find(key)) is not None), None), entry
+        found = (_slots_in(series, code, metric, texts) for code, metric in metrics.get(texts["__name__"], ()))
+        yield next(filter(None, found), ()), entry
 
 
-def _key_of(code: int, metric: Metric, texts: dict[str, str]) -> str | None:
-    """Return the key of the metric's series that has these labels; None when the metric has others."""
+def _slots_in(series: SeriesTable, code: int, metric: Metric, texts: dict[str, str]) -> Sequence[int]:
+    """Return the slots of the metric's series that has these labels; none when there is none."""
     fixed = (*metric.external, *metric.constants)
     named = {*metric.labels, *dict(metric.external), "__name__"}
     if not texts.keys() <= named or any(texts.get(name) != text for name, text in fixed):
-        return None
-    return series_key(code, [texts.get(label, "") for label in metric.labels])
+        return ()
+    values = [texts.get(label, "") for label in metric.labels]
+    if metric.native:
+        return series.wholes.find(metric.whole(values))
+    slot = series.find(series_key(code, values))
+    return () if slot is None else (slot,)
 
 
 def _counted(value: float, per: int) -> float:
@@ -228,18 +252,29 @@ class RemoteWrite1:
         self._limit = limit or RequestLimit()
         self._blocks: list[_Block] = []
         self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which series of a slot the entry is of
+        self._histograms = HistogramEntries(self._labels)
 
     def encode(self, series: SeriesTable, frames: Iterable[Frame]) -> list[Encoded]:
-        """Return request bodies with their numbers of samples, in the order in which they must be sent."""
+        """Return request bodies with their numbers of samples, in the order in which they must be sent.
+
+        Native histograms are in requests of their own, behind the others: some receivers refuse all of such a request.
+        """
         self._take_in(series)
-        packer = _Packer(self._limit)
-        for frame in frames:
+        packer, histograms = _Packer(self._limit), _Packer(self._limit)
+        for both in frames:
+            is_part = series.wholes.is_part[both.slots]
+            frame = both.of(~is_part) if is_part.any() else both
+            if is_part.any():
+                self._encode_histograms(series, both.of(is_part), histograms)
+            if not len(frame.slots):
+                continue
             if len(frame.times_ms) == 1:
                 self._encode(frame, packer)
             else:
                 self._encode_runs(frame, packer)
         packer.close()
-        return packer.requests
+        histograms.close()
+        return packer.requests + histograms.requests
 
     def describe(self, measures: Iterable[Measure]) -> bytes:
         """Return a request body that holds the metadata of metrics."""
@@ -258,18 +293,35 @@ class RemoteWrite1:
                 continue
             while len(self._blocks) <= begin // _BLOCK:
                 self._blocks.append(_Block())
-            entries = {slot - begin: self._entry(series.key(slot)) for slot in own}
+            alone = [slot for slot in own if not series.wholes.is_part[slot]]
+            entries = {slot - begin: self._entry(series.key(slot)) for slot in alone}
             self._blocks[begin // _BLOCK].put(entries)
         self._born[new] = series.born[new]
 
     def _entry(self, key: str) -> bytes:
         """Return the entry of a series with any one sample: its labels, each encoded once for many series."""
+        labels = self._labels(key)
+        return b"".join((_TAG, _varint(len(labels) + _SAMPLE_BYTES), labels, _ANY_SAMPLE_BYTES))
+
+    def _labels(self, key: str) -> bytes:
+        """Return the labels of a series as they stand in a TimeSeries."""
+        return b"".join([_label_bytes(name, text) for name, text in self._pairs(key)])
+
+    def _pairs(self, key: str) -> list[tuple[str, str]]:
         code, values = split_key(key)
         metric = self._catalogue.metric(code)
         if metric is None:
             raise KeyError(f"no metric has the number {code}")
-        labels = b"".join([_label_bytes(name, text) for name, text in _pairs_of(metric, values, metric.external)])
-        return b"".join((_TAG, _varint(len(labels) + _SAMPLE_BYTES), labels, _ANY_SAMPLE_BYTES))
+        return _pairs_of(metric, values, metric.external)
+
+    def _encode_histograms(self, series: SeriesTable, frame: Frame, packer: _Packer) -> None:
+        times = len(frame.times_ms)
+        if times == 1:
+            entries = self._histograms.encode(series, frame, timestamp_bytes(frame.times_ms[0]))
+        else:
+            entries = self._histograms.encode_runs(series, frame)
+        for entry in entries:
+            packer.add(entry, times)
 
     def _encode(self, frame: Frame, packer: _Packer) -> None:
         """Encode one sample a series, block by block."""
@@ -313,11 +365,11 @@ class RemoteWrite1:
 
 
 class _Packer:
-    """Fills requests with entries in the order given, at most `MAX_SAMPLES` samples in each and what `limit` allows."""
+    """Fills requests with entries in the order given, at most `MAX_SAMPLES` and `MAX_BYTES` and what `limit` allows."""
 
     def __init__(self, limit: RequestLimit) -> None:
         self._most_samples = min(MAX_SAMPLES, limit.samples)
-        self._most_bytes = limit.size
+        self._most_bytes = min(MAX_BYTES, limit.size)
         self._parts: list[bytes] = []
         self._count = self._size = 0
         self.requests: list[Encoded] = []

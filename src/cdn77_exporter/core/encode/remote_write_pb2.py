@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-cdn77_exporter/core/encode/remote_write.proto\x12\x1b\x63\x64n77_exporter.remote_write\"\x90\x01\n\x0cWriteRequest\x12;\n\ntimeseries\x18\x01 \x03(\x0b\x32\'.cdn77_exporter.remote_write.TimeSeries\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.cdn77_exporter.remote_write.MetricMetadataJ\x04\x08\x02\x10\x03\"v\n\nTimeSeries\x12\x32\n\x06labels\x18\x01 \x03(\x0b\x32\".cdn77_exporter.remote_write.Label\x12\x34\n\x07samples\x18\x02 \x03(\x0b\x32#.cdn77_exporter.remote_write.Sample\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"\x8f\x02\n\x0eMetricMetadata\x12\x44\n\x04type\x18\x01 \x01(\x0e\x32\x36.cdn77_exporter.remote_write.MetricMetadata.MetricType\x12\x1a\n\x12metric_family_name\x18\x02 \x01(\t\x12\x0c\n\x04help\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\"y\n\nMetricType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43OUNTER\x10\x01\x12\t\n\x05GAUGE\x10\x02\x12\r\n\tHISTOGRAM\x10\x03\x12\x12\n\x0eGAUGEHISTOGRAM\x10\x04\x12\x0b\n\x07SUMMARY\x10\x05\x12\x08\n\x04INFO\x10\x06\x12\x0c\n\x08STATESET\x10\x07J\x04\x08\x03\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-cdn77_exporter/core/encode/remote_write.proto\x12\x1b\x63\x64n77_exporter.remote_write\"\x90\x01\n\x0cWriteRequest\x12;\n\ntimeseries\x18\x01 \x03(\x0b\x32\'.cdn77_exporter.remote_write.TimeSeries\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.cdn77_exporter.remote_write.MetricMetadataJ\x04\x08\x02\x10\x03\"\xb8\x01\n\nTimeSeries\x12\x32\n\x06labels\x18\x01 \x03(\x0b\x32\".cdn77_exporter.remote_write.Label\x12\x34\n\x07samples\x18\x02 \x03(\x0b\x32#.cdn77_exporter.remote_write.Sample\x12:\n\nhistograms\x18\x04 \x03(\x0b\x32&.cdn77_exporter.remote_write.HistogramJ\x04\x08\x03\x10\x04\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"\xae\x03\n\tHistogram\x12\x13\n\tcount_int\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x63ount_float\x18\x02 \x01(\x01H\x00\x12\x0b\n\x03sum\x18\x03 \x01(\x01\x12\x0e\n\x06schema\x18\x04 \x01(\x11\x12\x16\n\x0ezero_threshold\x18\x05 \x01(\x01\x12\x18\n\x0ezero_count_int\x18\x06 \x01(\x04H\x01\x12\x1a\n\x10zero_count_float\x18\x07 \x01(\x01H\x01\x12?\n\x0epositive_spans\x18\x0b \x03(\x0b\x32\'.cdn77_exporter.remote_write.BucketSpan\x12\x17\n\x0fpositive_deltas\x18\x0c \x03(\x12\x12\x44\n\nreset_hint\x18\x0e \x01(\x0e\x32\x30.cdn77_exporter.remote_write.Histogram.ResetHint\x12\x11\n\ttimestamp\x18\x0f \x01(\x03\"4\n\tResetHint\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x12\t\n\x05GAUGE\x10\x03\x42\x07\n\x05\x63ountB\x0c\n\nzero_countJ\x04\x08\x08\x10\x0bJ\x04\x08\r\x10\x0e\",\n\nBucketSpan\x12\x0e\n\x06offset\x18\x01 \x01(\x11\x12\x0e\n\x06length\x18\x02 \x01(\r\"\x8f\x02\n\x0eMetricMetadata\x12\x44\n\x04type\x18\x01 \x01(\x0e\x32\x36.cdn77_exporter.remote_write.MetricMetadata.MetricType\x12\x1a\n\x12metric_family_name\x18\x02 \x01(\t\x12\x0c\n\x04help\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\"y\n\nMetricType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43OUNTER\x10\x01\x12\t\n\x05GAUGE\x10\x02\x12\r\n\tHISTOGRAM\x10\x03\x12\x12\n\x0eGAUGEHISTOGRAM\x10\x04\x12\x0b\n\x07SUMMARY\x10\x05\x12\x08\n\x04INFO\x10\x06\x12\x0c\n\x08STATESET\x10\x07J\x04\x08\x03\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WRITEREQUEST']._serialized_start=79
   _globals['_WRITEREQUEST']._serialized_end=223
-  _globals['_TIMESERIES']._serialized_start=225
-  _globals['_TIMESERIES']._serialized_end=343
-  _globals['_LABEL']._serialized_start=345
-  _globals['_LABEL']._serialized_end=381
-  _globals['_SAMPLE']._serialized_start=383
-  _globals['_SAMPLE']._serialized_end=425
-  _globals['_METRICMETADATA']._serialized_start=428
-  _globals['_METRICMETADATA']._serialized_end=699
-  _globals['_METRICMETADATA_METRICTYPE']._serialized_start=572
-  _globals['_METRICMETADATA_METRICTYPE']._serialized_end=693
+  _globals['_TIMESERIES']._serialized_start=226
+  _globals['_TIMESERIES']._serialized_end=410
+  _globals['_LABEL']._serialized_start=412
+  _globals['_LABEL']._serialized_end=448
+  _globals['_SAMPLE']._serialized_start=450
+  _globals['_SAMPLE']._serialized_end=492
+  _globals['_HISTOGRAM']._serialized_start=495
+  _globals['_HISTOGRAM']._serialized_end=925
+  _globals['_HISTOGRAM_RESETHINT']._serialized_start=838
+  _globals['_HISTOGRAM_RESETHINT']._serialized_end=890
+  _globals['_BUCKETSPAN']._serialized_start=927
+  _globals['_BUCKETSPAN']._serialized_end=971
+  _globals['_METRICMETADATA']._serialized_start=974
+  _globals['_METRICMETADATA']._serialized_end=1245
+  _globals['_METRICMETADATA_METRICTYPE']._serialized_start=1118
+  _globals['_METRICMETADATA_METRICTYPE']._serialized_end=1239
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from cdn77_exporter.core.encode.parts import last_sample
+from cdn77_exporter.core.encode.parts import Sent, last_sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.edge.receiver.remote_write import RemoteWriter
 
@@ -39,16 +39,27 @@ class TooMuch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series of an answer: its labels, and its samples as Unix milliseconds and value, oldest first."""
+    """A series of an answer: its labels, and its samples as Unix milliseconds and value, oldest first.
+
+    `histograms`: native ones, as Unix milliseconds, sum and count.
+    """
 
     labels: Labels
     samples: Sequence[tuple[int, float]]
+    histograms: Sequence[tuple[int, float, float]] = ()
+
+
+class _Histogram(msgspec.Struct):
+    sum: str
+    count: str
 
 
 class _Row(msgspec.Struct):
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
     value: tuple[float, str] | None = None
+    histograms: list[tuple[float, _Histogram]] = []
+    histogram: tuple[float, _Histogram] | None = None
 
 
 class _Data(msgspec.Struct):
@@ -91,10 +102,24 @@ class Memory:
         if self._api is None or sent is None:
             return None
         try:
-            found = await self._api.query(f"{selector(sent.labels)}[1s]", sent.at_ms / 1000)
+            if sent.observations is None:
+                return (sent.at_ms, sent.value) in await self._samples(self._api, sent.labels, sent.at_ms)
+            return await self._holds_histogram(self._api, sent, sent.observations)
         except (Transient, Misconfigured, Refused, TooMuch):
             return None
-        return any((sent.at_ms, sent.value) in series.samples for series in found)
+
+    async def _samples(self, api: QueryApi, labels: Labels, at_ms: int) -> list[tuple[int, float]]:
+        return [
+            sample for series in await api.query(f"{selector(labels)}[1s]", at_ms / 1000) for sample in series.samples
+        ]
+
+    async def _holds_histogram(self, api: QueryApi, sent: Sent, count: float) -> bool:
+        """Tell the same of a native histogram, which VictoriaMetrics keeps as a counter for each of its parts."""
+        found = await api.query(f"{selector(sent.labels)}[1s]", sent.at_ms / 1000)
+        if any((sent.at_ms, sent.value, count) in series.histograms for series in found):
+            return True
+        converted = {**sent.labels, "__name__": f"{sent.labels['__name__']}_count"}
+        return (sent.at_ms, count) in await self._samples(api, converted, sent.at_ms)
 
 
 def selector(labels: Labels) -> str:
@@ -158,6 +183,10 @@ class QueryApi:
                 Series(
                     row.metric,
                     [(round(at * 1000), float(text)) for at, text in ([row.value] if row.value else row.values)],
+                    [
+                        (round(at * 1000), float(one.sum), float(one.count))
+                        for at, one in ([row.histogram] if row.histogram else row.histograms)
+                    ],
                 )
                 for row in answer.data.result
             ]

@@ -18,7 +18,15 @@ import msgspec
 from yarl import URL
 
 from cdn77_exporter import __version__
-from cdn77_exporter.core.errors import TOO_LARGE, TOO_OLD, Misconfigured, Refused, Transient
+from cdn77_exporter.core.errors import (
+    NO_HISTOGRAMS,
+    TOO_LARGE,
+    TOO_OLD,
+    HistogramsRefused,
+    Misconfigured,
+    Refused,
+    Transient,
+)
 from cdn77_exporter.edge.http_faults import TlsFault, retry_after, tls_fault
 from cdn77_exporter.edge.receiver.answers import Connector
 from cdn77_exporter.edge.stamp import Stamp, stamp_of
@@ -277,6 +285,8 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
         raise Misconfigured(said, "the receiver speaks TLS: let PROMETHEUS_URL begin with https")
     if status in _REMEDIES:
         raise Misconfigured(said, _REMEDIES[status])
+    if NO_HISTOGRAMS.search(words):  # Prometheus says so with 500
+        raise HistogramsRefused(status, words)
     # Some say with 500 what no other attempt can change: Prometheus up to 2.x that a sample is too old, gateways that a
     # request is too large.
     passes = status in _TRANSIENT or (status >= 500 and not TOO_LARGE.search(words))

@@ -121,9 +121,9 @@ class Pusher:
         if not request.samples:
             await self._sender.describe(body)
             return Delivery.STORED
-        body = await self.accounts.to_send(body)
+        whole, body = body, await self.accounts.to_send(body)
         if not body:
-            return Delivery.NOT_STORED
+            return Delivery.NOT_STORED if self._sender.wants(whole) else Delivery.NOT_WANTED
         lost, in_parts = request.number == abs(self._interrupted), request.number == -self._interrupted
         return await self._sender.deliver(request, body, lost=lost, in_parts=in_parts)
 
