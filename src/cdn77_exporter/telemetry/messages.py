@@ -356,8 +356,8 @@ _STATE = (
             _text("ended", "metrics that are no longer sent"),
         ),
         "The metrics are not those of the state: another version of the exporter was started, or `EXTERNAL_LABELS`, "
-        "`METRICS_OFF` or `LABELS_OFF` was changed. All others go on. What relabelled counters had counted "
-        "and not told is told under the new labels; the series under the old ones end with stale markers.",
+        "`METRICS_OFF`, `LABELS_OFF` or the file of measures was changed. All others go on. What relabelled counters "
+        "had counted and not told is told under the new labels; the series under the old ones end with stale markers.",
         _NONE,
     ),
     Message(
