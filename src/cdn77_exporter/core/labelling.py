@@ -276,7 +276,7 @@ class Labelling:
         if len(cells.table) + len(rows) > self._max_series + _SPARE_CELLS:
             return self._within_bounds(cells, rows)
         room = self.most_new - (len(self._series) - self._series_before)
-        if len(rows) * len(cells.cube.measures) <= room:
+        if not cells.cube.measures or len(rows) * len(cells.cube.measures) <= room:
             return self._make_cells(cells, rows)
         # The half of the room, so that what comes after a flood finds some, too.
         chosen = self._choose(cells, rows, requests, max(room // 2, min(room, _LEAST_NEW)))
