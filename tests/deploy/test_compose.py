@@ -100,8 +100,8 @@ def test_every_setting_can_be_set(file: dict[str, Any]) -> None:
     assert proxies <= given
     given -= proxies
     wanted = {variable.name for variable in VARIABLES}
-    secret = {name for name in given if name.endswith("_FILE")}
-    assert {name.removesuffix("_FILE") for name in given} == wanted
+    secret = {name for name in given - wanted if name.endswith("_FILE")}
+    assert {name if name in wanted else name.removesuffix("_FILE") for name in given} == wanted
     assert {name.removesuffix("_FILE") for name in secret} == {
         variable.name for variable in VARIABLES if variable.secret and variable.name != "PROMETHEUS_HEADERS"
     }
