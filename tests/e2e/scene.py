@@ -17,7 +17,7 @@ from botocore.config import Config
 from cdn77_exporter.demo.traffic import Locate, Plan, Traffic, Upload, usual_streams
 from tests.support.exporter_process import Exporter, wait_until
 from tests.support.prometheus import Prometheus
-from tests.support.truth import COUNTERS, TTFB, WINDOW_GAUGES, Labels, Truth, Values
+from tests.support.truth import COUNTERS, PLAYERS, TTFB, WINDOW_GAUGES, Labels, Truth, Values
 
 PREFIX = "real-time-logs/all-logs"
 ACCESS_KEY, SECRET_KEY = "e2e-access", "e2e-secret-that-must-not-be-printed"
@@ -213,7 +213,8 @@ class Scene:
 
     def check_every_tick(self, truth: Truth, tick_seconds: int, *, step: int = 1) -> None:
         """On every tick that is written, counters and gauges are what was true at that instant."""
-        stored = {name: _by_tick(self.prometheus.samples(name)) for name in (*COUNTERS, *WINDOW_GAUGES, TTFB)}
+        names = (*COUNTERS, *WINDOW_GAUGES, *PLAYERS, TTFB)
+        stored = {name: _by_tick(self.prometheus.samples(name)) for name in names}
         ticks = sorted({tick_ms for by_tick in stored.values() for tick_ms in by_tick})
         assert len(ticks) > 10
         assert all(later - earlier == tick_seconds * 1000 for earlier, later in pairwise(ticks))
@@ -225,8 +226,8 @@ class Scene:
                 differences(f"{name} at {tick_ms}", found, active[name])
             waits = truth.time_to_first_byte(tick_ms, tick_seconds)
             differences(f"{TTFB} at {tick_ms}", stored[TTFB].get(tick_ms, {}), waits, tolerance=1e-9)
-            counters = truth.counters(before_ms=tick_ms)
-            for name in COUNTERS:
+            counters = truth.counters(before_ms=tick_ms) | truth.players(tick_ms)
+            for name in (*COUNTERS, *PLAYERS):
                 for key, value in stored[name].get(tick_ms, {}).items():
                     assert value == counters[name].get(key, 0), (name, tick_ms, key)
 

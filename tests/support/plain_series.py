@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+#: Counters that stay while their stream is watched.
+_VIEWERS = ("cdn77_viewers", "cdn77_watch", "cdn77_session")
+#: Counted in milliseconds.
+_IN_SECONDS = ("_seconds_sum", "_watch_seconds_total")
+
 
 @dataclass
 class PlainSeries:
@@ -22,7 +27,7 @@ class PlainSeries:
         self, tick: int, step: int, pad_from: int, offset_ms: int, *, idle: int = 86_400, watched: bool = False
     ) -> None:
         """Write one tick by the rules 6, 7 and 8; `watched`: whether the stream's window holds somebody."""
-        counter = self.metric.endswith(("_total", "_sum", "_count"))
+        counter = self.metric.endswith(("_total", "_sum", "_count", "_bucket"))
         sparse = self.metric == "cdn77_time_to_first_byte_ms"
         gap = counter and self.live and self.last < tick - 300
         if gap:  # it begins again at zero, with what was counted since
@@ -41,7 +46,7 @@ class PlainSeries:
             if counter or sparse or self.value:  # a window that is empty again was never worth a sample
                 self.live = True
         if counter:
-            ended = tick - self.changed >= idle and not (watched and self.metric.startswith("cdn77_viewers"))
+            ended = tick - self.changed >= idle and not (watched and self.metric.startswith(_VIEWERS))
         elif sparse:
             ended = tick - self.changed >= 600
         else:
@@ -50,7 +55,7 @@ class PlainSeries:
             self._write(tick, offset_ms, None)
             self.live, self.value = False, 0
         elif self.live and (self.touched or not sparse):
-            self._write(tick, offset_ms, self.value / 1000 if self.metric.endswith("_seconds_sum") else self.value)
+            self._write(tick, offset_ms, self.value / 1000 if self.metric.endswith(_IN_SECONDS) else self.value)
         self.touched, self.emitted_value = False, self.value
 
     def _write(self, at: int, offset_ms: int, value: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -10,6 +11,7 @@ from cdn77_exporter.core.columns import Counts
 from cdn77_exporter.core.decoded import FileStats
 from tests.support.counts import counts_of
 from tests.support.plain_series import PlainSeries
+from tests.support.players import Players, buckets
 from tests.support.samples import SeriesName, named
 
 Locate = Callable[[str], tuple[str, str]]
@@ -67,6 +69,8 @@ class PlainTimeline:
         step: int,
         window: int,
         active: Iterable[int] = (),
+        presence: int = 30,
+        gap: int = 120,
         start_ms: int,
         backfill: int = 0,
         idle: int = 86_400,
@@ -83,6 +87,10 @@ class PlainTimeline:
         self.counted: list[Happened] = []
         self.series: dict[SeriesName, PlainSeries] = {}
         self._last: dict[tuple[SeriesName, str], int] = {}
+        self._lengths = (presence, gap, max(*self.windows, gap))
+        self._players: dict[tuple[str, str], Players[str]] = {}  # by stream and device
+        self._told: Counter[SeriesName] = Counter()  # of what they count
+        self._watched = 0  # the last tick that they have settled
 
     def absorb(self, events: Iterable[Happened]) -> int:
         """Take in a file; how many of its events were late."""
@@ -130,13 +138,20 @@ class PlainTimeline:
             self._appear(one)
         self.counted += [one for _, one in due]
         self._leave(tick)
+        for at in sorted({at for at, _ in due} | {tick}):
+            self._watch(at, [one for own, one in due if own == at])
         for name, values in waits.items():
             self._set(name, sum(values) / len(values), always=True)
-        present = self.present(tick)
-        for name in [name for name in self.series if dict(name)["__name__"].startswith("cdn77_active")]:
-            present.setdefault(name, set())
+        present = {name: len(viewers) for name, viewers in self.present(tick).items()}
+        for (stream, device), players in self._players.items():
+            labels = {"stream_name": stream, "device_type": device}
+            if players.concurrent():
+                present[named("cdn77_concurrent_viewers", labels)] = players.concurrent()
+        for name in self.series:
+            if dict(name)["__name__"].startswith(("cdn77_active", "cdn77_concurrent")):
+                present.setdefault(name, 0)
         for name, viewers in present.items():
-            self._set(name, len(viewers))
+            self._set(name, viewers)
         pad_oldest = now_ms / 1000 - max(3480, self.backfill + 300)
         pad_from = max(self.floor, tick_after(int(pad_oldest * 1000), self.step))
         watched = {dict(name)["stream_name"] for name, viewers in present.items() if viewers}
@@ -144,6 +159,33 @@ class PlainTimeline:
             own = dict(name)["stream_name"] in watched
             series.emit(tick, self.step, pad_from, self.offset_ms, idle=self.idle, watched=own)
         self.emitted = tick
+
+    def _watch(self, tick: int, happened: Iterable[Happened]) -> None:
+        """Let players settle a tick, and count what they have watched since the one before."""
+        requests: dict[tuple[str, str], list[tuple[str, int]]] = {key: [] for key in self._players}
+        for one in happened:
+            requests.setdefault((one.stream, one.device), []).append((one.ip, one.ms))
+        for key, own in requests.items():
+            players = self._players.setdefault(key, Players(*self._lengths, self._watched))
+            players.settle(tick, own)
+            labels = {"stream_name": key[0], "device_type": key[1]}
+            over = players.over()
+            self._reach("cdn77_watch_seconds_total", players.watched_ms(), labels)
+            self._reach("cdn77_sessions_total", players.begun(), labels)
+            new = len(over) - self._told[named("cdn77_session_watch_seconds_count", labels)]
+            for bound, count in buckets(over).items():
+                self._reach("cdn77_session_watch_seconds_bucket", count, {**labels, "le": bound}, touch=new > 0)
+            self._reach("cdn77_session_watch_seconds_sum", sum(over), labels)
+            self._reach("cdn77_session_watch_seconds_count", len(over), labels)
+        self._watched = tick
+
+    def _reach(self, metric: str, total: int, labels: dict[str, str], *, touch: bool = False) -> None:
+        """Count what has come to a total since the last call."""
+        name = named(metric, labels)
+        more = total - self._told[name]
+        self._told[name] = total
+        if more or touch:
+            self._add(metric, more, labels)
 
     def _leave(self, tick: int) -> None:
         self._last = {key: at for key, at in self._last.items() if at >= (tick - self.window) * 1000}

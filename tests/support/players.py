@@ -28,15 +28,18 @@ class Session:
 
 
 class Players(Generic[Key]):
-    """Players of one label set. `kept_seconds`: for how long after its last request a player is known."""
+    """Players of one label set. `kept_seconds`: for how long after its last request a player is known.
 
-    def __init__(self, presence_seconds: int, gap_seconds: int, kept_seconds: int) -> None:
+    `tick`: the last one (Unix seconds) that was settled before the first of them came, 0 for none.
+    """
+
+    def __init__(self, presence_seconds: int, gap_seconds: int, kept_seconds: int, tick: int = 0) -> None:
         self._presence_ms, self._gap_ms = presence_seconds * 1000, gap_seconds * 1000
         self._kept_ms = kept_seconds * 1000
         self._requests: dict[Key, list[int]] = {}
         self._sessions: list[Session] = []
         self._running: dict[Key, Session] = {}
-        self._tick_ms: int | None = None
+        self._tick_ms: int | None = tick * 1000 if tick else None
 
     def settle(self, tick: int, requests: Iterable[tuple[Key, int]]) -> None:
         """Take in what arrived before a tick (Unix seconds): player, Unix ms. In the order of time, as far as one tick

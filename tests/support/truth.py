@@ -46,7 +46,17 @@ WINDOW_GAUGES = (
     "cdn77_active_viewers_by_country",
     "cdn77_active_viewers_by_region",
 )
+#: What players count, as of a tick; the last is a histogram of three parts.
+PLAYERS = (
+    "cdn77_concurrent_viewers",
+    "cdn77_watch_seconds_total",
+    "cdn77_sessions_total",
+    "cdn77_session_watch_seconds_bucket",
+    "cdn77_session_watch_seconds_sum",
+    "cdn77_session_watch_seconds_count",
+)
 TTFB = "cdn77_time_to_first_byte_ms"
+_SESSION_BOUNDS = (60, 180, 300, 600, 1200, 1800, 3600, 7200)
 
 
 def labels(**pairs: str) -> Labels:
@@ -129,6 +139,12 @@ def _read(event: Mapping[str, Any]) -> _Seen | None:
         + ("timeout",) * (event.get("clientRequestConnTimeout") is True),
         times=tuple(event.get(field) or 0 for field, _ in HISTOGRAMS.values()),
     )
+
+
+def _united(times: list[int], presence: int, end: int) -> int:
+    """The length of the union of [time, time + presence) before an end."""
+    ends = [*times[1:], end]
+    return sum(min(presence, after - at) for at, after in zip(times, ends, strict=True))
 
 
 def _window_text(seconds: int) -> str:
@@ -247,6 +263,38 @@ class Truth:
             region.setdefault(labels(**own, country=at_country, region=at_region), set()).add(one.ip)
         found = zip(WINDOW_GAUGES, (whole, device, country, region), strict=True)
         return {name: {key: float(len(ips)) for key, ips in values.items()} for name, values in found}
+
+    def players(self, tick_ms: int, presence_seconds: int = 30, gap_seconds: int = 120) -> dict[str, Values]:
+        """What players have watched before a tick, and their sessions, when every request came in time."""
+        presence, gap = presence_seconds * 1000, gap_seconds * 1000
+        times: dict[tuple[Labels, str], list[int]] = {}
+        for one in self._seen:
+            if one.ms < tick_ms:
+                player = labels(stream_name=one.stream, device_type=one.device), one.ip
+                times.setdefault(player, []).append(one.ms)
+        found: dict[str, Counter[Labels]] = {name: Counter() for name in PLAYERS}
+        now, watch, sessions, bucket, total, count = (found[name] for name in PLAYERS)
+        for (where, _), own in times.items():
+            runs: list[list[int]] = []
+            for at in own:
+                if not runs or at - runs[-1][-1] > gap:
+                    runs.append([])
+                runs[-1].append(at)
+            now[where] += own[-1] >= tick_ms - presence
+            sessions[where] += len(runs)
+            for run in runs:
+                watch[where] += _united(run, presence, tick_ms)
+                if run[-1] < tick_ms - gap:
+                    watched = _united(run, presence, tick_ms)
+                    total[where] += watched
+                    count[where] += 1
+                    for bound in _SESSION_BOUNDS:
+                        bucket[labels(**dict(where), le=str(bound))] += watched <= bound * 1000
+                    bucket[labels(**dict(where), le="+Inf")] += 1
+        for values in (watch, total):
+            for where in values:
+                values[where] = values[where] / 1000  # type: ignore[assignment]  # seconds
+        return {name: {where: float(value) for where, value in values.items()} for name, values in found.items()}
 
     def time_to_first_byte(self, tick_ms: int, tick_seconds: int) -> Values:
         """The mean time to first byte of the events of one tick; a group without any is absent."""

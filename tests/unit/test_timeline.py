@@ -65,6 +65,8 @@ class World:
             step=rules.tick_seconds,
             window=rules.session_window_seconds,
             active=rules.active_windows,
+            presence=rules.presence_seconds,
+            gap=rules.session_gap_seconds,
             start_ms=self._start_ms,
             backfill=int(rules.backfill_seconds),
             idle=rules.series_idle_seconds,
@@ -169,8 +171,8 @@ STEPS = st.lists(
 RULES = st.sampled_from(
     [
         Rules(session_window_seconds=420),
-        Rules(session_window_seconds=425, timestamp_offset_ms=123),
-        Rules(tick_seconds=5, session_window_seconds=420),
+        Rules(session_window_seconds=425, timestamp_offset_ms=123, presence_seconds=15, session_gap_seconds=15),
+        Rules(tick_seconds=5, session_window_seconds=420, presence_seconds=7, session_gap_seconds=45),
         Rules(tick_seconds=60, session_window_seconds=600, presence_seconds=60, active_windows=(1200, 60)),
         Rules(session_window_seconds=420, backfill_seconds=300, active_windows=(30, 90)),
         Rules(session_window_seconds=420, series_idle_seconds=450),

@@ -588,6 +588,93 @@ ACTIVE_BY_REGION = Measure(
     ),
 )
 
+_PLAYER = (STREAM, DEVICE)
+
+CONCURRENT_VIEWERS = Measure(
+    "cdn77_concurrent_viewers",
+    Present(Window.PRESENCE),
+    _PLAYER,
+    "Players (a client IP and a device type on a stream) that are watching: with a request in the last "
+    "PRESENCE_SECONDS (30).",
+    (
+        ("viewers now", "sum by (stream_name) (cdn77_concurrent_viewers offset 90s)"),
+        ("viewers now by device", "sum by (device_type) (cdn77_concurrent_viewers offset 90s)"),
+        (
+            "the most at once in three hours",
+            "max_over_time(sum by (stream_name) (cdn77_concurrent_viewers offset 90s)[3h:15s])",
+        ),
+    ),
+)
+
+WATCH_SECONDS = Measure(
+    "cdn77_watch_seconds_total",
+    Watched(),
+    _PLAYER,
+    "Seconds that players were watching: from each request to PRESENCE_SECONDS (30) after it, no second twice.",
+    (
+        ("viewers on average", "sum by (stream_name) (rate(cdn77_watch_seconds_total[5m] offset 90s))"),
+        ("hours watched in an hour", "sum(increase(cdn77_watch_seconds_total[1h] offset 90s)) / 3600"),
+        (
+            "bits per second that a viewer gets",
+            "8 * sum by (stream_name) (rate(cdn77_transfer_bytes_total[5m] offset 90s))"
+            " / sum by (stream_name) (rate(cdn77_watch_seconds_total[5m] offset 90s))",
+        ),
+    ),
+)
+
+SESSIONS = Measure(
+    "cdn77_sessions_total",
+    SessionsBegun(),
+    _PLAYER,
+    "Sessions that began: runs of requests of a player, no two further apart than SESSION_GAP_SECONDS (120).",
+    (("sessions that began in an hour", "sum by (stream_name) (increase(cdn77_sessions_total[1h] offset 90s))"),),
+)
+
+_SESSION_WATCH = Family(
+    "cdn77_session_watch_seconds",
+    Kind.HISTOGRAM,
+    "Watch time of sessions that are over: SESSION_GAP_SECONDS (120) after their last request.",
+)
+_SESSION_BOUNDS = (60, 180, 300, 600, 1200, 1800, 3600, 7200)
+
+#: A classic histogram.
+SESSION_WATCH = (
+    *(
+        Measure(
+            f"{_SESSION_WATCH.name}_bucket",
+            SessionsOver(most and most * 1000),
+            (*_PLAYER, bound(str(most or "+Inf"))),
+            _SESSION_WATCH.help,
+            part_of=_SESSION_WATCH,
+        )
+        for most in (*_SESSION_BOUNDS, None)
+    ),
+    Measure(
+        f"{_SESSION_WATCH.name}_sum",
+        SessionsOverWatched(),
+        _PLAYER,
+        _SESSION_WATCH.help,
+        (
+            (
+                "mean watch time of a session",
+                "sum by (stream_name) (increase(cdn77_session_watch_seconds_sum[1h] offset 90s))"
+                " / sum by (stream_name) (increase(cdn77_session_watch_seconds_count[1h] offset 90s))",
+            ),
+            (
+                "median watch time of a session",
+                "histogram_quantile(0.5, sum by (le) (increase(cdn77_session_watch_seconds_bucket[1h] offset 90s)))",
+            ),
+            (
+                "share of sessions of at most a minute",
+                'sum(increase(cdn77_session_watch_seconds_bucket{le="60"}[1h] offset 90s))'
+                " / sum(increase(cdn77_session_watch_seconds_count[1h] offset 90s))",
+            ),
+        ),
+        part_of=_SESSION_WATCH,
+    ),
+    Measure(f"{_SESSION_WATCH.name}_count", SessionsOver(), _PLAYER, _SESSION_WATCH.help, part_of=_SESSION_WATCH),
+)
+
 TIME_TO_FIRST_BYTE = Measure(
     "cdn77_time_to_first_byte_ms",
     Mean("timeToFirstByteMs"),
@@ -738,6 +825,10 @@ def built_in(histograms: Histograms = Histograms.OFF) -> Measures:
             ACTIVE_BY_DEVICE,
             ACTIVE_BY_COUNTRY,
             ACTIVE_BY_REGION,
+            CONCURRENT_VIEWERS,
+            WATCH_SECONDS,
+            SESSIONS,
+            *SESSION_WATCH,
             TIME_TO_FIRST_BYTE,
             *_TIMES_BY_KIND[histograms],
             REQUESTS_BY_TRACK,
