@@ -113,14 +113,15 @@ def quantiles(metric: str) -> tuple[tuple[str, str], ...]:
 
 _RESPONSES, _REQUESTS, _BYTES = "cdn77_responses_total", "cdn77_requests_total", "cdn77_transfer_bytes_total"
 _TTFB = "cdn77_time_to_first_byte_seconds"
-_VIEWERS = f"sum (cdn77_active_viewers{{{_STREAM}}} {_LATER})"
+_NOW = f"cdn77_concurrent_viewers{{{_STREAM}}} {_LATER}"
+_VIEWERS = f"sum ({_NOW})"
 
 
 def viewers_by(label: str, most: int = 12) -> str:
-    """Return the query of active viewers by one of their labels."""
-    metric = f"cdn77_active_viewers_by_{label}"
-    labels = "country, region" if label == "region" else "device_type" if label == "device" else label
-    return f"topk({most}, sum by ({labels}) ({metric}{{{_STREAM}}} {_LATER}))"
+    """Return the query of active viewers by one of their labels; of several windows the longest holds the most."""
+    metric = f"cdn77_active_viewers_by_{label}{{{_STREAM}}} {_LATER}"
+    labels = "country, region" if label == "region" else label
+    return f"topk({most}, sum by ({labels}) (max without (window) ({metric})))"
 
 
 def mean_ttfb(by: str = "") -> str:
@@ -316,11 +317,11 @@ TRAFFIC = Dashboard(
                     "short",
                     (
                         (
-                            f"topk(20, sum by (stream_name) (cdn77_active_viewers{{{_STREAM}}} {_LATER}))",
+                            f"topk(20, sum by (stream_name) ({_NOW}))",
                             "{{stream_name}}",
                         ),
                     ),
-                    "Distinct client IPs within the session window.",
+                    "Players that are watching: an address and a device type with a request in the last 30 s.",
                     12,
                     stacked=True,
                 ),
@@ -338,9 +339,19 @@ TRAFFIC = Dashboard(
                     12,
                 ),
                 Panel(
-                    "By device", "bargauge", "short", ((viewers_by("device"), "{{device_type}}"),), "Active viewers."
+                    "By device",
+                    "bargauge",
+                    "short",
+                    ((f"topk(12, sum by (device_type) ({_NOW}))", "{{device_type}}"),),
+                    "Players that are watching.",
                 ),
-                Panel("By country", "bargauge", "short", ((viewers_by("country"), "{{country}}"),), "XX: not known."),
+                Panel(
+                    "By country",
+                    "bargauge",
+                    "short",
+                    ((viewers_by("country"), "{{country}}"),),
+                    "Distinct addresses in the session window; XX: not known.",
+                ),
                 Panel(
                     "By region",
                     "bargauge",
@@ -362,12 +373,8 @@ TRAFFIC = Dashboard(
                         (rate(_REQUESTS, "stream_name"), "requests"),
                         (share(_REQUESTS, _HIT, "stream_name"), "hits"),
                         (share(_RESPONSES, _ERROR, "stream_name"), "errors"),
-                        (f"sum by (stream_name) (cdn77_active_viewers{{{_STREAM}}} {_LATER})", "viewers"),
-                        (
-                            "max_over_time((sum by (stream_name) "
-                            f"(cdn77_active_viewers{{{_STREAM}}} {_LATER}))[$__range:1m])",
-                            "peak",
-                        ),
+                        (f"sum by (stream_name) ({_NOW})", "viewers"),
+                        (f"max_over_time((sum by (stream_name) ({_NOW}))[$__range:1m])", "peak"),
                     ),
                     "What each stream has now, and its most viewers in this span.",
                     12,
