@@ -1,4 +1,4 @@
-"""Measures what a million live series and ten million viewers cost, and how it grows.
+"""Measures what a million live series, ten million viewers and a million players cost, and how it grows.
 
 Every row is measured in a process of its own, so that one size's memory does not show in the next one's. Sizes grow by
 steps of ten; the exponent of a cost is the slope of a straight line through its logarithms.
@@ -171,6 +171,42 @@ def viewers(count: int) -> Costs:
     }
 
 
+def players(count: int) -> Costs:
+    """Measure what it takes that so many viewers are players in a session, and a tick that sees 5,000 of them."""
+    source = np.random.default_rng(1)
+    hour = Lengths((WINDOW,), presence=3600, gap=3600)  # so that those who are not seen stay
+    window = ViewerWindow(profiles_of_bench(), hour, TICK)
+    rows = np.zeros(count, SEEN)
+    number = source.permutation(count).astype(np.uint64)
+    rows["key"] = number * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+    rows["profile"] = number % np.uint64(100)
+    tick = START
+
+    def see(chosen: npt.NDArray[np.void]) -> float:
+        nonlocal tick
+        tick += TICK
+        chosen["first"] = chosen["last"] = source.integers((tick - TICK) * 1000, tick * 1000, len(chosen))
+        spent = cpu_seconds(lambda: window.advance(tick, [chosen]))
+        window.take_changes()
+        return spent
+
+    see(rows)
+    some = [see(rows[source.integers(0, count, TOUCHED // 10)]) for _ in range(REPEATS * 3)]
+    every = [see(rows) for _ in range(REPEATS)]
+    quiet = [see(rows[:0]) for _ in range(REPEATS)]
+    before, held = resident_bytes(), window.size_bytes
+    tick += 3600 + TICK
+    leave = cpu_seconds(lambda: window.advance(tick, []))
+    return {
+        "tick_of_5000_cpu_seconds": statistics.median(some),
+        "tick_of_all_cpu_seconds": statistics.median(every),
+        "quiet_tick_cpu_seconds": statistics.median(quiet),
+        "tick_when_all_leave_cpu_seconds": leave,
+        "array_bytes_more_each": (held - window.size_bytes) / count,
+        "bytes_more_each": max(0, before - resident_bytes()) / count,
+    }
+
+
 def state(count: int) -> Costs:
     """Measure commits and a restore with that many series and ten times as many viewers."""
     with tempfile.TemporaryDirectory() as folder:
@@ -264,11 +300,13 @@ def restore(path: str) -> Costs:
 BARS = {
     "series": {"tick_cpu_seconds": 3.0, "bytes_each": 700.0},
     "viewers": {"bytes_each": 60.0},
+    "players": {"array_bytes_more_each": 24.0},
     "state": {"restore_seconds": 20.0},
 }
 PARTS: dict[str, tuple[Callable[[int], Costs], tuple[int, ...]]] = {
     "series": (series, (10_000, 100_000, 1_000_000)),
     "viewers": (viewers, (100_000, 1_000_000, 10_000_000)),
+    "players": (players, (10_000, 100_000, 1_000_000)),
     "state": (state, (10_000, 100_000, 1_000_000)),
 }
 

@@ -138,7 +138,8 @@ def test_readmes_metrics_are_those_of_the_code() -> None:
     """The README's table has every metric with its kind and its labels, in the code's order."""
     found = [row for page, row in rows("metric", "kind", "labels") if page == "README.md"]
     told = [(name.strip("`"), kind, re.sub(r" \(.*", "", labels).split(", ")) for name, kind, labels in found]
-    assert told == [(metric.name, str(metric.family.kind), list(metric.labels)) for metric in MEASURES.rows]
+    expected = [(metric.name, str(metric.family.kind), list(metric.labels)) for metric in MEASURES.rows]
+    assert told == [row for place, row in enumerate(expected) if row not in expected[:place]]  # a bucket for each bound
 
 
 def test_changelog_begins_with_this_version() -> None:

@@ -72,6 +72,14 @@ class Driven:
         self.window = ViewerWindow(self.profiles, self.lengths, self._tick)
         self.window.restore(self._runs, tick * 1000)
 
+    def change(self, lengths: Lengths, tick: int) -> None:
+        """Go on with other lengths."""
+        before, self.lengths = self.lengths, lengths
+        self._runs.append(self.window.take_changes())
+        self.window = ViewerWindow(self.profiles, lengths, self._tick)
+        self.window.restore(self._runs, tick * 1000, presence=before.presence, gap=before.gap)
+        self.held = {length: self.counted(length) for length in lengths.counted}
+
     def counted(self, length: int) -> Counter[str]:
         """What a count over all who are in a window gives."""
         found: Counter[str] = Counter()
@@ -103,6 +111,74 @@ LENGTHS = st.sampled_from(
         Lengths((20, 300), 45, 45),
     ]
 )
+
+
+CHANGES = st.sampled_from(
+    [
+        (Lengths((60,), 15, 30), Lengths((60,), 45, 60)),
+        (Lengths((60,), 45, 60), Lengths((60,), 15, 30)),
+        (Lengths((60,), 30, 120), Lengths((60, 300), 30, 30)),
+        (Lengths((120,), 30, 30), Lengths((45,), 60, 120)),
+        (Lengths((30,), 20, 120), Lengths((30,), 120, 120)),
+    ]
+)
+
+
+def united(times: Iterable[int], presence_ms: int, begin: int, end: int) -> int:
+    """How long somebody is present between two instants who has made these requests."""
+    spans = sorted((max(at, begin), min(at + presence_ms, end)) for at in times)
+    total, reached = 0, begin
+    for first, last in spans:
+        total += max(0, last - max(first, reached))
+        reached = max(reached, last)
+    return total
+
+
+@given(CHANGES, REQUESTS, st.integers(1, 20))
+@examples(60)
+def test_lengths_may_change_between_processes(
+    lengths: tuple[Lengths, Lengths], requests: list[tuple[Seen, int]], number: int
+) -> None:
+    """What was present up to the change is so by the old length, from then on by the new one; all of it is in some
+    session that is over at the end, and every session that began."""
+    driven = Driven(lengths[0], 15)
+    seen = [one for one, _ in requests]
+    by_tick: dict[int, list[Seen]] = {}
+    for one in seen:
+        by_tick.setdefault((one[3] // 15_000 + 1) * 15, []).append(one)
+    change = number * 15
+    for tick in range(15, 600, 15):
+        driven.advance(tick, by_tick.get(tick, []))
+        if tick == change:
+            driven.change(lengths[1], tick)
+        expected: Counter[str] = Counter()
+        for player in {one[:2] for one in seen}:
+            times = [one[3] for one in seen if one[:2] == player and one[3] < tick * 1000]
+            now = min(tick, change) * 1000
+            expected[player[1]] += united(
+                [at for at in times if at < now], lengths[0].presence * 1000, 0, now
+            ) + united(times, lengths[1].presence * 1000, now, tick * 1000)
+        assert driven.watched == +expected
+        for length in driven.window.lengths.counted:
+            assert (
+                driven.counted(length)
+                == {
+                    device: there
+                    for device in DEVICES
+                    if (
+                        there := len(
+                            {
+                                one[0]
+                                for one in seen
+                                if one[1] == device and (tick - length) * 1000 <= one[3] < tick * 1000
+                            }
+                        )
+                    )
+                }
+                or length > lengths[0].kept
+            )
+    assert sum(map(len, driven.over.values())) == driven.begun.total()
+    assert sum(map(sum, driven.over.values())) == driven.watched.total()
 
 
 def drive(
