@@ -12,7 +12,7 @@ import pytest
 from tests.flow.test_crash import AWAY_MS
 from tests.support import files as log_files
 from tests.support.examples import sample
-from tests.support.truth import COUNTERS, WINDOW_GAUGES, Values
+from tests.support.truth import COUNTERS, PLAYERS, WINDOW_GAUGES, Values
 from tests.support.virtual_time import simulate
 from tests.support.world import BEGAN_MS, Moment, Upload, World, traffic, upload
 
@@ -81,6 +81,23 @@ def check_every_window(world: World) -> None:
     assert len(known) > 10
 
 
+def check_every_player(world: World) -> None:
+    """Every sample of what players watch is what had happened before its tick, to the millisecond."""
+    truth = world.truth
+    known: dict[int, dict[str, Values]] = {}
+    for labels, samples in world.receiver.series.items():
+        pairs = dict(labels)
+        name = pairs.pop("__name__")
+        if name in PLAYERS:
+            key = tuple(sorted(pairs.items()))
+            for at, value in samples.items():
+                if at not in known:
+                    known[at] = truth.players(at)
+                assert math.isnan(value) or value == known[at][name].get(key, 0), f"{labels} at {at}"
+    last = known[max(known)]
+    assert sum(last["cdn77_session_watch_seconds_count"].values()) > 2
+
+
 @pytest.mark.parametrize("seed", sample(range(8), fast=1))
 @pytest.mark.parametrize("window_seconds", [15, 40, 100])
 def test_kills_do_not_change_who_is_new(folder: Path, window_seconds: int, seed: int) -> None:
@@ -91,6 +108,7 @@ def test_kills_do_not_change_who_is_new(folder: Path, window_seconds: int, seed:
     assert last.receiver.values(COUNTERS) == last.truth.counters()
     last.check_every_sample()
     check_every_window(last)
+    check_every_player(last)
 
 
 @pytest.mark.guarantee("viewers.late_event")
