@@ -22,7 +22,13 @@ from cdn77_exporter.core.changes import Changes
 from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.measures import MEASURES, TIMES_TO_FIRST_BYTE
+from cdn77_exporter.core.measures import (
+    CONCURRENT_VIEWERS,
+    SESSION_WATCH,
+    SESSIONS,
+    TIMES_TO_FIRST_BYTE,
+    WATCH_SECONDS,
+)
 from cdn77_exporter.core.series_rows import PENDING
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import BucketState, Database
@@ -219,7 +225,9 @@ def test_the_timeline_goes_on_from_a_state_of_0_1_0(written: Written, tmp_path: 
     after = {str(key): value for _, key, value, *_ in series_of(again)}
     assert {key: value for key, value in after.items() if key in before} == before
     # What 0.1.0 held for its next tick counts for measures, too, that it did not have, if it had their sums.
-    new = {split_key(key)[0] for key in after.keys() - before.keys()}
-    assert new == {MEASURES.rows.index(measure) for measure in TIMES_TO_FIRST_BYTE}
+    names = {code: name for code, name, _ in again.metrics}
+    new = {names[split_key(key)[0]] for key in after.keys() - before.keys()}
+    begun = (CONCURRENT_VIEWERS, WATCH_SECONDS, SESSIONS, *SESSION_WATCH, *TIMES_TO_FIRST_BYTE)
+    assert new == {measure.name for measure in begun}
     assert sorted(again.metrics)[:12] == sorted(snapshot.metrics)
     database.close()
