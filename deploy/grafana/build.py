@@ -120,7 +120,7 @@ _VIEWERS = f"sum ({_NOW})"
 def viewers_by(label: str, most: int = 12) -> str:
     """Return the query of active viewers by one of their labels; of several windows the longest holds the most."""
     metric = f"cdn77_active_viewers_by_{label}{{{_STREAM}}} {_LATER}"
-    labels = "country, region" if label == "region" else label
+    labels = {"region": "country, region", "device": "device_type"}.get(label, label)
     return f"topk({most}, sum by ({labels}) (max without (window) ({metric})))"
 
 
@@ -344,6 +344,58 @@ TRAFFIC = Dashboard(
                     "short",
                     ((f"topk(12, sum by (device_type) ({_NOW}))", "{{device_type}}"),),
                     "Players that are watching.",
+                ),
+                Panel(
+                    "Addresses by device",
+                    "bargauge",
+                    "short",
+                    ((viewers_by("device"), "{{device_type}}"),),
+                    "Distinct addresses in the session window.",
+                ),
+                Panel(
+                    "Hours watched in an hour",
+                    "timeseries",
+                    "short",
+                    (
+                        (
+                            "sum by (stream_name) "
+                            f"(increase(cdn77_watch_seconds_total{{{_STREAM}}}[1h] {_LATER})) / 3600",
+                            "{{stream_name}}",
+                        ),
+                    ),
+                    "How long players were watching, all together.",
+                ),
+                Panel(
+                    "Sessions that began in an hour",
+                    "timeseries",
+                    "short",
+                    (
+                        (
+                            f"sum by (stream_name) (increase(cdn77_sessions_total{{{_STREAM}}}[1h] {_LATER}))",
+                            "{{stream_name}}",
+                        ),
+                    ),
+                    "Runs of requests of a player, no two further apart than 120 s.",
+                ),
+                Panel(
+                    "Watch time of sessions",
+                    "timeseries",
+                    "s",
+                    (
+                        (
+                            "sum by (stream_name) "
+                            f"(increase(cdn77_session_watch_seconds_sum{{{_STREAM}}}[1h] {_LATER})) / "
+                            "sum by (stream_name) "
+                            f"(increase(cdn77_session_watch_seconds_count{{{_STREAM}}}[1h] {_LATER}))",
+                            "{{stream_name}}, mean",
+                        ),
+                        (
+                            "histogram_quantile(0.5, sum by (le) "
+                            f"(increase(cdn77_session_watch_seconds_bucket{{{_STREAM}}}[1h] {_LATER})))",
+                            "half",
+                        ),
+                    ),
+                    "Of the sessions that ended within an hour.",
                 ),
                 Panel(
                     "By country",
