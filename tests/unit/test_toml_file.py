@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_one_fault(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert "No such file" in said(tmp_path / "missing.toml")
-    assert "Is a directory" in said(tmp_path)
+    assert "it is a folder, not a file" in said(tmp_path)
     assert "no path" in said(Path("a\0b"))
     large = tmp_path / "large.toml"
     large.write_bytes(b"#" * (MOST_BYTES + 1))
