@@ -398,6 +398,28 @@ TRAFFIC = Dashboard(
                     "Of the sessions that ended within an hour.",
                 ),
                 Panel(
+                    "Bandwidth by track",
+                    "timeseries",
+                    "bps",
+                    ((f"{rate('cdn77_transfer_bytes_by_track_total', 'track', _STREAM)} * 8", "{{track}}"),),
+                    "Of the requests whose path has a track.",
+                    stacked=True,
+                ),
+                Panel(
+                    "Requests by track",
+                    "timeseries",
+                    "reqps",
+                    ((rate("cdn77_requests_by_track_total", "track", _STREAM), "{{track}}"),),
+                    "Of the requests whose path has a track.",
+                ),
+                Panel(
+                    "Incomplete requests",
+                    "timeseries",
+                    "reqps",
+                    ((rate("cdn77_incomplete_requests_total", "reason"), "{{reason}}"),),
+                    "Broken off by the client (aborted), or ended by a connection that timed out.",
+                ),
+                Panel(
                     "By country",
                     "bargauge",
                     "short",

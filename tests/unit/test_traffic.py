@@ -31,6 +31,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "cdn77_time_to_first_byte_seconds_count": ("stream_name", "cdn_id", "cache_status", "pop"),
 }
 _NAMES |= {
+    "cdn77_sessions_total": ("stream_name", "device_type"),
     "cdn77_requests_by_track_total": ("stream_name", "track"),
     "cdn77_transfer_bytes_by_track_total": ("stream_name", "track"),
     "cdn77_incomplete_requests_total": ("stream_name", "cdn_id", "pop", "reason"),

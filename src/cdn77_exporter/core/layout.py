@@ -92,7 +92,7 @@ class Layout:
 
     @cached_property
     def for_scan(self) -> dict[str, tuple[Any, ...]]:
-        """What to read, as the compiled scan takes it."""
+        """The fields and labels to be read, as the compiled scan takes them."""
         counted = self.device.field if self.device else ""
         return {
             "fields": tuple(

@@ -113,6 +113,7 @@ _CDN_IDS = (1693215245, 1281764910)
 _CACHE = ("HIT",) * 82 + ("MISS",) * 10 + ("EXPIRED",) * 4 + ("REVALIDATED",) * 2 + ("", None)
 _STATUS = (200,) * 86 + (206,) * 7 + (304,) * 3 + (404,) * 3 + (503,)
 _PLAYLISTS = ("tracks-v3/rewind-3600.fmp4.m3u8", "tracks-v1a1/mono.fmp4.m3u8", "index.fmp4.m3u8", "embed.html")
+_SESSION_GAP_SECONDS = 120  # SESSION_GAP_SECONDS, where it is not set
 _ABORTED, _TIMED_OUT = 0.02, 0.004  # shares of the requests
 
 _COMMON: dict[str, Any] = {
@@ -250,14 +251,16 @@ class Totals:
                 counters["cdn77_viewers_by_region_total"][(stream, *self.locate(ip))] += 1
         if self._appears(ms, stream, ip, "device", device):
             counters["cdn77_viewers_by_device_total"][stream, device] += 1
+        if self._appears(ms, stream, ip, "session", device, seconds=_SESSION_GAP_SECONDS):
+            counters["cdn77_sessions_total"][stream, device] += 1
         if self._appears(ms, stream, ip, "country", country):
             counters["cdn77_viewers_by_country_total"][stream, country] += 1
 
-    def _appears(self, ms: int, *viewer: str) -> bool:
-        """Return whether a viewer seen at `ms` was not seen in the session window before."""
+    def _appears(self, ms: int, *viewer: str, seconds: float = 0) -> bool:
+        """Return whether a viewer seen at `ms` was not seen for so long before, by default the session window."""
         before = self._seen.get(viewer)
         self._seen[viewer] = ms
-        return before is None or ms - before > self.session_window_seconds * 1000
+        return before is None or ms - before > (seconds or self.session_window_seconds) * 1000
 
     def reject(self, reason: str) -> None:
         """Count a rejected line."""

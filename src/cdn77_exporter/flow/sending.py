@@ -21,7 +21,7 @@ from cdn77_exporter.flow.retry import Backoff, Failed, retry
 #: Attempts of a whole request, or seconds, before it is asked whether only a part of it fails.
 _PATIENCE = 3
 _PATIENCE_SECONDS = 5.0
-#: Seconds that are waited before that because the receiver asks for it. It may ask so because of one series, for good.
+#: Seconds that are waited before that because the receiver asks for it, which it may always do because of one series.
 _PATIENCE_ASKED_SECONDS = 30.0
 #: After it has done so, it is taken at its word less for this long.
 _PICKY_SECONDS = 600.0

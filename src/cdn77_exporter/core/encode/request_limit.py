@@ -24,7 +24,7 @@ class RequestLimit:
 
     @property
     def in_force(self) -> bool:
-        """Whether the receiver has refused a request for its size."""
+        """True if the receiver has refused a request for its size."""
         return self.samples < _NONE
 
     def allows(self, samples: int, size: int) -> bool:
@@ -70,7 +70,7 @@ class LearnedLimit:
         return True
 
     def try_larger(self, now: float) -> bool:
-        """Double the limit when it has held for long enough; return whether there is none any more."""
+        """Raise the limit twofold when it has held for long enough; return whether there is none any more."""
         if not self.limit.in_force or now < self._again:
             return False
         self._again = now + self._wait
