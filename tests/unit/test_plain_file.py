@@ -14,6 +14,7 @@ from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.state import Database
 from cdn77_exporter.settings import load, parse
 from cdn77_exporter.settings.device_rules import device_rules_file
+from cdn77_exporter.settings.measures_file import measures_file
 from cdn77_exporter.settings.secret import as_secret
 from cdn77_exporter.settings.variables import VARIABLES, Variable
 from tests.support.command import run_command, run_here
@@ -34,7 +35,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "a device": lambda path: path.symlink_to("/dev/zero"),
     "a folder": Path.mkdir,
 }
-_PATHS = {parse.readable_file, parse.state_place, parse.allowlist, device_rules_file}
+_PATHS = {parse.readable_file, parse.state_place, parse.allowlist, device_rules_file, measures_file}
 
 
 def _named() -> Iterator[str]:

@@ -408,7 +408,9 @@ class SeriesTable:
         size = self.end
         written = self.written[:size]
         ended = (written > 0) & (written <= tick - PADDING_SECONDS)
-        ended |= (written == 0) & (self.changed[:size] <= tick - self._idle)  # made, and never written
+        # Made, and never written.
+        former = self._behaviour[:size] >= _FORMER_COUNTER
+        ended |= (written == 0) & (former | (self.changed[:size] <= tick - self._idle))
         counted = self.wholes.spread(self._counted[:size])
         slots = np.flatnonzero(ended & self.there[:size] & ~self.live[:size] & ~counted)
         streams = set()
