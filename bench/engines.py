@@ -27,8 +27,16 @@ def core(paths: list[str], accelerate: bool = True) -> Found:
     from bench.data import LATEST_MS  # noqa: PLC0415 - each way imports its own
     from cdn77_exporter.core.columns import join  # noqa: PLC0415
     from cdn77_exporter.core.decode import Decoder  # noqa: PLC0415
+    from cdn77_exporter.core.measures import (  # noqa: PLC0415
+        RESPONSES,
+        TIMES_TO_FIRST_BYTE,
+        TRANSFER_BYTES,
+        Measures,
+    )
 
-    decoder, found = Decoder(accelerate=accelerate), []
+    # What the other ways count, too.
+    measures = Measures((TRANSFER_BYTES, RESPONSES, *TIMES_TO_FIRST_BYTE))
+    decoder, found = Decoder(measures, accelerate=accelerate), []
     for path in paths:
         with open(path, "rb") as file:  # noqa: PTH123
             found.append(decoder.decode(file.read(), latest_ms=LATEST_MS, oldest_ms=0)[1])
