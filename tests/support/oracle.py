@@ -87,7 +87,7 @@ class Oracle:
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
-    entries: int = 500_000
+    entries: int = 660_000
     ipv6_prefix: int = 128
 
     def read(self, body: bytes) -> Answer:

@@ -52,13 +52,13 @@ class Limits:
 
     Entries are what has to be remembered: each group and each viewer of a tick is one, of some 100 bytes in the
     compiled scan and some 500 without it. A file of the usual limits has fewer than 220,000 lines that have all the
-    fields of real ones, and each makes four at most: a group and a viewer, and the same of its track.
+    fields of real ones, and each makes three at most: a group, a viewer, and a group of its track.
     """
 
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
-    entries: int = 900_000
+    entries: int = 660_000
 
 
 # What a second of the log belongs to: its Unix milliseconds and its tick.
