@@ -87,7 +87,7 @@ class Oracle:
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
-    entries: int = 660_000
+    entries: int = 250_000
     ipv6_prefix: int = 128
 
     def read(self, body: bytes) -> Answer:
@@ -116,10 +116,8 @@ class Oracle:
                 answer.faults.append(frozenset(faults))
         if sum(1 for faults in answer.faults if not faults & HARMLESS) > self.bad_lines:
             answer.unreadable.add("too_many_bad_lines")
-        if (
-            sum(len(tick.groups) + len(tick.tracks) + len(tick.viewers) for tick in answer.ticks.values())
-            > self.entries
-        ):
+        kinds = [[len(tick.groups), len(tick.tracks), len(tick.viewers)] for tick in answer.ticks.values()]
+        if max(map(sum, zip(*kinds, strict=True)), default=0) > self.entries:
             answer.unreadable.add("too_many_distinct")
         return answer
 
@@ -182,9 +180,10 @@ class Oracle:
         for place, more in enumerate((1, size, wait, 1 if wait else 0, int(aborted), int(timed_out))):
             sums[place] += more
         track = re.match("/[^/]+/tracks-([^/]+)/", fields["clientRequestPath"])
-        of_track = tick.tracks.setdefault((stream, clean(track[1]) if track else ""), [0, 0])
-        of_track[0] += 1
-        of_track[1] += size
+        if track:
+            of_track = tick.tracks.setdefault((stream, clean(track[1])), [0, 0])
+            of_track[0] += 1
+            of_track[1] += size
         device = device_type(texts["clientRequestUserAgent"])
         if viewer_at is not None:
             viewer = (stream, viewer_at, device, clean(texts["clientCountry"] or "XX"))

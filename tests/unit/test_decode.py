@@ -329,4 +329,4 @@ def test_tables_that_are_full_begin_anew(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_limits_have_generous_defaults() -> None:
     """A file of the usual size is far from each of them."""
-    assert Limits() == Limits(file_bytes=256 * 1024**2, line_bytes=1024**2, bad_lines=100_000, entries=660_000)
+    assert Limits() == Limits(file_bytes=256 * 1024**2, line_bytes=1024**2, bad_lines=100_000, entries=250_000)

@@ -85,7 +85,7 @@ def test_label_values_are_short_and_harmless() -> None:
         labels = counts.texts
         assert labels
         for label in labels:
-            assert len(label) <= 128
+            assert 0 < len(label) <= 128
             assert not set(label) & set(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)))
 
 
@@ -176,7 +176,7 @@ def test_groups_and_viewers_have_a_limit(way: str) -> None:
     """As many different ones as the limit count, however often they come; one more, and nothing of the file does."""
     streams = [json_line(event(clientRequestPath=f"/{stream_name(number)}/x")) for number in range(1500)]
     crowd = [json_line(event(clientIP=f"10.0.{number >> 8}.{number & 255}")) for number in range(3000)]
-    for lines, entries in ((streams, 4500), (crowd, 3002)):
+    for lines, entries in ((streams, 1500), (crowd, 3000)):
         content = b"".join([*lines, *lines, *lines[:7]])
         assert decode(gzip_bytes(content), Limits(entries=entries))[0].events == 2 * len(lines) + 7
         with pytest.raises(Unreadable, match="too_many_distinct"):
@@ -192,7 +192,7 @@ def test_spellings_of_one_label_are_one_group(way: str) -> None:
         for cdn in (0, None)
         for status in (0, None)
     ]
-    stats, _ = decode(gzip_bytes(b"".join(spelt * 40)), Limits(entries=3))
+    stats, _ = decode(gzip_bytes(b"".join(spelt * 40)), Limits(entries=1))
     assert stats.events == 40 * len(spelt)
 
 
@@ -286,4 +286,4 @@ def test_a_file_of_nothing_but_new_viewers_has_bounded_memory(tmp_path: Path, wa
     hostile_file.write_bytes(gzip_bytes(content.encode(), 1))
     found = measured(usual, hostile_file, way)
     assert found["reason"] == "too_many_distinct"
-    assert found["grown_kib"] < 330 * 1024
+    assert found["grown_kib"] < 300 * 1024

@@ -140,7 +140,6 @@ def test_what_follows_from_a_field_is_counted() -> None:
         ("quick_total", "HIT"): 2,
         ("track_total", "v1a1", "4"): 1,
         ("track_total", "v3", "6"): 1,
-        ("track_total", "", "unknown"): 1,
         ("track_total", "v3", "4"): 2,
         ("rtt_total", "-36"): 5,
     }

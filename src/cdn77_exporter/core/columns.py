@@ -103,6 +103,11 @@ class Counts:
         return sum(map(len, self.groups)) + sum(map(len, self.audiences))
 
     @property
+    def entries(self) -> int:
+        """The number of groups of the cube, or viewers of the audience, that has the most."""
+        return max((*map(len, self.groups), *map(len, self.audiences)), default=0)
+
+    @property
     def viewers(self) -> Viewers:
         """The viewers by `measures.PROFILE`."""
         return self.audiences[0] if self.audiences else Viewers(np.zeros((0, len(PROFILE)), np.uint32))

@@ -51,14 +51,15 @@ class Limits:
     """The limits of one file: inflated bytes, bytes of a line, malformed lines, and entries of its counts.
 
     Entries are what has to be remembered: each group and each viewer of a tick is one, of some 100 bytes in the
-    compiled scan and some 500 without it. A file of the usual limits has fewer than 220,000 lines that have all the
-    fields of real ones, and each makes three at most: a group, a viewer, and a group of its track.
+    compiled scan and some 500 without it. The limit is of each kind, groups by the same labels and viewers by the same,
+    and a line makes at most one of a kind; a file of the usual limits has fewer than 220,000 lines that have all the
+    fields of real ones.
     """
 
     file_bytes: int = 256 * 1024 * 1024
     line_bytes: int = 1024 * 1024
     bad_lines: int = 100_000
-    entries: int = 660_000
+    entries: int = 250_000
 
 
 # What a second of the log belongs to: its Unix milliseconds and its tick.
@@ -146,7 +147,7 @@ class Decoder:
         finally:
             self._scanner = None
             del self._rows, self._seconds, self._folded
-        if len(counts) > self._limits.entries:
+        if counts.entries > self._limits.entries:
             raise Unreadable("too_many_distinct")
         self._sum_up(counts)
         stats, self._stats = self._stats, FileStats()
@@ -247,13 +248,12 @@ class Decoder:
         if entries > most:
             self._fold()
             entries = 0
-        of_line = len(self._layout.cubes) + len(self._layout.audiences)
-        self._lines_to_count = self._stats.lines + max(_LINES_UNCOUNTED, (most - entries) // of_line)
+        self._lines_to_count = self._stats.lines + max(_LINES_UNCOUNTED, most - entries)
 
     def _fold(self) -> None:
         """Join what was counted so far, and go on with empty tables."""
         self._folded = self._counts()
-        if len(self._folded) > self._limits.entries:
+        if self._folded.entries > self._limits.entries:
             raise Unreadable("too_many_distinct")
         self._begin()
 
@@ -316,8 +316,10 @@ class Decoder:
                 self._saw(milliseconds, milliseconds)
             else:
                 self._see(part, row, stream, address, milliseconds)
-            for cube, labels_of, amounts_of, adds, others, known in part.cubes:
+            for cube, labels_of, required, amounts_of, adds, others, known in part.cubes:
                 raws = labels_of(row)
+                if required and not all(raws[place] for place in required):
+                    continue
                 sums = known((stream, raws)) or self._rows.sums(part, cube, stream, raws)
                 sums[0] += 1
                 amounts = amounts_of(row)

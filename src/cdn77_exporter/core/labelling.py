@@ -35,7 +35,7 @@ from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.places import Locate, Places
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
-from cdn77_exporter.core.slots import LATER, NONE, Cells, ProfileSlots, Slots, ViewerMeasure
+from cdn77_exporter.core.slots import LATER, Cells, ProfileSlots, Slots, ViewerMeasure
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
 from cdn77_exporter.core.viewers.window import Lengths
@@ -299,8 +299,7 @@ class Labelling:
         widest = max(range(len(cells.places)), key=lambda place: len(cells.places[place]))
         code, texts_of = self._catalogue.code(cells.cube.measures[widest]), cells.texts[widest]
         for place, row in enumerate(rows.tolist()):
-            values = texts_of(self.vocabulary.named(row))
-            chosen[place] = values is not None and self._series.find(series_key(code, values)) is not None
+            chosen[place] = self._series.find(series_key(code, texts_of(self.vocabulary.named(row)))) is not None
         left = np.flatnonzero(~chosen)
         streams = rows[left, cells.stream] if cells.stream is not None else np.zeros(len(left), np.uint32)
         order = np.lexsort((-requests[left], streams))
@@ -339,14 +338,11 @@ class Labelling:
             texts = self.vocabulary.named(row)
             slots.append(
                 [
-                    LATER if measure.is_rare else self._slot_of_cell(measure, texts_of(texts))
+                    LATER if measure.is_rare else self.slot(measure, texts_of(texts))
                     for measure, texts_of in zip(cells.cube.measures, cells.texts, strict=True)
                 ]
             )
         return cells.add(rows, slots)
-
-    def _slot_of_cell(self, measure: Measure, values: Sequence[str] | None) -> int:
-        return NONE if values is None else self.slot(measure, values)
 
     def _within_bounds(self, cells: Cells, rows: Codes) -> Numbers:
         """Count groups that no memory is kept for together: every label is OTHER, but that of a histogram's bucket."""
@@ -360,18 +356,18 @@ class Labelling:
             for row in new.tolist():
                 texts = self.vocabulary.named(row)
                 pairs = zip(cells.cube.measures, cells.texts, strict=True)
-                slots.append([self._slot_of_cell(measure, texts_of(texts)) for measure, texts_of in pairs])
+                slots.append([self.slot(measure, texts_of(texts)) for measure, texts_of in pairs])
             numbers[~known] = cells.add(new, slots)[inverse.ravel()]
         return numbers
 
     def slots_of_cells(self, cube: int, measure: int, cells: Numbers) -> Slots:
-        """Return the slots [cells] of a measure of a cube, made where they are not there yet; NONE for no series."""
+        """Return the slots [cells] of a measure of a cube, which are made where they are not there yet."""
         own = self._cells[cube]
         slots = own.slots[:, measure]
         later = np.unique(cells[slots[cells] == LATER])
         for cell in later.tolist():
             texts = self.vocabulary.named(own.table.rows[cell].tolist())
-            slots[cell] = self._slot_of_cell(own.cube.measures[measure], own.texts[measure](texts))
+            slots[cell] = self.slot(own.cube.measures[measure], own.texts[measure](texts))
         return slots[cells]
 
     def rows_of_cells(self) -> list[Codes]:

@@ -35,7 +35,7 @@ class Adds(IntEnum):
 
 _READS = {Reads.TEXT: 0, Reads.NUMBER: 1, Reads.FLAG: 2}
 
-_CubeForScan = tuple[bytes, bytes, bytes, bytes, bytes]
+_CubeForScan = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ class Layout:
         needs = [sum(1 << self._conditions.index(one) for one in column.where) for column in cube.columns]
         return (
             bytes(map(self._place, cube.labels)),
+            bytes(self._place(label) for label in cube.labels if label.required),
             bytes(Adds[column.add.name] for column in cube.columns),
             bytes(self._places[column.field] if column.field else 0 for column in cube.columns),
             np.array([column.most for column in cube.columns], np.uint64).tobytes(),

@@ -343,7 +343,9 @@ class Measures:
             found.append(((STREAM,), 0, []))  # a file's events are counted all the same
         for row in sorted(of_events, key=lambda row: -len(row.told)):
             for labels, limit, members in found:
-                fits = row.told == labels if limit else set(row.told) <= set(labels)
+                # An event without a label that the grouping requires is not in it, so others cannot be told from it.
+                needed = {label for label in labels if label.required}
+                fits = row.told == labels if limit else needed <= set(row.told) <= set(labels)
                 if fits and row.limit == limit:
                     members.append(row)
                     break

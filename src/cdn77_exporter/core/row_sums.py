@@ -21,9 +21,10 @@ Seen = dict[tuple[bytes, int], list[int]]  # first and last time, by address and
 class CubeReader:
     """The parts of a row that a cube uses: what its labels are made of, and which fields are added to which columns.
 
-    `raws`: reads the former, but for the stream. `amounts`: reads the fields of plain columns. `adds`: for each of
-    these, its place, its field's place in the amounts, and whether only 1 is added. `others`: the places of the other
-    columns but the first, and what reads how much is added there.
+    `raws`: reads the former, but for the stream; `required`: those of them without which a row does not count.
+    `amounts`: reads the fields of plain columns. `adds`: for each of these, its place, its field's place in the
+    amounts, and whether only 1 is added. `others`: the places of the other columns but the first, and what reads how
+    much is added there.
     """
 
     def __init__(self, cube: Cube, values: Mapping[Label, LabelTexts], raw_labels: RawLabels) -> None:
@@ -41,6 +42,8 @@ class CubeReader:
             (place, _amount_of(column)) for place, column in enumerate(cube.columns[1:], 1) if column not in plain
         )
         self.columns = len(cube.columns)
+        told = [label for label in cube.labels if label.source is not Source.STREAM]
+        self.required = tuple(place for place, label in enumerate(told) if label.required)
 
     def labels(self, stream: str, raws: Raws) -> tuple[str, ...]:
         """Return the label values of what the fields hold."""
@@ -104,7 +107,7 @@ class Part:
         self.known: list[dict[tuple[str, Raws], list[int]]] = [{} for _ in readers]
         self.seen: list[Seen] = [{} for _ in audiences]
         self.cubes = [
-            (place, reader.raws, reader.amounts, reader.adds, reader.others, known.get)
+            (place, reader.raws, reader.required, reader.amounts, reader.adds, reader.others, known.get)
             for place, (reader, known) in enumerate(zip(readers, self.known, strict=True))
         ]
         self.audiences = [
@@ -112,8 +115,9 @@ class Part:
             for place, (reader, seen) in enumerate(zip(audiences, self.seen, strict=True))
         ]
 
-    def __len__(self) -> int:
-        return sum(map(len, self.groups)) + sum(map(len, self.seen))
+    def sizes(self) -> list[int]:
+        """Return the number of groups of each cube, and of viewers of each audience."""
+        return [*map(len, self.groups), *map(len, self.seen)]
 
 
 class RowSums:
@@ -127,8 +131,9 @@ class RowSums:
         self._known = 0
 
     def __len__(self) -> int:
-        """Return the number of groups and viewers."""
-        return sum(map(len, self._parts.values()))
+        """Return the number of groups or viewers of that kind of which there are the most."""
+        sizes = [part.sizes() for part in self._parts.values()]
+        return max(map(sum, zip(*sizes, strict=True)), default=0)
 
     def part(self, tick: int) -> Part:
         """Return what a tick counts."""

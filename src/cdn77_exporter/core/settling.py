@@ -60,11 +60,8 @@ class Settling:
         slots = self._labelling.slots_of_cells(cube, place, cells)
         if isinstance(measure.value, Mean):
             self.add_means(np.column_stack((slots, columns)))
-            return
-        there = slots >= 0
-        if not there.all():
-            slots, columns = slots[there], columns[there]
-        self._series.add_all(slots, columns[:, 0])
+        else:
+            self._series.add_all(slots, columns[:, 0])
 
     def add_means(self, rows: Numbers) -> None:
         """Add slot, sum and number [rows, 3] to those that there are."""

@@ -20,17 +20,14 @@ Slots = npt.NDArray[np.int64]
 LATER, NONE = -1, -2
 
 
-TextsOf = Callable[[Sequence[str]], "tuple[str, ...] | None"]
+TextsOf = Callable[[Sequence[str]], tuple[str, ...]]
 
 
 def _texts_of(measure: Measure, cube: Cube) -> TextsOf:
-    """Return what gives a measure's label values for the texts of a cell; None where a required one is missing."""
+    """Return what gives a measure's label values for the texts of a cell."""
     places = [cube.labels.index(label) if label in measure.told else None for label in measure.by]
-    required = [cube.labels.index(label) for label in measure.told if label.required]
 
-    def texts_of(texts: Sequence[str]) -> tuple[str, ...] | None:
-        if not all(texts[place] for place in required):
-            return None
+    def texts_of(texts: Sequence[str]) -> tuple[str, ...]:
         own = zip(places, measure.by, strict=True)
         return tuple(label.text if place is None else texts[place] for place, label in own)
 

@@ -365,9 +365,9 @@ class Bounds:
     max_bad_lines: int = env(parse.whole(0, 1_000_000_000), "100000", "Bad lines after which a file is abandoned.")
     max_file_entries: int = env(
         parse.whole(1, 1_000_000_000),
-        "660000",
-        "Different groups of labels and viewers that one file may have, at some 100 bytes of memory each; some 500 "
-        "without the compiled scan.",
+        "250000",
+        "Different groups of labels, and different viewers, that one file may have of each kind, at some 100 bytes of "
+        "memory each; some 500 without the compiled scan.",
     )
 
 

@@ -132,8 +132,7 @@ class Trial:
         groups = counts.groups[number].by(*places)
         for labels, sums in zip(groups.labels.tolist(), groups.sums.tolist(), strict=True):
             texts = tuple(counts.texts[text] for text in labels)
-            missing = any(label.required and not text for label, text in zip(tried.labels, texts, strict=True))
-            if sums[column] and not missing:
+            if sums[column]:
                 tried.add(texts, sums[column] / row.per, sums[0])
 
     def _add_viewers(self, number: int, row: Measure, tried: Tried, counts: Counts) -> None:

@@ -124,9 +124,11 @@ typedef struct {
 typedef struct {
     uint8_t labels[MOST_FIELDS + 1], adds[MOST_COLUMNS], fields[MOST_COLUMNS];
     uint64_t most[MOST_COLUMNS], needs[MOST_COLUMNS]; /* the most that counts; conditions that must be met */
-    size_t label_count, column_count;
+    uint8_t required[MOST_FIELDS + 1]; /* labels without which a line does not count */
+    size_t label_count, required_count, column_count;
     Table table;
 } Cube;
+#define LEFT_OUT (-2) /* instead of an entry: the line does not count */
 #define LABELS_AT 16
 
 /* A literal text, or `least` to `most` of the characters in `members`; if it is sure, no fewer than there are. */
@@ -1036,6 +1038,9 @@ static void add_to(const Cube *cube, const Line *line, uint64_t met, int64_t num
 
 /* The entry of a cube to which a line is added; -1 without room. `numbers`: the text of each label that there can be. */
 static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uint32_t *numbers) {
+    for (size_t label = 0; label < cube->required_count; label++)
+        if (!text_of(self, numbers[cube->required[label]])->length)
+            return LEFT_OUT;
     union {
         int64_t tick;
         uint32_t words[2 + MOST_FIELDS + 2];
@@ -1160,7 +1165,7 @@ static int count_line(Scanner *self, const Line *line) {
     numbers[STREAM] = (uint32_t)of_stream;
     int64_t tick = (at / 1000 / self->tick_seconds + 1) * self->tick_seconds;
     for (size_t cube = 0; cube < self->cube_count; cube++)
-        if ((groups[cube] = group_of(self, &self->cubes[cube], tick, numbers)) < 0)
+        if ((groups[cube] = group_of(self, &self->cubes[cube], tick, numbers)) == -1)
             return 0;
     if (has_address && (of_address = number_of_key(self, &self->addresses, address)) < 0)
         return 0;
@@ -1169,7 +1174,8 @@ static int count_line(Scanner *self, const Line *line) {
             return 0;
     uint64_t met = conditions_met(self, line);
     for (size_t cube = 0; cube < self->cube_count; cube++)
-        add_to(&self->cubes[cube], line, met, groups[cube]);
+        if (groups[cube] != LEFT_OUT)
+            add_to(&self->cubes[cube], line, met, groups[cube]);
     for (size_t each = 0; has_address && each < self->audience_count; each++)
         note_viewer((Viewer *)self->audiences[each].viewers.entries + viewers[each], at);
     if (!has_address)
@@ -1326,13 +1332,14 @@ static int take_labels(Scanner *self, uint8_t *labels, size_t *count, const char
     return 1;
 }
 
-/* A cube: (labels, what each column adds, each column's field, the most that counts, conditions as bits). */
+/* A cube: (labels, those that are required, what each column adds, each column's field, the most that counts, conditions as bits). */
 static int take_cube(Scanner *self, Cube *cube, PyObject *given, uint32_t most) {
-    const char *labels, *adds, *fields, *bounds, *needs;
-    Py_ssize_t label_count, count, field_count, bound_bytes, need_bytes, words;
-    if (!PyArg_ParseTuple(given, "y#y#y#y#y#", &labels, &label_count, &adds, &count, &fields, &field_count, &bounds,
-                          &bound_bytes, &needs, &need_bytes) ||
-        !take_labels(self, cube->labels, &cube->label_count, labels, label_count))
+    const char *labels, *required, *adds, *fields, *bounds, *needs;
+    Py_ssize_t label_count, required_count, count, field_count, bound_bytes, need_bytes, words;
+    if (!PyArg_ParseTuple(given, "y#y#y#y#y#y#", &labels, &label_count, &required, &required_count, &adds, &count,
+                          &fields, &field_count, &bounds, &bound_bytes, &needs, &need_bytes) ||
+        !take_labels(self, cube->labels, &cube->label_count, labels, label_count) ||
+        !take_labels(self, cube->required, &cube->required_count, required, required_count))
         return 0;
     words = count * (Py_ssize_t)sizeof(uint64_t);
     if (count < 1 || count > MOST_COLUMNS || count != field_count || adds[0] != ONE || bound_bytes != words ||
@@ -1570,16 +1577,16 @@ static PyObject *scanner_admit(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* How many groups and viewers there are, of which some may be the same by their labels. */
+/* How many groups of one cube there are, or viewers of one audience, at most; some may be the same by their labels. */
 static PyObject *scanner_rows(PyObject *object, PyObject *Py_UNUSED(none)) {
     Scanner *self = (Scanner *)object;
     if (!is_free(self))
         return NULL;
     size_t rows = 0;
     for (size_t each = 0; each < self->audience_count; each++)
-        rows += self->audiences[each].viewers.count;
+        rows = self->audiences[each].viewers.count > rows ? self->audiences[each].viewers.count : rows;
     for (size_t cube = 0; cube < self->cube_count; cube++)
-        rows += self->cubes[cube].table.count;
+        rows = self->cubes[cube].table.count > rows ? self->cubes[cube].table.count : rows;
     return PyLong_FromSize_t(rows);
 }
 
@@ -1833,7 +1840,7 @@ static PyObject *hash_addresses(PyObject *Py_UNUSED(module), PyObject *args) {
 static PyMethodDef METHODS[] = {
     {"take", scanner_take, METH_VARARGS, "Count plain lines; what is left, with the lines taken before it."},
     {"admit", scanner_admit, METH_VARARGS, "Say whether a stream is counted, if only admitted ones are."},
-    {"rows", scanner_rows, METH_NOARGS, "Return how many groups and viewers there are so far."},
+    {"rows", scanner_rows, METH_NOARGS, "Return how many groups of a kind there are, or viewers."},
     {"events", scanner_events, METH_NOARGS, "Return of each text how many events have it in the field that is counted."},
     {"close", scanner_close, METH_NOARGS, "Give out what was counted, and end."},
     {NULL, NULL, 0, NULL},

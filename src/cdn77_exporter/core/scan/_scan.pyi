@@ -13,8 +13,9 @@ class Scanner:
         fields: tuple[tuple[str, int, int], ...],
         conditions: tuple[tuple[int, bytes], ...],  # a field, and the text that it must hold
         buckets: tuple[tuple[int, bytes, int], ...],  # a field, the buckets' bounds, the first one's number
-        # Labels, and of each column what it adds, of which field, the most that counts, and its conditions as bits.
-        cubes: tuple[tuple[bytes, bytes, bytes, bytes, bytes], ...],
+        # Labels, those that are required, and of each column what it adds, of which field, the most that counts, and
+        # its conditions as bits.
+        cubes: tuple[tuple[bytes, bytes, bytes, bytes, bytes, bytes], ...],
         audiences: tuple[bytes, ...],  # the labels of each
         stream: _Pattern,
         track: _Pattern | tuple[()],
@@ -36,7 +37,7 @@ class Scanner:
         """Say whether a stream is counted, if only admitted ones are."""
 
     def rows(self) -> int:
-        """Return how many groups and viewers there are so far; some may be the same by their labels."""
+        """Return how many groups of one cube there are, or viewers of one audience, at most; some may be the same."""
 
     def events(self) -> bytes:
         """Return of each text how many events have it in the field whose texts are counted, 64 bits each."""
