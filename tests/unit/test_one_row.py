@@ -13,7 +13,7 @@ from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.measures import CDN, MEASURES, POP, STREAM, Label, Measure, Measures, Source, Sum
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
-from tests.support.files import event
+from tests.support.files import event, stream_name
 from tests.support.samples import Received, increase
 
 START = 1_700_000_100
@@ -118,3 +118,14 @@ def test_two_measures_of_one_name_are_refused() -> None:
         Measures((*MEASURES.rows, MEASURES.rows[0]))
     with pytest.raises(ValueError, match="no line has"):
         Measures((*MEASURES.rows, Measure("cdn77_x_total", Sum("noSuchField"), (STREAM,), "Nothing.")))
+
+
+def test_what_a_state_holds_of_other_groups_is_not_counted_by_a_label_that_is_required() -> None:
+    """An open tick whose events have no track is taken up by the next process, and no track has them."""
+    database, received = Database(":memory:"), Received()
+    path = f"/{stream_name(1)}/index.m3u8"
+    lines = [{**line, "clientRequestPath": path} for line in events(0, 40)]
+    Process(database, MEASURES, received, accelerate=True).count(lines, 30)  # ten of them wait in an open tick
+    Process(database, MEASURES, received, accelerate=True).advance(120)
+    assert sum(grown(received, "cdn77_requests_total").values()) == 40
+    assert not grown(received, "cdn77_requests_by_track_total")

@@ -147,10 +147,13 @@ class Found:
 def sums_of(held: Sequence[HeldCube], cube: Cube, begun: Collection[Measure]) -> Iterator[Found]:
     """Yield what held cubes have of the columns of `cube`, each column of the one whose labels are most like its own.
 
-    Sums over labels that the cube has no longer are added up later; a label that the held ones lack is missing. Columns
-    of measures alone that have `begun` are left out, as are those that no held cube has: they begin at zero.
+    Sums over labels that the cube has no longer are added up later; a label that the held ones lack is missing, unless
+    it is required: then they tell nothing of the cube. Columns of measures alone that have `begun` are left out, as
+    are those that no held cube has: they begin at zero.
     """
     labels = [label.name for label in cube.labels]
+    required = {label.name for label in cube.labels if label.required}
+    held = [one for one in held if required <= set(one.labels)]
     wanted = {place for row in cube.measures if row not in begun for place in cube.places(row)}
     best: dict[int, list[int]] = {}
     for place in sorted(wanted):
