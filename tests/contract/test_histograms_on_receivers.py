@@ -51,17 +51,22 @@ class WaitsOnServer(World):
     def count(self, stream: str, requests: int) -> None:
         tick = ((test_owed.START + self.second) // 15 + 1) * 15
         groups: dict[tuple[str, ...], list[int]] = {}
+        sums: dict[tuple[str, ...], list[int]] = {}
         for _ in range(requests):
             pop = self.draw.choice(POPS)
             wait = max(1, round(self.draw.lognormvariate(4 + POPS.index(pop), 1.2)))
             bucket = math.ceil(8 * math.log2(wait / 1000))
-            row = groups.setdefault((stream, pop, str(bucket)), [0, 0, 0])
-            for place, more in enumerate((1, 1, wait)):
-                row[place] += more
+            for row, more in (
+                (groups.setdefault((stream, pop, str(bucket)), [0, 0]), 1),
+                (sums.setdefault((stream, pop), [0, 0]), wait),
+            ):
+                row[0] += 1
+                row[1] += more
             self.waits.setdefault((stream, pop), []).append(wait)
         stats = FileStats(requests={tick: requests}, events=requests)
         self.number += 1
-        self.timeline.absorb([(LogFile(f"logs/{self.number}", "e", 1, 1), stats)], counts_of({tick: groups}, {}, TABLE))
+        counts = counts_of({tick: groups}, {}, TABLE, [{tick: sums}])
+        self.timeline.absorb([(LogFile(f"logs/{self.number}", "e", 1, 1), stats)], counts)
         self.database.commit(self.timeline.take_changes([], 0, []))
 
     def take(self, body: bytes) -> None:

@@ -20,7 +20,7 @@ from tests.support.prometheus import Prometheus
 
 PROMQL = [*(block for block in blocks() if block.language == "promql"), *cells("query", "before")]
 LOGQL = [block for block in blocks() if block.language == "logql"]
-_LANGUAGES = {"mermaid", "sh", "promql", "logql", "text", "json", "yaml"}
+_LANGUAGES = {"mermaid", "sh", "promql", "logql", "text", "json", "yaml", "toml"}
 
 
 @pytest.fixture(scope="module")

@@ -206,20 +206,20 @@ class Scene:
 
     def check_last_windows(self, truth: Truth) -> None:
         """On the last tick of which everything is stored the window gauges have exactly the true series and values."""
-        stored_ms = self._stored_ms()
+        stored_ms = self.last_stored_ms()
         for name in WINDOW_GAUGES:
             by_tick = _by_tick(self.prometheus.samples(name))
             tick_ms = max(tick_ms for tick_ms in by_tick if tick_ms <= stored_ms)
             differences(f"{name} at {tick_ms}", by_tick[tick_ms], truth.active(tick_ms)[name])
 
-    def _stored_ms(self) -> int:
+    def last_stored_ms(self) -> int:
         """The last tick of which every request is acknowledged (Unix ms): a tick takes several, one after the other."""
         return 1000 * max(int(line["last_tick"]) for line in self.exporter.messages("batch_pushed")) + 999
 
     def check_every_tick(self, truth: Truth, tick_seconds: int, *, step: int = 1) -> None:
         """On every tick that is written, counters and gauges are what was true at that instant."""
         names = (*COUNTERS, *WINDOW_GAUGES, *PLAYERS, TTFB)
-        stored_ms = self._stored_ms()
+        stored_ms = self.last_stored_ms()
         stored = {name: _by_tick(self.prometheus.samples(name)) for name in names}
         ticks = sorted({tick_ms for by_tick in stored.values() for tick_ms in by_tick if tick_ms <= stored_ms})
         assert len(ticks) > 10

@@ -77,18 +77,29 @@ def plain_counts(counts: Counts) -> dict[str, Any]:
     return {"groups": plain_groups(counts), "viewers": plain_viewers(counts)}
 
 
-def counts_of(groups: PlainGroups, viewers: PlainViewers, measures: Measures = MEASURES) -> Counts:
-    """Counts that hold exactly this in the first cube and the first audience, and nothing in the others.
+def counts_of(
+    groups: PlainGroups, viewers: PlainViewers, measures: Measures = MEASURES, more: Sequence[PlainGroups] = ()
+) -> Counts:
+    """Counts that hold exactly this in the first cubes (`more`: after the first) and the first audience.
 
     Each group's events must be of a tick that has a group; columns that it does not have are 0.
     """
-    columns_of_cube = len(measures.cubes[0].columns)
     texts: dict[str, int] = {}
 
     def number(text: str) -> int:
         return texts.setdefault(text, len(texts))
 
-    rows = [(tick, [*map(number, labels)], sums) for tick, found in groups.items() for labels, sums in found.items()]
+    def groups_of(cube: Cube, plain: PlainGroups) -> Groups:
+        rows = [(tick, [*map(number, labels)], sums) for tick, found in plain.items() for labels, sums in found.items()]
+        sums = [[*sums, *[0] * (len(cube.columns) - len(sums))] for _, _, sums in rows]
+        return Groups(
+            np.array([tick for tick, _, _ in rows], np.int64),
+            np.array([labels for _, labels, _ in rows], np.uint32).reshape(-1, len(cube.labels)),
+            np.array(sums, np.int64).reshape(-1, len(cube.columns)),
+        )
+
+    plain = [groups, *more, *[{}] * (len(measures.cubes) - 1 - len(more))]
+    of_cubes = [groups_of(cube, of_cube) for cube, of_cube in zip(measures.cubes, plain, strict=True)]
     profiles: dict[tuple[int, ...], int] = {}
     addresses: dict[bytes, int] = {}
     seen = [
@@ -103,16 +114,7 @@ def counts_of(groups: PlainGroups, viewers: PlainViewers, measures: Measures = M
     columns = np.array(seen, np.int64).reshape(-1, 4)
     return Counts(
         list(texts),
-        [
-            Groups(
-                np.array([tick for tick, _, _ in rows], np.int64),
-                np.array([labels for _, labels, _ in rows], np.uint32),
-                np.array([[*sums, *[0] * (columns_of_cube - len(sums))] for _, _, sums in rows], np.int64),
-            ),
-            *(_no_groups(cube) for cube in measures.cubes[1:]),
-        ]
-        if rows
-        else [],
+        of_cubes if groups else [],
         b"".join(addresses),
         [
             Viewers(
@@ -124,12 +126,4 @@ def counts_of(groups: PlainGroups, viewers: PlainViewers, measures: Measures = M
             ),
             *(Viewers(np.zeros((0, len(labels)), np.uint32)) for labels in measures.audiences[1:]),
         ],
-    )
-
-
-def _no_groups(cube: Cube) -> Groups:
-    return Groups(
-        np.zeros(0, np.int64),
-        np.zeros((0, len(cube.labels)), np.uint32),
-        np.zeros((0, len(cube.columns)), np.int64),
     )

@@ -462,9 +462,8 @@ def test_settings_are_honoured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Limits, pattern and ticks as the service would take them."""
-    path = write(
-        tmp_path / "a.gz", gzip_bytes(ndjson([event(NOW_MS, clientRequestPath="/live/one/x.ts")] * 3) + b"x\n" * 2)
-    )
+    events = [event(NOW_MS, clientRequestPath="/live/one/x.ts", locationID=pop) for pop in ("a", "b", "c")]
+    path = write(tmp_path / "a.gz", gzip_bytes(ndjson(events) + b"x\n" * 2))
     assert found(capsys, path)["rejects"] == {"no_stream": 3, "not_json": 2}
     monkeypatch.setenv("STREAM_PATTERN", "/live/([a-z]+)/")
     monkeypatch.setenv("TICK_SECONDS", "60")
