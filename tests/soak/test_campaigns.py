@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -60,21 +59,8 @@ def test_a_copy_that_takes_over_counts_nothing_again(folder: Path, seed: int) ->
     assert sum("the first has ended" in line for line in said) == 1
 
 
-#: What is known to be wrong, by plan and seed; it fails until it is mended, and then this says so.
-_KNOWN_FAULTS = {
-    (with_long_outage, 1): "behind an outage of 23 hours a file is deleted of which two requests were never stored",
-}
-
-
-def _lasting() -> Iterator[Any]:
-    for plan in (with_lasting_trouble, with_long_outage, with_out_of_order):
-        for seed in range(max(2, _SEEDS // 4)):
-            reason = _KNOWN_FAULTS.get((plan, seed), "")
-            marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-            yield pytest.param(plan, seed, marks=marks, id=f"{plan.__name__}-{seed}")
-
-
-@pytest.mark.parametrize(("plan", "seed"), list(_lasting()))
+@pytest.mark.parametrize("seed", range(max(2, _SEEDS // 4)))
+@pytest.mark.parametrize("plan", [with_lasting_trouble, with_long_outage, with_out_of_order])
 def test_what_lasts_changes_no_number(folder: Path, plan: Callable[[int], Plan], seed: int) -> None:
     """A shard that lags for hours, a clock that stays wrong, an outage of nearly a day, a receiver that takes samples
     out of order: beside all other mishaps, every counter has grown by the truth."""

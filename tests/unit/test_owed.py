@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdn77_exporter.core import timeline
+from cdn77_exporter.core.already_told import AlreadyTold
 from cdn77_exporter.core.encode import remote_write_1
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -262,13 +264,57 @@ def test_an_end_that_was_refused_owes_nothing_to_what_comes_after_it() -> None:
     world.check()
 
 
-@given(STEPS, st.sampled_from([20, 33, 2000]), st.sampled_from([600, 86_400]))
+@pytest.mark.parametrize("fate", ["stored", "refused"])
+def test_nothing_begins_again_behind_a_gap_while_it_is_on_its_way(fate: str) -> None:
+    """A counter begins again at zero once it is known that what was told before the gap is stored."""
+    world = World(Rules(session_window_seconds=86_400))
+    world.count(STREAMS[0], 7)
+    world.pass_time(45)
+    world.pass_time(4000)  # so long that most of the ticks are too old to be written
+    world.count(STREAMS[0], 2)
+    world.pass_time(15)
+    world.push(fate)
+    world.check()
+
+
+@pytest.mark.guarantee("copies.backup")
+def test_a_backup_owes_nothing_of_what_another_process_has_told() -> None:
+    """Neither what its state owes nor what its outbox holds: series begin again at zero, and end when they are idle."""
+    world = World(Rules(session_window_seconds=60, series_idle_seconds=600))
+    world.count(STREAMS[0], 5)
+    world.pass_time(30)
+    world.push("refused")
+    world.count(STREAMS[0], 3)
+    world.pass_time(30)
+    world.restart()
+    assert len(world.timeline.owed) > 0
+    assert world.timeline.begin_after(AlreadyTold(START + 600))
+    for number, _, _ in world.database.outbox():
+        world.database.mark_done([number], None, owed=world.timeline.owed.take_changes())
+    world.second = 640
+    world.count(STREAMS[0], 4)
+    world.pass_time(30)
+    world.push("stored")
+    assert len(world.timeline.owed) == 0
+    assert world.receiver.seen("cdn77_requests_total") == 4
+    for _ in range(60):
+        world.pass_time(15)
+        world.push("stored")
+    assert not world.timeline.series.live.any()
+
+
+#: After how long a tick is not written any more; with 15 seconds, steps of 330 seconds leave gaps behind.
+FOLDS = st.sampled_from([15, timeline.FOLD_SECONDS])
+
+
+@given(STEPS, st.sampled_from([20, 33, 2000]), st.sampled_from([600, 86_400]), FOLDS)
 @examples(150)
 def test_any_sequence_of_ends_is_told_in_the_end(
-    steps: list[tuple[str, int, int]], most_samples: int, idle_seconds: int
+    steps: list[tuple[str, int, int]], most_samples: int, idle_seconds: int, fold_seconds: int
 ) -> None:
     """Stored, refused, lost, timed out, restarted, late or not: in the end every increase() is what happened."""
-    with patch.object(remote_write_1, "MAX_SAMPLES", most_samples):
+    limits = patch.object(remote_write_1, "MAX_SAMPLES", most_samples)
+    with limits, patch.object(timeline, "FOLD_SECONDS", fold_seconds):
         live_through(steps, idle_seconds)
 
 

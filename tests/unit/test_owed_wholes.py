@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdn77_exporter.core import timeline
 from cdn77_exporter.core.catalogue import Catalogue, series_key
 from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.encode import remote_write_1
@@ -122,11 +123,14 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.sampled_from([20, 33, 2000]))
+@given(STEPS, st.sampled_from([20, 33, 2000]), test_owed.FOLDS)
 @examples(150)
-def test_any_sequence_of_ends_is_told_in_the_end(steps: list[tuple[str, int, int]], most_samples: int) -> None:
+def test_any_sequence_of_ends_is_told_in_the_end(
+    steps: list[tuple[str, int, int]], most_samples: int, fold_seconds: int
+) -> None:
     """Stored, refused, restarted, late or not: in the end every bucket's increase() is what was observed."""
-    with patch.object(remote_write_1, "MAX_SAMPLES", most_samples):
+    limits = patch.object(remote_write_1, "MAX_SAMPLES", most_samples)
+    with limits, patch.object(timeline, "FOLD_SECONDS", fold_seconds):
         world = WorldOfWholes()
         for verb, first, second in steps:
             if verb == "count":

@@ -168,6 +168,11 @@ class Owed:
             self._series.owed[own] = False
         self._changed = True
 
+    def drop(self) -> None:
+        """Forget all that is owed: another process has told it."""
+        for slot in list(self._debts):
+            self._pay_off(slot)
+
     def stored(self, samples: Iterable[Sample]) -> None:
         """Note the samples of a request that was stored, in the order of their times."""
         for group in self._by_series(samples):

@@ -29,7 +29,7 @@ from cdn77_exporter.core.measures import MEASURES, Measure, Measures
 from cdn77_exporter.core.open_ticks import OpenTick, decode_held, sums_of
 from cdn77_exporter.core.owed import Owed, Sample, Told
 from cdn77_exporter.core.places import Locate
-from cdn77_exporter.core.series import Frame, SeriesTable
+from cdn77_exporter.core.series import PADDING_SECONDS, Frame, SeriesTable
 from cdn77_exporter.core.settling import Settling
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
@@ -287,8 +287,11 @@ class Timeline:
             tick = self._next_tick(limit, now_ms)
             if tick is None:
                 return requests, False
+            writable = tick >= self._writable_from(now_ms) and not self._is_split(tick)
+            if writable and self._has_to_wait(tick):
+                return requests, False
             self._settle(tick)
-            if tick >= self._writable_from(now_ms) and not self._is_split(tick):
+            if writable:
                 written = self._emit(tick, now_ms)
                 requests += written
                 samples += sum(request.samples for request in written)
@@ -307,6 +310,14 @@ class Timeline:
         """
         self._split = [span for span in self._split if span[1] > tick]
         return any(begin < tick for begin, _ in self._split)
+
+    def _has_to_wait(self, tick: int) -> bool:
+        """Return whether counters begin again at zero with the tick, and earlier ones are not done: until they are,
+        it is not known from what.
+
+        It waits for no longer than until it is too old to be written.
+        """
+        return bool(self.unsettled) and 0 < self.emitted < tick - PADDING_SECONDS
 
     def _next_tick(self, limit: int, now_ms: int) -> int | None:
         tick = self.settled + self._tick
@@ -558,6 +569,8 @@ class Timeline:
         self.already_told = told
         self.emitted = pushed
         self.series.begin_anew(pushed)
+        self.unsettled.clear()
+        self.owed.drop()
         return True
 
     def _restore_held(self, tick: int, encoded: bytes) -> None:
