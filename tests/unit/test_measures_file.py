@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 
 from cdn77_exporter import settings
+from cdn77_exporter.core import labelling
 from cdn77_exporter.core.catalogue import split_key
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import ConfigError
@@ -216,11 +217,23 @@ def lines_of(count: int) -> list[dict[str, Any]]:
 class Process:
     """Decodes lines and writes their ticks, with a table of measures."""
 
-    def __init__(self, measures: Measures, *, accelerate: bool = True) -> None:
-        self.decoder = Decoder(measures, accelerate=accelerate)
-        self.timeline = Timeline(Rules(), start_ms=START * 1000 - 60_000, key=bytes(32), measures=measures)
+    def __init__(
+        self,
+        measures: Measures,
+        *,
+        accelerate: bool = True,
+        rules: Rules | None = None,
+        database: Database | None = None,
+        now: int = START,
+    ) -> None:
+        rules = rules or Rules()
+        self.decoder = Decoder(measures, tick_seconds=rules.tick_seconds, accelerate=accelerate)
+        self.timeline = Timeline(rules, start_ms=START * 1000 - 60_000, key=bytes(32), measures=measures)
+        self.database = database
+        if database is not None and (snapshot := database.load()) is not None:
+            self.timeline.restore(snapshot)
         self.received = Received()
-        self.now = START
+        self.now = now
 
     def count(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Count a file."""
@@ -238,7 +251,9 @@ class Process:
                 requests, more = self.timeline.advance(self.now * 1000, self.now * 1000 + 1000)
                 self.received.take((request.body, request.samples) for request in requests)
                 self.timeline.done([request.number for request in requests])
-                self.timeline.take_changes([], 0, [])
+                changes = self.timeline.take_changes([], 0, [])
+                if self.database is not None:
+                    self.database.commit(changes)
 
     def timeline_series(self, metric: str) -> list[tuple[tuple[str, str], ...]]:
         """The labels of each live series of a metric."""
@@ -360,6 +375,44 @@ def test_viewers_over_a_limit_are_other() -> None:
     process.advance(60)
     found = {dict(labels)["asn"]: value for labels, value in process.present("cdn77_x").items()}
     assert found == {"4": 4.0, "5": 5.0, "6": 6.0, "other": 3.0}
+
+
+@pytest.mark.parametrize("labels", ['asn = "clientASN"', 'stream_name = "stream", asn = "clientASN"'])
+def test_label_sets_that_no_viewer_has_are_forgotten(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many networks viewers come from in time, what is kept is of those who are there, and the numbers are
+    right, also in the next processes and with a longer window."""
+    monkeypatch.setattr(labelling, "_FIRST_PROFILES", 60)
+    measures = Measures((*built_in().rows, *measures_file_rows(f"{VIEWERS.splitlines()[0]}\n{_named(labels)}")))
+    database, process = Database(":memory:"), None
+    for hour in range(12):
+        if process is None or hour % 3 == 0:
+            rules = Rules(tick_seconds=60, presence_seconds=60, session_window_seconds=1800 if hour < 6 else 7200)
+            process = Process(measures, rules=rules, database=database, now=process.now if process else START)
+        # One who stays, one of whom devices differ, and those of twenty networks that come once.
+        asns = [1, 1, 1, *range(100 + 20 * hour, 120 + 20 * hour)]
+        process.count([
+            event(
+                (process.now + number) * 1000,
+                clientASN=asn,
+                clientIP=f"198.51.100.{min(number, 1) if asn == 1 else number}",
+                clientRequestUserAgent=("Roku", "curl")[number == 2],
+                clientCountry=f"{hour % 5}{number}",
+            )
+            for number, asn in enumerate(asns)
+        ])  # fmt: skip
+        process.advance(120)
+        present = {dict(key)["asn"]: value for key, value in process.present("cdn77_x").items() if value}
+        assert present == {str(asn): 2.0 if asn == 1 else 1.0 for asn in asns} | (
+            {} if hour < 7 else {str(asn): 1.0 for asn in range(100 + 20 * (hour - 1), 100 + 20 * hour)}
+        )
+        process.advance(3480)
+        snapshot = database.load()
+        assert snapshot is not None
+        assert len(list(snapshot.profiles)) <= 250
+
+
+def _named(labels: str) -> str:
+    return f'name = "cdn77_x"\nhelp = "X."\nlabels = {{ {labels} }}\n'
 
 
 def test_the_table_goes_to_other_processes_as_data(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ a viewer's labels that are new get a profile. What was seen before costs a searc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +46,12 @@ _SHARE_NEW, _FEW_NEW = 10, 10_000
 _LEAST_NEW = 1_000  # that a file may begin, as long as there is room
 _SPARE_CELLS = 65_536  # cells above the bound of series, of which each series is counted as one of OTHER
 _FIRST_TEXTS = 20_000  # before those that nothing names any more are looked for
+_FIRST_PROFILES = 20_000  # before those that no viewer has any more are looked for
+_FREE_SECONDS = 3600  # after which they are, so that values of labels are free again
 _BOUNDED = (Source.FIELD, Source.TRACK)  # labels whose values are anybody's
 _NOT_TOLD = (Source.WINDOW, Source.CONSTANT, Source.BUCKET)  # labels whose values are no log's
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+_NO_CODES: Codes = np.zeros(0, np.uint32)
 
 
 class Labelling:
@@ -95,6 +98,8 @@ class Labelling:
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
         self._lingering: set[str] = set()  # streams that have no series, and viewers
         self._tidy_at = _FIRST_TEXTS
+        self._free_at = _FIRST_PROFILES
+        self._not_freed_seconds = 0
         labels = {label for cube in measures.cubes for label in cube.labels}.union(*measures.audiences)
         self._values = {label: AdmittedValues(max_label_values) for label in labels if label.source in _BOUNDED}
         self._max_label_values = max_label_values
@@ -248,10 +253,18 @@ class Labelling:
             self._room_for_texts()
             own.known[codes] = True
 
-    def _free_values(self) -> None:
-        """Free the place of values that no cell and no profile has any more."""
+    def _free_values(self, held: Mapping[str, Codes] | None = None) -> None:
+        """Free the place of values that no cell and no profile has any more.
+
+        `held`: by label, what the profiles of audiences have; without it those of their labels are left as they are.
+        """
+        self._room_for_texts()
+        of_audiences = {label for audience in self._audiences for label in audience.labels}
         for label, own in self._values.items():
+            if held is None and label in of_audiences:
+                continue
             used = np.zeros(len(own.known), np.bool_)
+            used[(held or {}).get(label.name, _NO_CODES)] = True
             for cells in self._cells:
                 if label in cells.cube.labels:
                     used[cells.table.rows[cells.table.numbers(), cells.cube.labels.index(label)]] = True
@@ -563,6 +576,7 @@ class Labelling:
 
     def pass_time(self, seconds: int, opened: Sequence[OpenTick]) -> None:
         """Let label sets of measures with a limit give their places to those that have become busier."""
+        self._not_freed_seconds += seconds
         for number, cells in enumerate(self._cells):
             if cells.sets is not None:
                 cells.sets.pass_time(seconds)
@@ -581,9 +595,11 @@ class Labelling:
         codes = self.vocabulary.codes(streams)
         self._room_for_texts()
         self._admitted[codes] = False
+        self._forget_profiles(self._profiles.forget_streams(streams))
+
+    def _forget_profiles(self, gone: list[int]) -> None:
         rows = self._viewer_rows.numbers()
-        self._viewer_rows.remove(rows[np.isin(self._viewer_rows.rows[rows, 0], codes)])
-        gone = self._profiles.forget_streams(streams)
+        self._viewer_rows.remove(rows[np.isin(self._numbers[rows], gone)])
         for own in self.of_viewers:
             own.forget_profiles(gone)
 
@@ -609,10 +625,27 @@ class Labelling:
             for values in self._values.values():
                 values.reach(len(self._admitted))
 
-    def tidy(self) -> None:
-        """Forget texts that no cell and no profile names, when they have become many."""
-        if len(self.vocabulary) < self._tidy_at:
-            return
+    def tidy(self, opened: Sequence[OpenTick], kept: Callable[[], set[int]]) -> None:
+        """Forget what nothing has or names any more, when it has become much.
+
+        `kept`: the profiles that viewers have.
+        """
+        if len(self._profiles) >= self._free_at or (self._audiences and self._not_freed_seconds >= _FREE_SECONDS):
+            self._free_profiles(opened, kept())
+        if len(self.vocabulary) >= self._tidy_at:
+            self._free_texts()
+
+    def _free_profiles(self, opened: Sequence[OpenTick], kept: set[int]) -> None:
+        self._forget_profiles(self._profiles.keep(kept.union(*(tick.profiles() for tick in opened))))
+        self._free_at = max(_FIRST_PROFILES, 2 * len(self._profiles))
+        self._not_freed_seconds = 0
+        held: dict[str, set[str]] = {}
+        for profile in self._profiles.all if self._audiences else ():
+            for name, text in ((profile and values_of(profile)) or {}).items():
+                held.setdefault(name, set()).add(text)
+        self._free_values({name: self.vocabulary.codes(texts) for name, texts in held.items()})
+
+    def _free_texts(self) -> None:
         self._room_for_texts()
         count = len(self.vocabulary)
         used = np.zeros(count, np.bool_)

@@ -356,7 +356,7 @@ class Timeline:
         bodies = self._encoder.encode(self.series, frames)
         self.labelling.forget(*self.series.forget(tick), self._open.values(), self.viewers.profiles)
         self.labelling.pass_time(self._tick, list(self._open.values()))
-        self.labelling.tidy()
+        self.labelling.tidy(list(self._open.values()), self.viewers.profiles)
         self.labelling.emitted()
         self._settling.emitted()
         self.emitted = tick
@@ -516,6 +516,7 @@ class Timeline:
         self.viewers.restore(
             snapshot.viewer_runs,
             meta["settled"] * 1000,  # the tick that was settled, on whichever grid
+            since_ms=meta.get("viewers_since_ms", 0),
             presence=meta.get("presence_seconds"),
             gap=meta.get("session_gap_seconds"),
         )

@@ -119,7 +119,20 @@ class Profiles:
 
     def forget_streams(self, streams: set[str]) -> list[int]:
         """Forget all profiles of some streams, which no viewer may have; return their numbers, which are free then."""
-        gone = [number for profile, number in self._numbers.items() if profile.stream in streams]
+        return self._forget([number for profile, number in self._numbers.items() if profile.stream in streams])
+
+    def keep(self, used: set[int]) -> list[int]:
+        """Forget all profiles but those that are used, and what belongs to these; return the numbers, free then.
+
+        `used`: all that viewers have.
+        """
+        numbers = np.fromiter(used, np.int64, len(used))
+        numbers = numbers[numbers < len(self._whole)]
+        numbers = numbers[(self._whole[numbers] != _UNKNOWN) & (self._whole[numbers] != numbers)]
+        kept = used.union(self._whole[numbers].tolist(), self._facets[numbers].ravel().tolist())
+        return self._forget([number for number in self._numbers.values() if number not in kept])
+
+    def _forget(self, gone: list[int]) -> list[int]:
         for number in gone:
             del self._numbers[self[number]]
             self.all[number] = None

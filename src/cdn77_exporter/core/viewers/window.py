@@ -128,9 +128,8 @@ class ViewerWindow:
         return total([found for part in self._parts for found in part.present(length * 1000)], [])
 
     def profiles(self) -> set[int]:
-        """Return the profiles of all viewers that are kept."""
-        kept = (found for part in self._parts for found in part.present(self.lengths.kept * 1000))
-        return {number for found in kept for number in np.unique(found).tolist()}
+        """Return the profiles of all viewers that are kept, those included that leave at the next tick."""
+        return {number for part in self._parts for found in part.profiles() for number in np.unique(found).tolist()}
 
     # State
 
@@ -139,16 +138,23 @@ class ViewerWindow:
         return packed(np.concatenate(merge_rows((rows for part in self._parts for rows in part.take_touched()), 0)))
 
     def restore(
-        self, runs: Iterable[bytes], now_ms: int, *, presence: int | None = None, gap: int | None = None
+        self,
+        runs: Iterable[bytes],
+        now_ms: int,
+        *,
+        since_ms: int = 0,
+        presence: int | None = None,
+        gap: int | None = None,
     ) -> None:
         """Take up runs, oldest first (the windows must be empty); `now_ms`: the last tick.
 
+        `since_ms`: whoever was not seen since then was forgotten, whose profile may be another by now.
         `presence`, `gap`: what they were until that tick, if it was something else: what was counted by them holds.
         """
         self._set_now(now_ms)
         for run in runs:
             rows = unpacked(run)
-            rows = rows.compress(rows["seen"] >= now_ms - self.lengths.kept * 1000)
+            rows = rows.compress(rows["seen"] >= max(since_ms, now_ms - self.lengths.kept * 1000))
             for part, own in zip(self._parts, split(rows), strict=True):
                 if len(own):
                     part.restore(own)
@@ -450,6 +456,11 @@ class _Part:
         """Yield the profiles of the viewers and facets in a window."""
         for seen in (self._viewers, self._facets):
             yield seen.present(length_ms)
+
+    def profiles(self) -> Iterator[Numbers]:
+        """Yield the profiles of all viewers and facets."""
+        for seen in (self._viewers, self._facets):
+            yield seen.table.profile[seen.table.present()]
 
     def see(self, rows: Rows, movement: Movement) -> None:
         """Take in rows of `SEEN`: in the order of their places in the table, and some at a time, so that memory is
