@@ -87,6 +87,27 @@ def test_the_oracle_and_the_traffic_count_the_same(window: int) -> None:
     assert len(traffic.totals.rejects) == 5
 
 
+def test_watch_time_is_that_of_the_oracle() -> None:
+    """At an instant after all requests it is what the oracle finds in the files, with those that are late or without."""
+    plan = Plan(lines_per_second=3, viewers=60, stay_seconds=60, file_seconds=10, late=((1, 2, 8.0), (0, 4, 8.0)),
+                bad_share=0, streams=usual_streams(90))  # fmt: skip
+    traffic = Traffic(plan, start_ms=START_MS, prefix="logs")
+    uploads = [*traffic.until(START_MS + 90_000), *traffic.finish()]
+    names = tuple(f"+{shard}+{number}." for shard, number, _ in plan.late)
+    at_ms = traffic.generated_ms + 4000
+    for with_late in (True, False):
+        some = [one for one in uploads if with_late or not any(name in one.key for name in names)]
+        assert len(some) == len(uploads) - 2 * (not with_late)
+        events = [json.loads(line) for one in some for line in gzip.decompress(one.body).splitlines()]
+        truth = Truth(events).players(at_ms)["cdn77_watch_seconds_total"]
+        own = {
+            labels(stream_name=stream, device_type=device): watched / 1000
+            for (stream, device), watched in traffic.totals.watched(at_ms, late=with_late).items()
+        }
+        assert own == truth
+    assert traffic.totals.watched(at_ms).total() > traffic.totals.watched(at_ms, late=False).total() > 0
+
+
 def test_the_same_plan_gives_the_same_files() -> None:
     """Two runs of one plan are equal to the byte, and another seed differs."""
     first, second, other = (

@@ -200,16 +200,22 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """True if both sides have the same series with the same values."""
+        """True if both sides have the same series with the same values, or values that may be."""
         return not self.different
 
 
-def compare(metric: str, written: Mapping[tuple[str, ...], float], held: Mapping[tuple[str, ...], float]) -> Comparison:
-    """Compare a counter series by series."""
+def compare(
+    metric: str,
+    written: Mapping[tuple[str, ...], float],
+    held: Mapping[tuple[str, ...], float],
+    least: Mapping[tuple[str, ...], float] | None = None,
+) -> Comparison:
+    """Compare a counter series by series; `least`: what may be held, too, where that is less than was written."""
+    least = written if least is None else least
     different = tuple(
         f"{'/'.join(key)}: {written.get(key, 'nothing')} written, {held.get(key, 'nothing')} held"
         for key in sorted(written.keys() | held.keys())
-        if written.get(key) != held.get(key)
+        if key not in written or key not in held or not least.get(key, 0) <= held[key] <= written[key]
     )
     return Comparison(metric, sum(written.values()), sum(held.values()), len(written), len(held), different)
 
@@ -226,7 +232,8 @@ def show_comparison(console: Console, found: Sequence[Comparison], receiver: str
         series = str(one.series_written)
         if one.series_held != one.series_written:
             series += f" / {one.series_held}"
-        verdict = Text("yes", style="green") if one.equal else Text(f"NO ({len(one.different)})", style="bold red")
+        words = f"yes, {short:.3f} late" if (short := round(one.written - one.held, 3)) > 0 else "yes"
+        verdict = Text(words, style="green") if one.equal else Text(f"NO ({len(one.different)})", style="bold red")
         table.add_row(one.metric, f"{one.written:,.0f}", f"{one.held:,.0f}", series, verdict)
     console.print(table)
     for one in found:

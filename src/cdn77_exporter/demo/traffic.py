@@ -114,6 +114,7 @@ _CACHE = ("HIT",) * 82 + ("MISS",) * 10 + ("EXPIRED",) * 4 + ("REVALIDATED",) * 
 _STATUS = (200,) * 86 + (206,) * 7 + (304,) * 3 + (404,) * 3 + (503,)
 _PLAYLISTS = ("tracks-v3/rewind-3600.fmp4.m3u8", "tracks-v1a1/mono.fmp4.m3u8", "index.fmp4.m3u8", "embed.html")
 _SESSION_GAP_SECONDS = 120  # SESSION_GAP_SECONDS, where it is not set
+_PRESENCE_MS = 30_000  # PRESENCE_SECONDS, where it is not set
 _ABORTED, _TIMED_OUT = 0.02, 0.004  # shares of the requests
 
 _COMMON: dict[str, Any] = {
@@ -183,7 +184,8 @@ class Plan:
     overlap_seconds: float = 3.0  # how much later than its time an event may be written
     upload_seconds: float = 2.0  # from the end of a file to its appearance
     bad_share: float = 0.002  # of the lines
-    late: tuple[tuple[int, int, float], ...] = ()  # shard, which of its files (from 0), seconds that it comes later
+    #: Shard, which of its spans of `file_seconds` (from 0), and by how many seconds the file of it comes later.
+    late: tuple[tuple[int, int, float], ...] = ()
     session_window_seconds: float = 7200.0
 
 
@@ -215,6 +217,9 @@ class Totals:
     rejects: Counter[str] = field(default_factory=Counter)
     counters: dict[str, Counter[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(Counter))
     _seen: dict[tuple[str, ...], int] = field(default_factory=dict)
+    # By stream, device type and IP: milliseconds watched before the last request, and its time. Of all, and in time.
+    _watched: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    _in_time: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
 
     def count(
         self,
@@ -255,6 +260,23 @@ class Totals:
             counters["cdn77_sessions_total"][stream, device] += 1
         if self._appears(ms, stream, ip, "country", country):
             counters["cdn77_viewers_by_country_total"][stream, country] += 1
+
+    def watch(self, ms: int, player: tuple[str, str, str], *, late: bool) -> None:
+        """Take in a player's request (stream, device type, IP), in the order of time; `late`: it is in a late file."""
+        for known in (self._watched,) if late else (self._watched, self._in_time):
+            watched, before = known.get(player, (0, ms))
+            known[player] = watched + min(ms - before, _PRESENCE_MS), ms
+
+    def watched(self, at_ms: int, *, late: bool = True) -> Counter[tuple[str, ...]]:
+        """Return the milliseconds watched before an instant after all requests, by stream and device type.
+
+        `late`: with the requests in late files. Of these only what goes beyond that which was known counts, so that
+        what was told is nowhere more than with them, and nowhere less than without them.
+        """
+        found: Counter[tuple[str, ...]] = Counter()
+        for (stream, device, _), (watched, last) in (self._watched if late else self._in_time).items():
+            found[stream, device] += watched + min(at_ms - last, _PRESENCE_MS)
+        return found
 
     def _appears(self, ms: int, *viewer: str, seconds: float = 0) -> bool:
         """Return whether a viewer seen at `ms` was not seen for so long before, by default the session window."""
@@ -352,7 +374,9 @@ class Traffic:
                 line, reason = self._bad_line(viewer, f"{stem}{ms:03d}Z")
             else:
                 line, reason = self._event(viewer, base_ms + ms, f"{stem}{ms:03d}Z"), ""
-            self._file_line(base_ms + ms, line, reason)
+            late = self._file_line(base_ms + ms, line, reason)
+            if not reason:
+                self.totals.watch(base_ms + ms, (viewer.stream, viewer.device, viewer.ip), late=late)
         self._second += 1
 
     def _event(self, viewer: _Viewer, ms: int, timestamp: str) -> bytes:
@@ -469,13 +493,18 @@ class Traffic:
 
     # Files
 
-    def _file_line(self, ms: int, line: bytes, reason: str) -> None:
-        """Put a line, which is rejected for a reason or is an event, into the file that is open when it is written."""
+    def _file_line(self, ms: int, line: bytes, reason: str) -> bool:
+        """Put a line, which is rejected for a reason or is an event, into the file that is open when it is written.
+
+        Return whether that file comes late.
+        """
         draw, plan = self._draw.random, self._plan
         shard = int(draw() * plan.shards)
         delay = draw() * plan.overlap_seconds if plan.overlap_seconds and draw() < 0.3 else 0.0
         written = (ms - self.begin_ms) / 1000 + delay + self._shift(shard)
-        self._open.setdefault((shard, int(written / plan.file_seconds)), []).append((line, reason))
+        file = (shard, int(written / plan.file_seconds))
+        self._open.setdefault(file, []).append((line, reason))
+        return file in self._late
 
     def _shift(self, shard: int) -> float:
         """Return by how many seconds a shard ends its files later than the first: they do not all end at once."""
@@ -496,7 +525,7 @@ class Traffic:
                 continue
             sequence = self._sequences[shard]
             self._sequences[shard] += 1
-            late = self._late.get((shard, sequence), 0.0)
+            late = self._late.get((shard, number), 0.0)
             # A file that is cut short by the end of the traffic must not be named after an hour to come.
             moment = datetime.fromtimestamp(min(end_ms, now_ms or self.generated_ms) / 1000, UTC)
             name = f"rtl.{self._writers[shard]}+{shard}+{sequence}.ndjson.gz"
