@@ -12,9 +12,9 @@ from unittest.mock import patch
 
 import pytest
 
-from cdn77_exporter.commands.reconcile.comparison import REQUESTS, Increments
-from cdn77_exporter.commands.reconcile.recount import read_counters
-from cdn77_exporter.core.measures import MEASURES
+from cdn77_exporter.commands.reconcile.comparison import Increments
+from cdn77_exporter.commands.reconcile.recount import comparable, read_counters
+from cdn77_exporter.core.measures import MEASURES, REQUESTS
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import QueryApi
 from tests.support.prometheus import Prometheus
@@ -89,8 +89,9 @@ async def test_four_exporters_of_one_stream_are_told_apart(server: Prometheus, l
     assert requests(server, world, "account") == {account: 3.0 * number for number, account in enumerate(ACCOUNTS, 1)}
     stored = Increments(lately - 300, lately + 1500)
     async with RemoteWriter(server.write_url) as writer:
-        await read_counters(QueryApi(writer, server.address), stored, {"account": "news"}, 15, lambda: None)
-    assert sum(sum(own.values()) for (_, quantity), own in stored.ticks.items() if quantity == REQUESTS) == 9
+        api, own = QueryApi(writer, server.address), comparable(MEASURES, [REQUESTS.name])
+        await read_counters(api, stored, own, {"account": "news"}, 15, lambda: None)
+    assert sum(sum(grown.values()) for grown in stored.ticks.values()) == 9
 
 
 def test_new_labels_count_on_and_the_old_series_end(server: Prometheus) -> None:

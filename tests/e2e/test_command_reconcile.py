@@ -71,10 +71,14 @@ def test_the_files_of_a_span_are_what_prometheus_holds(tmp_path: Path, bucket: B
     found = whole.json
     assert found["equal"]
     assert found["files"] == len(writer.uploads)
-    requests = truth.counters()["cdn77_requests_total"]
+    counters = {name: values for name, values in truth.counters().items() if "viewers" not in name}
     for stream, quantities in found["streams"].items():
-        expected = sum(value for key, value in requests.items() if dict(key)["stream_name"] == stream)
-        assert quantities["requests"]["files"] == quantities["requests"]["receiver"] == expected
+        assert quantities.keys() <= counters.keys()
+        for name, values in counters.items():
+            expected = sum(value for key, value in values.items() if dict(key)["stream_name"] == stream)
+            row = quantities.get(name, {"files": 0, "receiver": 0})
+            assert row["files"] == row["receiver"] == pytest.approx(expected, abs=1e-6), name
+    requests = counters["cdn77_requests_total"]
     assert len(found["streams"]) == len({dict(key)["stream_name"] for key in requests})
 
     middle_ms = (truth.first_ms + truth.last_ms) / 2
@@ -107,11 +111,25 @@ def _check_differences(scene: Scene, folder: Path, begin_ms: float, end_ms: floa
         name: {quantity: row["difference"] for quantity, row in rows.items() if row["difference"]}
         for name, rows in missing.json["streams"].items()
     }
-    assert {name: rows for name, rows in wrong.items() if rows} == {stream: {"requests": -5, "bytes": -35}}
+    assert {name: rows for name, rows in wrong.items() if rows} == {
+        stream: {
+            "cdn77_requests_total": -5,
+            "cdn77_responses_total": -5,
+            "cdn77_transfer_bytes_total": -35,
+            "cdn77_time_to_first_byte_seconds_count": -5,
+            "cdn77_time_to_first_byte_seconds_sum": -0.66,
+        }
+    }
     text = reconcile(scene, begin_ms, end_ms, *local, **plain)
     assert text.code == 1
     assert stream in text.out
     assert "1 of " in text.out
+    only = reconcile(scene, begin_ms, end_ms, *local, "--json", "--metric", "cdn77_requests_by_track_total", **plain)
+    assert (only.code, only.json["equal"]) == (0, True)
+    assert {name for rows in only.json["streams"].values() for name in rows} == {"cdn77_requests_by_track_total"}
+    refused = reconcile(scene, begin_ms, end_ms, *local, "--metric", "cdn77_watch_seconds_total", **plain)
+    assert refused.code == 2
+    assert "cdn77_watch_seconds_total cannot be compared" in refused.err
 
     (path.parent / "rtl.x+9+1.ndjson.gz").write_bytes(b"broken")
     broken = reconcile(scene, begin_ms, end_ms, *local, "--json", **plain)

@@ -137,6 +137,6 @@ def test_a_difference_is_seen() -> None:
     assert [words.partition(":")[0] for words in found.different] == ["b", "c", "d"]
     assert compare("cdn77_requests_total", written, {key: float(value) for key, value in written.items()}).equal
     least: dict[tuple[str, ...], int] = {("a",): 1, ("b",): 1}
-    held = {("a",): 1.0, ("b",): 1.5, ("c",): 3.0}
+    held: dict[tuple[str, ...], float] = {("a",): 1.0, ("b",): 1.5, ("c",): 3.0}
     assert compare("cdn77_watch_seconds_total", written, held, least).equal
     assert not compare("cdn77_watch_seconds_total", written, held | {("b",): 0.5}, least).equal

@@ -7,8 +7,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.commands.reconcile.comparison import REQUESTS, Difference, Increments, compare, total
+from cdn77_exporter.commands.reconcile.comparison import Difference, Increments, compare, total
 
+REQUESTS = "cdn77_requests_total"
 TICK = 15
 BEGIN, END = 1500, 3000
 OUTER = (BEGIN - 600, END + 600)

@@ -88,7 +88,7 @@ def test_the_oracle_and_the_traffic_count_the_same(window: int) -> None:
 
 
 def test_watch_time_is_that_of_the_oracle() -> None:
-    """At an instant after all requests it is what the oracle finds in the files, with those that are late or without."""
+    """At an instant after all requests it is what the oracle finds in the files, with late ones or without."""
     plan = Plan(lines_per_second=3, viewers=60, stay_seconds=60, file_seconds=10, late=((1, 2, 8.0), (0, 4, 8.0)),
                 bad_share=0, streams=usual_streams(90))  # fmt: skip
     traffic = Traffic(plan, start_ms=START_MS, prefix="logs")

@@ -21,14 +21,14 @@ from cdn77_exporter.commands.output import (
     print_table,
     printable,
     say,
-    size,
     span,
 )
-from cdn77_exporter.commands.reconcile.comparison import BYTES, QUANTITIES, REQUESTS, Difference, total
+from cdn77_exporter.commands.reconcile.comparison import Difference, total
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
 
 if TYPE_CHECKING:
     from cdn77_exporter.commands.reconcile.recount import Recount
+    from cdn77_exporter.core.measures import Measures
     from cdn77_exporter.settings import Settings
 
 _SECONDS = 60.0
@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
         "Counts the log files of a span again, in a local folder or in the bucket (with KEEP_FILES), and compares "
-        "requests and bytes of every stream with the receiver's counters, to the unit. Events that were uploaded late "
-        "count in a later tick; they are told apart from what is missing."
+        "every counter of events, by stream, with the receiver's, to the unit. Events that were uploaded late count in "
+        "a later tick; they are told apart from what is missing. Counters of viewers, sessions and watch time cannot "
+        "be compared: who was there before the span is not in its files."
     )
     parser.epilog = (
         "A TIME is such as 2026-01-10T14:00:00Z, or a length before now such as 90m or 2h. The span begins and ends on "
@@ -61,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files", metavar="DIR", help="a folder with the log files, instead of the bucket")
     parser.add_argument(
         "--query-url", metavar="URL", help="the query API's address (default: what lies beside PROMETHEUS_URL)"
+    )
+    parser.add_argument(
+        "--metric", action="append", default=[], metavar="NAME", help="compare only this one; may be given again"
     )
     parser.add_argument(
         "--slack",
@@ -86,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
             ]
         )
     begin, end = _span(arguments, settings)
-    _need_counters(settings)
+    measures = _counters(arguments, settings)
     try:
-        recount, differences, newest = asyncio.run(_reconcile(arguments, settings, begin, end))
+        recount, differences, newest = asyncio.run(_reconcile(arguments, settings, measures, begin, end))
     except (Transient, Misconfigured, Refused, TooMuch) as error:
         words = str(error) or "the answers are too large, even those of one tick"
         remedy = "check that the server answers, and that --query-url is that of its query API"
@@ -100,12 +104,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if recount.unreadable or any(row.unexplained for row in differences) else 0
 
 
-def _need_counters(settings: Settings) -> None:
-    from cdn77_exporter.commands.reconcile.recount import METRICS  # noqa: PLC0415 - --help is quick
+def _counters(arguments: argparse.Namespace, settings: Settings) -> Measures:
+    """Return what can be compared, of what is asked for."""
+    from cdn77_exporter.commands.reconcile.recount import comparable  # noqa: PLC0415 - --help is quick
 
-    off = [name for name in METRICS.values() if settings.measures.named(name) is None]
-    if off:
-        raise ConfigError([f"METRICS_OFF has {' and '.join(off)}, so that there is nothing to compare with."])
+    found = comparable(settings.measures, arguments.metric)
+    unknown = [name for name in arguments.metric if found.named(name) is None]
+    if unknown or not found.rows:
+        words = ", ".join(unknown) or "Everything that is sent"
+        raise ConfigError([f"{words} cannot be compared: a counter of events that METRICS_OFF does not have can be."])
+    return found
 
 
 def _span(arguments: argparse.Namespace, settings: Settings) -> tuple[int, int]:
@@ -120,7 +128,7 @@ def _span(arguments: argparse.Namespace, settings: Settings) -> tuple[int, int]:
 
 
 async def _reconcile(
-    arguments: argparse.Namespace, settings: Settings, begin: int, end: int
+    arguments: argparse.Namespace, settings: Settings, measures: Measures, begin: int, end: int
 ) -> tuple[Recount, list[Difference], int]:
     from cdn77_exporter.clients import open_bucket, open_receiver  # noqa: PLC0415 - --help is quick
     from cdn77_exporter.commands.log_folder import log_paths  # noqa: PLC0415
@@ -131,10 +139,10 @@ async def _reconcile(
     base = arguments.query_url or query_base(settings.prometheus_url)
     if base is None:
         raise ConfigError(["The query API's address cannot be told from PROMETHEUS_URL; name it with --query-url."])
-    decoder = replace(settings.decoder_rules, measures=counting.MEASURES).decoder()
+    decoder = replace(settings.decoder_rules, measures=measures).decoder()
     slack = -(-arguments.slack // settings.tick_seconds) * settings.tick_seconds
     outer = (begin - slack, min(end + slack, int(time.time())))
-    recount = counting.Recount(Increments(*outer))
+    recount = counting.Recount(Increments(*outer), measures)
     if arguments.files:
         paths = log_paths(arguments.files)
         with Bar("counting files", len(paths)) as bar:
@@ -151,6 +159,7 @@ async def _reconcile(
             newest_ms = await counting.read_counters(
                 QueryApi(writer, base),
                 stored,
+                measures,
                 dict(settings.external_labels.pairs),
                 settings.tick_seconds,
                 bar.advance,
@@ -167,56 +176,58 @@ def _show(
     newest: int,
 ) -> None:
 
+    from cdn77_exporter.core.measures import REQUESTS  # noqa: PLC0415 - --help is quick
+
     note = _note(differences, recount, end, newest)
     if arguments.json:
         print_json(_as_json(recount, differences, begin, end, note))
         return
     screen = console()
     screen.print(f"{instant(begin)} to {instant(end)} ({span(end - begin)}), {number(recount.files, 'file')}")
-    rows = [(name, *(f"{count:,}" for count in total(differences, name))) for name in QUANTITIES]
+    per = {measure.name: measure.per for measure in recount.measures.rows}
+    rows = [(name, *(_amount(count, per[name]) for count in total(differences, name))) for name in per]
     print_table(screen, ("", "in files", "at the receiver"), rows, right=("in files", "at the receiver"))
     screen.print()
     streams = number(len({row.stream for row in differences}), "stream")
-    wrong = _by_stream(differences)
+    wrong = _wrong(differences)
     if wrong:
-        head = ("requests", "in files", "at receiver", "bytes", "stream")
-        print_table(screen, head, [_row(requests, sizes) for requests, sizes in wrong[:_ROWS]], right=head[:4])
+        head = ("difference", "in files", "at receiver", "counter", "stream")
+        print_table(screen, head, [_row(row, per[row.quantity]) for row in wrong[:_ROWS]], right=head[:3])
         if len(wrong) > _ROWS:
             screen.print(f"... and {len(wrong) - _ROWS:,} more, which --json lists")
         screen.print()
-        screen.print(f"{len(wrong):,} of {streams} {'differs' if len(wrong) == 1 else 'differ'}.", style="bold red")
+        of_them = len({row.stream for row in wrong})
+        screen.print(f"{of_them:,} of {streams} {'differs' if of_them == 1 else 'differ'}.", style="bold red")
     else:
-        late = sum(abs(row.late) for row in differences if row.quantity == REQUESTS)
+        late = sum(abs(row.late) for row in differences if row.quantity == REQUESTS.name)
         extra = f"; {number(late, 'request')} crossed an end of the span late" if late else ""
-        screen.print(f"Equal to the unit: {streams}{extra}.")
+        screen.print(f"Equal to the unit: {number(len(per), 'counter')} of {streams}{extra}.")
     for key, reason in recount.unreadable:
         screen.print(f"unreadable, and not counted: {printable(key)} ({reason})", style="red", soft_wrap=True)
     if note:
         screen.print(note)
 
 
-def _by_stream(differences: Sequence[Difference]) -> list[tuple[Difference, Difference]]:
-    """Return requests and bytes of the streams that differ, the largest difference in requests first."""
-    streams: dict[str, dict[str, Difference]] = {}
-    for row in differences:
-        streams.setdefault(row.stream, {})[row.quantity] = row
-    wrong = [
-        (rows.get(REQUESTS) or Difference(stream, REQUESTS, 0, 0), rows.get(BYTES) or Difference(stream, BYTES, 0, 0))
-        for stream, rows in streams.items()
-        if any(row.unexplained for row in rows.values())
-    ]
-    return sorted(wrong, key=lambda pair: (-abs(pair[0].unexplained), -abs(pair[1].unexplained)))
+def _wrong(differences: Sequence[Difference]) -> list[Difference]:
+    """Return what differs: all of one metric together, of these the largest difference first."""
+    wrong = [row for row in differences if row.unexplained]
+    return sorted(wrong, key=lambda row: (row.quantity, -abs(row.unexplained)))
 
 
-def _row(requests: Difference, sizes: Difference) -> tuple[Cell, ...]:
-    """Return a row: what the receiver has too much (+) or too little (-), with the requests on both sides."""
+def _row(row: Difference, per: int) -> tuple[Cell, ...]:
+    """Return a row: what the receiver has too much (+) or too little (-), and what there is on both sides."""
+    sign = "-" if row.unexplained > 0 else "+"
     return (
-        (f"{-requests.unexplained:+,}", "bold red"),
-        f"{requests.files:,}",
-        f"{requests.receiver:,}",
-        f"{'-' if sizes.unexplained > 0 else '+'}{size(abs(sizes.unexplained))}",
-        requests.stream,
+        (sign + _amount(abs(row.unexplained), per), "bold red"),
+        _amount(row.files, per),
+        _amount(row.receiver, per),
+        row.quantity,
+        row.stream,
     )
+
+
+def _amount(count: int, per: int) -> str:
+    return f"{count:,}" if per == 1 else f"{count / per:,.3f}"
 
 
 def _note(differences: Sequence[Difference], recount: Recount, end: int, newest: int) -> str:
@@ -238,13 +249,13 @@ def _note(differences: Sequence[Difference], recount: Recount, end: int, newest:
 
 
 def _as_json(recount: Recount, differences: Sequence[Difference], begin: int, end: int, note: str) -> dict[str, object]:
-    streams: dict[str, dict[str, dict[str, int]]] = {}
+    per = {measure.name: measure.per for measure in recount.measures.rows}
+    streams: dict[str, dict[str, dict[str, float]]] = {}
     for row in differences:
+        counts = {"files": row.files, "receiver": row.receiver, "late": row.late, "difference": -row.unexplained}
+        of_one = per[row.quantity]
         streams.setdefault(row.stream, {})[row.quantity] = {
-            "files": row.files,
-            "receiver": row.receiver,
-            "late": row.late,
-            "difference": -row.unexplained,
+            name: count if of_one == 1 else count / of_one for name, count in counts.items()
         }
     return {
         "equal": not any(row.unexplained for row in differences),

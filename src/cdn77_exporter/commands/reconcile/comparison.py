@@ -1,17 +1,17 @@
-"""Compares what files hold with what a receiver holds, per stream and to the unit; pure."""
+"""Compares what files hold with what a receiver holds, by metric and stream and to the unit; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-REQUESTS, BYTES = "requests", "bytes"
-QUANTITIES = (REQUESTS, BYTES)
-
 
 @dataclass(slots=True)
 class Increments:
-    """By how much each stream's quantities grew at each tick (Unix seconds), from `begin` on, not including it."""
+    """By how much each stream's quantities grew at each tick (Unix seconds), from `begin` on, not including it.
+
+    A quantity is a metric, by its name, in the units in which it is counted. What is of no stream has an empty name.
+    """
 
     begin: int
     end: int

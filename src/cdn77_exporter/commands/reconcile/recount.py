@@ -9,47 +9,67 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdn77_exporter.commands.log_folder import decode_path
-from cdn77_exporter.commands.reconcile.comparison import BYTES, REQUESTS, Increments
-from cdn77_exporter.core.columns import Counts
+from cdn77_exporter.commands.reconcile.comparison import Increments
+from cdn77_exporter.core.columns import Counts, Groups
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.errors import FileGone, Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, LogNames, hour_prefixes
 from cdn77_exporter.core.judging import judge
-from cdn77_exporter.core.measures import REQUESTS as REQUESTS_METRIC
-from cdn77_exporter.core.measures import STREAM, TRANSFER_BYTES, Measures
+from cdn77_exporter.core.measures import STREAM, Cube, Events, Measures, Observations, Sum
 from cdn77_exporter.edge.receiver.query import Labels, QueryApi, TooMuch, selector
 from cdn77_exporter.edge.s3 import S3Bucket
-
-METRICS = {REQUESTS: REQUESTS_METRIC.name, BYTES: TRANSFER_BYTES.name}
 
 _LATE_HOURS = 2  # after the span, in which its events may still have been uploaded
 _STEP_SECONDS = 600  # of samples in one answer
 _BEFORE = "1h"  # how far back a series' value before the span is looked for
 #: A sample may be up to this much later than its tick (TIMESTAMP_OFFSET_MS).
 _OFFSET_SECONDS = 0.999
-#: All that is counted here, whatever else is sent.
-MEASURES = Measures((REQUESTS_METRIC, TRANSFER_BYTES))
-_CUBE_NUMBER, _CUBE = MEASURES.cube_of(TRANSFER_BYTES)
-_STREAM = _CUBE.labels.index(STREAM)
-(_BYTES,) = _CUBE.places(TRANSFER_BYTES)
+
+
+def comparable(measures: Measures, names: Sequence[str] = ()) -> Measures:
+    """Return the counters that follow from the events of a span alone, of some names if there are any.
+
+    Those of viewers and players do not: who was there before the span is not in its files.
+    """
+    return Measures(
+        row
+        for row in measures.rows
+        if isinstance(row.value, Events | Sum | Observations) and not row.native and (not names or row.name in names)
+    )
 
 
 @dataclass(slots=True)
 class Recount:
-    """The counts of the files."""
+    """The counts of the files, by some measures."""
 
     increments: Increments
+    measures: Measures
     files: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # key or path, and reason
 
     def add(self, counts: Counts) -> None:
         """Count a file."""
-        of_streams = counts.groups[_CUBE_NUMBER].by(_STREAM, ticks=True)
-        rows = zip(of_streams.ticks.tolist(), of_streams.labels[:, 0].tolist(), of_streams.sums.tolist(), strict=True)
-        for tick, number, sums in rows:
-            stream = counts.texts[number]
-            self.increments.add(stream, REQUESTS, tick, sums[0])
-            self.increments.add(stream, BYTES, tick, sums[_BYTES])
+        for cube, groups in zip(self.measures.cubes, counts.groups, strict=True):
+            for of_streams in (True, False):
+                columns = [
+                    (measure.name, cube.places(measure)[-1])
+                    for measure in cube.measures
+                    if (STREAM in measure.by) is of_streams
+                ]
+                if columns:
+                    self._add(counts.texts, groups.by(*_places(cube, of_streams=of_streams), ticks=True), columns)
+
+    def _add(self, texts: Sequence[str], groups: Groups, columns: Sequence[tuple[str, int]]) -> None:
+        streams = groups.labels[:, 0].tolist() if groups.labels.shape[1] else [None] * len(groups)
+        for tick, number, sums in zip(groups.ticks.tolist(), streams, groups.sums.tolist(), strict=True):
+            stream = "" if number is None else texts[number]
+            for name, place in columns:
+                if sums[place]:
+                    self.increments.add(stream, name, tick, sums[place])
+
+
+def _places(cube: Cube, *, of_streams: bool) -> tuple[int, ...]:
+    return (cube.labels.index(STREAM),) if of_streams else ()
 
 
 # Files
@@ -115,7 +135,12 @@ async def count_objects(
 
 
 async def read_counters(
-    api: QueryApi, increments: Increments, external: Labels, tick_seconds: int, advance: Callable[[], None]
+    api: QueryApi,
+    increments: Increments,
+    measures: Measures,
+    external: Labels,
+    tick_seconds: int,
+    advance: Callable[[], None],
 ) -> int:
     """Add up by how much the receiver's counters grew at each tick; the newest sample's time (Unix ms), 0 for none.
 
@@ -124,23 +149,24 @@ async def read_counters(
     The stored samples themselves are read, one after the other: increase() would extrapolate.
     """
     newest_ms = 0
-    for quantity, name in METRICS.items():
+    for name, per in {measure.name: measure.per for measure in measures.rows}.items():
         metric = name + selector(external)
-        last: dict[tuple[tuple[str, str], ...], float] = {}
+        last: dict[tuple[tuple[str, str], ...], int] = {}
         at = increments.begin + _OFFSET_SECONDS
         for series in await api.query(f"last_over_time({metric}[{_BEFORE}])", at):
-            last[_key(series.labels)] = series.samples[0][1]
+            last[_key(series.labels)] = round(series.samples[0][1] * per)
         async for labels, samples in _stored(api, metric, increments.begin, increments.end, advance):
             key = _key(labels)
             stream = labels.get("stream_name", "")
             # Before its first value a series has zeros, and one that comes back has its old value.
-            before = last.get(key, samples[0][1])
-            for at_ms, value in samples:
+            counted = [(at_ms, round(value * per)) for at_ms, value in samples]
+            before = last.get(key, counted[0][1])
+            for at_ms, value in counted:
                 grown = value - before if value >= before else value  # it began anew
                 before = value
                 if grown:
                     tick = at_ms // 1000 // tick_seconds * tick_seconds
-                    increments.add(stream, quantity, tick, int(grown))
+                    increments.add(stream, name, tick, grown)
             last[key] = before
             newest_ms = max(newest_ms, samples[-1][0])
     return newest_ms
