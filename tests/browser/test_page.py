@@ -84,8 +84,15 @@ def test_it_shows_what_the_exporter_does(watched: Watched, installation: Stage) 
     page = watched.page
     expect(page.get_by_role("heading", level=1)).to_have_text("Up to date", timeout=_SOON)
     expect(page.locator("#stages .stage b")).to_have_text(["List", "Fetch", "Decode", "Count", "Push", "Delete"])
-    expect(page.locator("#rankings h3")).to_have_count(5)
-    for title in ("Streams by active viewers", "Streams by bandwidth", "Countries by active viewers"):
+    expect(page.locator("#rankings h3")).to_have_count(8)
+    for title in (
+        "Streams by viewers now",
+        "Streams by watch time",
+        "Streams by sessions",
+        "Streams by active viewers",
+        "Streams by bandwidth",
+        "Countries by active viewers",
+    ):
         expect(page.locator("#rankings > div", has_text=title).locator("li").first).to_be_visible(timeout=_SOON)
     told = status(installation)
     first = told["audience"]["streams_by_viewers"][0]["name"]

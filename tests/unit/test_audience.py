@@ -61,6 +61,36 @@ def test_the_audience_is_that_of_the_last_tick() -> None:
     assert spectator.audience.streams_by_viewers[0] == ("a", 9.0)
 
 
+def test_only_the_session_window_is_shown() -> None:
+    """Of the gauges of several windows those of the one that is asked for are added up."""
+    series = SeriesTable(CATALOGUE, 15)
+    for window, viewers in (("2h", 3), ("5m", 2), ("24h", 9)):
+        code = CATALOGUE.code(measures.ACTIVE_VIEWERS)
+        series.put(series.slot(series_key(code, ("a", window))), viewers)
+    spectator = AudienceReader(window="2h")
+    spectator.read(series, TICK)
+    assert spectator.audience.viewers == 3.0
+    assert spectator.audience.streams_by_viewers == [("a", 3.0)]
+
+
+def test_players_are_added_up_by_stream() -> None:
+    """Who is watching, for how long, and in how many sessions, over all devices."""
+    series, spectator = SeriesTable(CATALOGUE, 15), AudienceReader()
+    for measure, amounts in (
+        (measures.CONCURRENT_VIEWERS, (3, 4, 1)),
+        (measures.WATCH_SECONDS, (60_000, 1500, 7_200_000)),
+        (measures.SESSIONS, (2, 2, 1)),
+    ):
+        for (stream, device), amount in zip((("a", "web"), ("a", "roku"), ("b", "web")), amounts, strict=True):
+            series.put(series.slot(series_key(CATALOGUE.code(measure), (stream, device))), amount)
+    spectator.read(series, TICK)
+    found = spectator.audience
+    assert (found.watching, found.watch_seconds, found.sessions) == (8.0, 7261.5, 5.0)
+    assert found.streams_by_watching == [("a", 7.0), ("b", 1.0)]
+    assert found.streams_by_watch_time == [("b", 7200.0), ("a", 61.5)]
+    assert found.streams_by_sessions == [("a", 4.0), ("b", 1.0)]
+
+
 def test_bandwidth_is_the_growth_over_a_minute() -> None:
     """Bits per second over the last RATE_SECONDS of ticks, also of a stream that is new, by stream and by POP."""
     series, spectator = SeriesTable(CATALOGUE, 15), AudienceReader()

@@ -1,4 +1,4 @@
-"""Viewers and bandwidth by stream, device, country and POP, summed from the series for people to look at.
+"""Viewers, watch time and bandwidth by stream, device, country and POP, summed from series for people to look at.
 
 The cost is that of the new series and one vectorised sum per breakdown, however many series there are.
 """
@@ -26,11 +26,12 @@ Ranking = list[tuple[str, float]]
 
 
 class Breakdown:
-    """The sums of one metric's series by one of their labels."""
+    """The sums of one metric's series by one of their labels; with a `window` only of those of this window."""
 
-    def __init__(self, measure: Measure, label: str) -> None:
+    def __init__(self, measure: Measure, label: str, window: str = "") -> None:
         self.measure = measure
         self._label = measure.labels.index(label)
+        self._windows = {measure.labels.index("window"): window} if window and "window" in measure.labels else {}
         self.names: list[str] = []
         self._numbers: dict[str, int] = {}
         self._size = 0
@@ -39,6 +40,8 @@ class Breakdown:
 
     def add(self, slot: int, values: list[str]) -> None:
         """Add a series of the metric: its slot and its label values."""
+        if any(values[place] != window for place, window in self._windows.items()):
+            return
         name = values[self._label]
         number = self._numbers.get(name)
         if number is None:
@@ -75,11 +78,21 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """The result of a reading at `tick` (Unix seconds). Rankings hold viewers, or bits per second."""
+    """The result of a reading at `tick` (Unix seconds). Rankings hold viewers, bits per second, seconds or sessions.
+
+    `viewers` are those in the session window, `watching` the players that are there now. Watch time and sessions are
+    what their counters hold.
+    """
 
     tick: int = 0
     viewers: float = 0.0
+    watching: float = 0.0
+    watch_seconds: float = 0.0
+    sessions: float = 0.0
     bits_per_second: float = 0.0
+    streams_by_watching: Ranking = field(default_factory=list)
+    streams_by_watch_time: Ranking = field(default_factory=list)
+    streams_by_sessions: Ranking = field(default_factory=list)
     streams_by_viewers: Ranking = field(default_factory=list)
     streams_by_bandwidth: Ranking = field(default_factory=list)
     devices: Ranking = field(default_factory=list)
@@ -109,14 +122,27 @@ class _Rate:
 class AudienceReader:
     """Reads the series now and then. Not thread-safe: call it only while nothing else works with the series."""
 
-    def __init__(self, table: Measures = measures.MEASURES) -> None:
+    def __init__(self, table: Measures = measures.MEASURES, window: str = "") -> None:
+        self._window = window
         self._by_measure: dict[Measure | None, list[Breakdown]] = {}
         self._viewers = self._breakdown(table, measures.ACTIVE_VIEWERS, "stream_name")
         self._devices = self._breakdown(table, measures.ACTIVE_BY_DEVICE, "device_type")
         self._countries = self._breakdown(table, measures.ACTIVE_BY_COUNTRY, "country")
         self._streams = self._breakdown(table, measures.TRANSFER_BYTES, "stream_name")
         self._pops = self._breakdown(table, measures.TRANSFER_BYTES, "pop")
-        self._breakdowns = (self._viewers, self._devices, self._countries, self._streams, self._pops)
+        self._watching = self._breakdown(table, measures.CONCURRENT_VIEWERS, "stream_name")
+        self._watched = self._breakdown(table, measures.WATCH_SECONDS, "stream_name")
+        self._sessions = self._breakdown(table, measures.SESSIONS, "stream_name")
+        self._breakdowns = (
+            self._viewers,
+            self._watching,
+            self._watched,
+            self._sessions,
+            self._devices,
+            self._countries,
+            self._streams,
+            self._pops,
+        )
         self._stream_rate, self._pop_rate = _Rate(), _Rate()
         self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # which series of each slot is sorted
         self.audience = Audience()
@@ -126,7 +152,7 @@ class AudienceReader:
         row = table.named(measure.name)
         if row is None or label not in row.labels:
             return Breakdown(measure, label)
-        breakdown = Breakdown(row, label)
+        breakdown = Breakdown(row, label, self._window)
         self._by_measure.setdefault(row, []).append(breakdown)
         return breakdown
 
@@ -135,13 +161,20 @@ class AudienceReader:
         if not self._sort(series) or tick <= self.audience.tick:
             return
         value = series.value
-        viewers = self._viewers.sums(value)
+        viewers, watching = self._viewers.sums(value), self._watching.sums(value)
+        watched, sessions = self._watched.sums(value) / measures.WATCH_SECONDS.per, self._sessions.sums(value)
         streams = self._stream_rate.per_second(tick, self._streams.names, self._streams.sums(value)) * 8
         pops = self._pop_rate.per_second(tick, self._pops.names, self._pops.sums(value)) * 8
         self.audience = Audience(
             tick=tick,
             viewers=float(viewers.sum()),
+            watching=float(watching.sum()),
+            watch_seconds=float(watched.sum()),
+            sessions=float(sessions.sum()),
             bits_per_second=float(streams.sum()),
+            streams_by_watching=self._watching.ranked(watching),
+            streams_by_watch_time=self._watched.ranked(watched),
+            streams_by_sessions=self._sessions.ranked(sessions),
             streams_by_viewers=self._viewers.ranked(viewers),
             streams_by_bandwidth=self._streams.ranked(streams),
             devices=self._devices.ranked(self._devices.sums(value)),

@@ -91,10 +91,16 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True):
     """Viewers and bandwidth at the last settled tick."""
 
     tick: Annotated[float | None, Meta(description="Unix seconds.")]
-    viewers: Annotated[float, Meta(description="Active viewers of all streams.")]
+    viewers: Annotated[float, Meta(description="Active viewers of all streams, in the session window.")]
+    watching: Annotated[float, Meta(description="Players of all streams that are watching now.")]
+    watch_seconds: Annotated[float, Meta(description="Watch time of all streams that their counters hold.")]
+    sessions: Annotated[float, Meta(description="Sessions of all streams that their counters hold.")]
     bits_per_second: Annotated[float, Meta(description="Of all streams, over the last minute of settled ticks.")]
     streams: Annotated[Count, Meta(description="Streams that are counted under their own names.")]
     streams_by_viewers: list[Ranked]
+    streams_by_watching: Annotated[list[Ranked], Meta(description="Players that are watching now.")]
+    streams_by_watch_time: Annotated[list[Ranked], Meta(description="Seconds, since their counters began.")]
+    streams_by_sessions: Annotated[list[Ranked], Meta(description="Sessions, since their counters began.")]
     streams_by_bandwidth: Annotated[list[Ranked], Meta(description="Bits per second.")]
     devices: Annotated[list[Ranked], Meta(description="Active viewers.")]
     countries: Annotated[list[Ranked], Meta(description="Active viewers.")]

@@ -13,6 +13,7 @@ import orjson
 from cdn77_exporter import __version__
 from cdn77_exporter.core.changes import AsideFile
 from cdn77_exporter.core.decoded import Example as RejectExample
+from cdn77_exporter.core.measures import window_label
 from cdn77_exporter.core.numbering import Numbers
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.timeline import Timeline
@@ -76,7 +77,7 @@ class Overview:
         self._before: _Point | None = None
         self._pipeline: Pipeline | None = None
         self._timeline: Timeline | None = None
-        self._reader = AudienceReader(settings.measures)
+        self._reader = AudienceReader(settings.measures, window_label(settings.session_window_seconds))
         self.aside: list[AsideFile] = []
         self.counts: Mapping[str, int] = {}  # of the ledger and the outbox, as `Database.counts` gives them
 
@@ -203,9 +204,15 @@ class Overview:
         return Audience(
             tick=float(found.tick) or None,
             viewers=found.viewers,
+            watching=found.watching,
+            watch_seconds=found.watch_seconds,
+            sessions=found.sessions,
             bits_per_second=found.bits_per_second,
             streams=len(self._timeline.streams) if self._timeline else 0,
             streams_by_viewers=_ranked(found.streams_by_viewers),
+            streams_by_watching=_ranked(found.streams_by_watching),
+            streams_by_watch_time=_ranked(found.streams_by_watch_time),
+            streams_by_sessions=_ranked(found.streams_by_sessions),
             streams_by_bandwidth=_ranked(found.streams_by_bandwidth),
             devices=_ranked(found.devices),
             countries=_ranked(found.countries),

@@ -104,6 +104,7 @@ function showVerdict(status) {
 function showFigures(status) {
   say("version", status.version);
   place("figure-lag").textContent = duration(status.completeness.lag_seconds);
+  place("figure-watching").textContent = amount(status.audience.watching);
   place("figure-viewers").textContent = amount(status.audience.viewers);
   place("figure-bandwidth").textContent = bits(status.audience.bits_per_second);
   place("figure-streams").textContent = amount(status.audience.streams);
@@ -261,6 +262,10 @@ function bars(title, rows, format) {
   return element("div", {}, element("h3", {}, title), rows.length ? list : element("p", { class: "nothing" }, "No data yet."));
 }
 
+function hours(seconds) {
+  return `${amount(seconds / 3600)} h`;
+}
+
 function percent(share) {
   return share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 }
@@ -278,8 +283,11 @@ function showAgents({ unknown_agents: agents }) {
 }
 
 function showAudience({ audience }) {
-  if (audience.tick !== null) place("audience-at").textContent = `As of ${clock(audience.tick)} UTC, the last settled tick; bandwidth over the minute before it.`;
+  if (audience.tick !== null) place("audience-at").textContent = `As of ${clock(audience.tick)} UTC, the last settled tick; bandwidth over the minute before it, watch time and sessions since their counters began (in all ${hours(audience.watch_seconds)} in ${amount(audience.sessions)} sessions).`;
   fill("rankings", audience, () => [
+    bars("Streams by viewers now", audience.streams_by_watching, amount),
+    bars("Streams by watch time", audience.streams_by_watch_time, hours),
+    bars("Streams by sessions", audience.streams_by_sessions, amount),
     bars("Streams by active viewers", audience.streams_by_viewers, amount),
     bars("Streams by bandwidth", audience.streams_by_bandwidth, bits),
     bars("Devices by active viewers", audience.devices, amount),
