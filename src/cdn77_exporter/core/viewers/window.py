@@ -129,7 +129,12 @@ class ViewerWindow:
 
     def profiles(self) -> set[int]:
         """Return the profiles of all viewers that are kept, those included that leave at the next tick."""
-        return {number for part in self._parts for found in part.profiles() for number in np.unique(found).tolist()}
+        return {
+            number
+            for part in self._parts
+            for found in part.profiles()
+            for number in np.flatnonzero(np.bincount(found)).tolist()
+        }
 
     # State
 
