@@ -65,11 +65,12 @@ def stage(folder: Path, endpoint: str) -> Iterator[Stage]:
 
 
 def put_oddities(bucket: Bucket) -> None:
-    """A shard with a gap and with rejected lines, and a file that is no gzip file."""
+    """A shard with a gap, with malformed values and with rejected lines, and a file that is no gzip file."""
     now = time.time()
     folder = f"{PREFIX}/{datetime.fromtimestamp(now, UTC):%Y%m%d/%H}"
     for sequence in (40, 41, 42, 45, 46):
-        events = [event(int(now * 1000) - 3000 + 50 * number, clientIP="2001:db8:1::7") for number in range(20)]
+        odd = {"clientIP": "2001:db8:1::7", "timeToFirstByteMs": -1}
+        events = [event(int(now * 1000) - 3000 + 50 * number, **odd) for number in range(20)]
         events.append(event(int(now * 1000), clientIP=BAD_CLIENT, clientRequestPath=-1))
         bucket.put(f"{folder}/rtl.a0a0+{GAPPY}+{sequence}.ndjson.gz", log_file(events))
     bucket.put(f"{folder}/{BROKEN}", b"this is no gzip file")

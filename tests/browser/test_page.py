@@ -111,6 +111,7 @@ def test_it_shows_gaps_rejects_and_files_set_aside(watched: Watched) -> None:
     expect(row.locator(".sequence .absent")).to_have_count(2)
     reject = page.locator("#rejects tr", has_text="bad_path")
     expect(reject.locator("code")).to_contain_text("clientRequestPath", timeout=_SOON)
+    expect(page.locator("#ignored tr", has_text="timeToFirstByteMs")).to_contain_text("rtl.a0a0+7+", timeout=_SOON)
     expect(page.locator("#aside tr", has_text=BROKEN)).to_contain_text("not_gzip", timeout=_SOON)
     expect(page.locator("#log")).to_contain_text("file_set_aside")
     page.locator("summary").click()

@@ -130,3 +130,12 @@ def test_native_histograms_are_written_as_classic_ones(tmp_path: Path) -> None:
     last = {tuple(sample.labels.items()): sample.value for sample in families["cdn77_request_duration_seconds_bucket"]}
     counts = {tuple(sample.labels.items()): sample.value for sample in families["cdn77_request_duration_seconds_count"]}
     assert sum(value for labels, value in last.items() if ("le", "+Inf") in labels) == sum(counts.values()) > 0
+
+
+def test_sums_that_end_at_their_bound_are_said(tmp_path: Path) -> None:
+    """With how many there were; the file is written all the same."""
+    start_ms = 1_700_000_000_000 // 60_000 * 60_000
+    write_files(tmp_path / "files", [event(start_ms + 1000, responseBytes=2**53) for _ in range(1025)], start_ms)
+    ended = run_command("backfill", str(tmp_path / "files"), "--out", str(tmp_path / "old.txt"))
+    assert ended.code == 0
+    assert "sums ended at 2^63 - 1" in ended.out

@@ -15,6 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cdn77_exporter import settings
+from cdn77_exporter.core.encode.parts import series_in
+from cdn77_exporter.core.errors import Refused
 from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.flow.lease import Lease, lease_prefix
@@ -84,9 +86,14 @@ class Clock(VirtualClock):
 
 
 class Receiver:
-    """Takes every request; `gate` holds them."""
+    """Takes every request; `gate` holds them.
+
+    It refuses those with a text of `refuses` in them, and those that are longer than `most_bytes`.
+    """
 
     def __init__(self) -> None:
+        self.refuses: set[str] = set()
+        self.most_bytes = 1 << 62
         self.bodies: list[bytes] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -101,6 +108,10 @@ class Receiver:
     async def write(self, body: bytes) -> None:
         """Keep a request."""
         await self.gate.wait()
+        if len(body) > self.most_bytes:
+            raise Refused(413, "too large")
+        if any(text in str(one) for text in self.refuses for one in series_in(body)):
+            raise Refused(400, "no such stream")
         self.bodies.append(body)
 
 

@@ -154,6 +154,20 @@ def test_agents_that_no_rule_knows_are_listed(
     assert "line 1: The rule has neither `words` nor `pattern`" in capsys.readouterr().err
 
 
+@pytest.mark.guarantee("files.huge_values")
+@pytest.mark.parametrize(("apart", "bytes_each"), [(0, 2**53), (15, 2**52), (0, 2**10)])
+def test_sums_that_end_at_their_bound_are_said(
+    apart: int, bytes_each: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one tick, or of a stream over several; the file counts, and sums that fit are not spoken of."""
+    lines = [event(NOW_MS - 100_000 + 1000 * apart * (place % 2), responseBytes=bytes_each) for place in range(2049)]
+    path = write(tmp_path / "huge.gz", log_file(lines))
+    ended = bytes_each > 2**10
+    answer = found(capsys, path)
+    assert (answer["saturated_sums"] > 0, answer["events"]) == (ended, 2049)
+    assert ("ended at 2^63 - 1" in said(capsys, path)) == ended
+
+
 @pytest.mark.guarantee("viewers.mapped")
 def test_an_address_is_one_viewer_in_any_spelling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An IPv6 address may be written in several ways, and an IPv4 address as an IPv6 one."""

@@ -12,7 +12,8 @@ import pytest
 
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.service.upkeep import UPKEEP_SECONDS
-from tests.support.files import gzip_bytes
+from cdn77_exporter.status.gather import OWED_SHOWN
+from tests.support.files import gzip_bytes, stream_name
 from tests.support.geo_database import write_city_database
 from tests.support.service_run import THROUGH_SECONDS, Run, simulate, state_file
 
@@ -175,6 +176,8 @@ def test_fields_that_are_ignored_are_told_with_their_file(new_run: NewRun) -> No
             (told,) = run.said("file_counted")
             ignored = dict.fromkeys(("timeToFirstByteMs", "clientIP", "clientRequestUserAgent"), 3)
             assert (told["events"], told["ignored"]) == (3, ignored)
+            shown = {one.field: (one.values, one.key) for one in run.service.overview.status().ignored}
+            assert shown == dict.fromkeys(ignored, (3, key))
 
     simulate(main())
 
@@ -289,6 +292,56 @@ def test_files_that_are_set_aside_are_counted_and_listed(new_run: NewRun) -> Non
         async with run.running(THROUGH_SECONDS):
             assert run.gauge("files_set_aside") == 1
             assert [one.key for one in run.service.overview.status().aside] == [key]
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("receiver.some_series")
+def test_what_the_receiver_does_not_accept_is_told_until_it_is(new_run: NewRun, tmp_path: Path) -> None:
+    """Not ready, in a later process as well; the status names the series and since when; nothing stays afterwards."""
+
+    async def main() -> None:
+        run = new_run(**state_file(tmp_path))
+        key = await run.put(streams=2)
+        run.receiver.refuses = {stream_name(1)}
+        async with run.running(4 * THROUGH_SECONDS):
+            (problem,) = run.telemetry.problems.current()
+            assert problem.what == "delivery" and stream_name(1) in problem.remedy
+            push = run.service.overview.status().push
+            assert run.gauge("owed_series") == push.owed_series > len(push.owed) == OWED_SHOWN
+            assert all(stream_name(1) in one.series and one.accepted is None for one in push.owed)
+            assert run.said("request_refused")[0]["series"]
+        again = new_run(bucket=run.bucket, began_ms=run.clock.now_ms(), **state_file(tmp_path))
+        again.receiver.gate.clear()
+        async with again.running(THROUGH_SECONDS):
+            assert key in again.bucket.objects
+            found = {problem.what: problem.remedy for problem in again.telemetry.problems.current()}
+            assert "not accepted at all" in found["delivery"]
+            again.receiver.gate.set()
+            await asyncio.sleep(4 * THROUGH_SECONDS)
+            assert "delivery" not in again.problems()
+            assert (again.service.overview.status().push.owed_series, again.gauge("owed_series")) == (0, 0)
+            assert key not in again.bucket.objects
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("receiver.too_large")
+def test_a_request_limit_is_shown_while_it_holds(new_run: NewRun) -> None:
+    """As the most samples and bytes of a request; nothing before the receiver has refused one."""
+
+    async def main() -> None:
+        run = new_run()
+        await run.put(streams=3)
+        async with run.running(1):
+            push = run.service.overview.status().push
+            assert (push.limit_samples, push.limit_bytes) == (None, None)
+            run.receiver.most_bytes = 900
+            await asyncio.sleep(THROUGH_SECONDS)
+            push = run.service.overview.status().push
+            told = run.said("request_limit_learned")[-1]
+            assert (push.limit_samples, push.limit_bytes) == (told["samples"], told["size"])
+            assert push.limit_samples == run.gauge("request_limit_samples")
 
     simulate(main())
 

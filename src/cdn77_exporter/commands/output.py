@@ -86,6 +86,11 @@ def number(count: float, unit: str = "") -> str:
     return f"{text} {unit}{'' if count == 1 else 's'}" if unit else text
 
 
+def ended_sums(count: int) -> str:
+    """Say that sums were too large to be counted in full."""
+    return f"{number(count, 'sum')} ended at 2^63 - 1: there was more than was counted"
+
+
 def span(seconds: float) -> str:
     """Return a length of time in the two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
     whole = int(abs(seconds))

@@ -130,6 +130,22 @@ class Owed:
             for begin in range(0, len(found), parts):
                 yield found[begin : begin + parts]
 
+    def waiting(self, before: int) -> list[tuple[int, int]]:
+        """Return the series of which not all was stored by the tick `before`: slots, and the tick of the last sample
+        that was, 0 without any; the longest first.
+
+        A native histogram has the slot of its first part. What `is_waiting` leaves out is left out here.
+        """
+        wholes = self._series.wholes
+        found = [
+            (debt.last_tick, slot)
+            for slot, debt in self._debts.items()
+            if debt.last_tick < before
+            and wholes.first[slot] == slot
+            and (self.waits_for_parts or not wholes.is_part[slot])
+        ]
+        return [(slot, tick) for tick, slot in sorted(found)]
+
     # What became of requests
 
     def refused(self, samples: Iterable[Sample], told: Told) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import Catalogue, Metric, first_value, split_key
-from cdn77_exporter.core.measures import Kind, Mean, Measure, OfViewers
+from cdn77_exporter.core.measures import PART, Kind, Mean, Measure, OfViewers
 from cdn77_exporter.core.series_rows import PENDING, VALUES, latest
 from cdn77_exporter.core.wholes import Wholes
 
@@ -135,6 +135,15 @@ class SeriesTable:
     def key(self, slot: int) -> str:
         """Return the key of a slot's series."""
         return self._keys[slot]
+
+    def name_of(self, slot: int) -> str:
+        """Return the name of a slot's series as people write it, such as `requests_total{pop="pragueCZ"}`."""
+        code, values = split_key(self._keys[slot])
+        metric = self.catalogue.metric(code)
+        if metric is None:
+            raise KeyError(f"no metric has the number {code}")
+        pairs = [*zip(metric.labels, values, strict=True), *metric.external]
+        return metric.name + "{" + ", ".join(f'{name}="{text}"' for name, text in pairs if name != PART) + "}"
 
     def keys(self) -> Iterator[str]:
         """Iterate over every key."""

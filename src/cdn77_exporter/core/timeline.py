@@ -42,6 +42,7 @@ _PAD_FOLD_SECONDS = 58 * 60
 #: A tick written a second time is this much later than the first.
 _REWRITE_MS = 100
 _METADATA_SECONDS = 600
+_OWED_FOR_LONG_SECONDS = 60
 _SAMPLES_A_STEP = 50_000  # more in one step would only take memory
 
 
@@ -387,6 +388,13 @@ class Timeline:
 
     def _samples_of(self, body: bytes) -> list[Sample]:
         return sorted(samples_of(body, self.series, self._tick), key=lambda sample: sample.tick)
+
+    def owed_for_long(self, most: int) -> tuple[int, list[tuple[str, int]]]:
+        """Return how many series the receiver has not stored all of for over a minute, and `most` of them with the
+        tick of the last sample that it has, 0 without any; the longest first.
+        """
+        waiting = self.owed.waiting(self.emitted - _OWED_FOR_LONG_SECONDS)
+        return len(waiting), [(self.series.name_of(slot), tick) for slot, tick in waiting[:most]]
 
     def settle(self, body: bytes, *, stored: bool, told: bytes | None = None) -> None:
         """Note what became of a request, or of a part of one, that has these samples.

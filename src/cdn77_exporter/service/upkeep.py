@@ -23,6 +23,7 @@ from cdn77_exporter.flow.stages.unfinished import format_words
 from cdn77_exporter.runtime import collect_rarely
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
+from cdn77_exporter.telemetry.fields import iso
 from cdn77_exporter.telemetry.logger import Telemetry
 
 UPKEEP_SECONDS = 5.0
@@ -64,6 +65,7 @@ class Upkeep:
             for variable in await asyncio.to_thread(self.settings.changed_secrets):
                 self.telemetry("secret_reloaded", setting=variable)
             await self._count_ledger()
+            await self._look_at_owed()
             self._look_at_limits()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), UPKEEP_SECONDS)
@@ -144,6 +146,17 @@ class Upkeep:
             self.telemetry.problems.found("format", format_words(found, detail))
         elif not self.pipeline.decoder.stats.unfit:
             self.telemetry.problems.solved("format")
+
+    async def _look_at_owed(self) -> None:
+        """Say that the receiver has not stored everything: it may be an earlier process that was told so."""
+        problems = self.telemetry.problems
+        if not len(self.timeline.owed) or problems.has("delivery"):
+            return
+        count, first = await self.pipeline.aggregator.between_steps(lambda: self.timeline.owed_for_long(1))
+        for name, tick in first:
+            when = f"since {iso(tick)}" if tick else "at all"
+            what = f"{count} series, such as {name}, which it has not accepted {when}"
+            problems.found("delivery", f"the receiver lacks samples of {what}; they are told again, files are kept")
 
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""

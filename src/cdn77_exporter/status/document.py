@@ -67,6 +67,21 @@ class Push(msgspec.Struct, frozen=True, kw_only=True):
     refused: Annotated[Count, Meta(description="Requests that were refused permanently.")]
     outbox_requests: Annotated[Count, Meta(description="Requests that are committed and not yet acknowledged.")]
     outbox_bytes: Count
+    limit_samples: Annotated[
+        int | None, Meta(description="The most samples of a request; null unless the receiver refused larger ones.")
+    ]
+    limit_bytes: Annotated[int | None, Meta(description="The most bytes of a request before compression, likewise.")]
+    owed: Annotated[
+        list[Owed], Meta(description="Those not accepted for over a minute, the longest first; at most 20.")
+    ]
+    owed_series: Annotated[Count, Meta(description="The number of all these series.")]
+
+
+class Owed(msgspec.Struct, frozen=True, kw_only=True):
+    """A series of which the receiver has not accepted everything; files with requests of it are kept."""
+
+    series: str
+    accepted: Annotated[float | None, Meta(description="The time of its last accepted sample, Unix seconds.")]
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +154,14 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
     example: Example | None
 
 
+class Ignored(msgspec.Struct, frozen=True, kw_only=True):
+    """Malformed values of one field, which were ignored: their lines count all the same."""
+
+    field: str
+    values: Annotated[Count, Meta(description="Since the start.")]
+    key: Annotated[str, Meta(description="The last file with one.")]
+
+
 class Aside(msgspec.Struct, frozen=True, kw_only=True):
     """A file that cannot be read and is not tried again."""
 
@@ -175,6 +198,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     audience: Audience
     unknown_agents: UnknownAgents
     rejects: list[Reject]
+    ignored: Annotated[list[Ignored], Meta(description="The most frequent first.")]
     aside: Annotated[list[Aside], Meta(description="At most 50.")]
     aside_files: Annotated[Count, Meta(description="The number of all files set aside.")]
     warnings: Annotated[list[Warned], Meta(description="The newest first; at most 20.")]

@@ -31,6 +31,8 @@ from cdn77_exporter.status.document import (
     Completeness,
     Example,
     History,
+    Ignored,
+    Owed,
     Push,
     Ranked,
     Reject,
@@ -51,6 +53,7 @@ _WARNINGS = 20
 #: Files set aside that are shown.
 ASIDE_SHOWN = 50
 AGENTS_SHOWN = 20
+OWED_SHOWN = 20
 _TEXT_CHARACTERS = 400
 
 
@@ -78,6 +81,7 @@ class Overview:
         self._pipeline: Pipeline | None = None
         self._timeline: Timeline | None = None
         self._reader = AudienceReader(settings.measures, window_label(settings.session_window_seconds))
+        self._owed: tuple[int, list[tuple[str, int]]] = (0, [])
         self.aside: list[AsideFile] = []
         self.counts: Mapping[str, int] = {}  # of the ledger and the outbox, as `Database.counts` gives them
 
@@ -110,6 +114,7 @@ class Overview:
     def _look(self) -> None:
         if self._timeline is not None:
             self._reader.read(self._timeline.series, self._timeline.settled)
+            self._owed = self._timeline.owed_for_long(OWED_SHOWN)
 
     def _totals(self) -> _Point:
         total = self._telemetry.total
@@ -147,6 +152,7 @@ class Overview:
             audience=self._audience(),
             unknown_agents=self._unknown_agents(pipeline),
             rejects=self._rejects(pipeline),
+            ignored=self._ignored(pipeline),
             aside=[
                 Aside(
                     key=visible(file.key),
@@ -176,6 +182,8 @@ class Overview:
 
     def _push(self, pipeline: Pipeline | None) -> Push:
         total = self._telemetry.total
+        limit = pipeline.pusher.limit if pipeline and pipeline.pusher.limit.in_force else None
+        owed_series, owed = self._owed
         return Push(
             last_poll=pipeline.lister.stats.last_poll_ms / 1000 or None if pipeline else None,
             last_push=pipeline.pusher.stats.last_push_ms / 1000 or None if pipeline else None,
@@ -186,6 +194,10 @@ class Overview:
             refused=int(total("requests_refused_total")),
             outbox_requests=self.counts.get("requests", 0),
             outbox_bytes=self.counts.get("bytes", 0),
+            limit_samples=limit.samples if limit else None,
+            limit_bytes=limit.size if limit else None,
+            owed=[Owed(series=visible(self._mask(name)), accepted=float(tick) or None) for name, tick in owed],
+            owed_series=owed_series,
         )
 
     def _shown_history(self) -> History:
@@ -244,6 +256,13 @@ class Overview:
             shown = self._example(key, example) if example else None
             found.append(Reject(reason=reason, meaning=meaning, lines=lines, example=shown))
         return sorted(found, key=lambda reject: -reject.lines)
+
+    def _ignored(self, pipeline: Pipeline | None) -> list[Ignored]:
+        found = pipeline.decoder.stats.ignored if pipeline else {}
+        return sorted(
+            (Ignored(field=name, values=values, key=visible(key)) for name, (values, key) in found.items()),
+            key=lambda ignored: -ignored.values,
+        )
 
     def _example(self, key: str, example: RejectExample) -> Example:
         return Example(key=visible(key), line=example.line, excerpt=visible(self._mask(example.excerpt)))

@@ -38,6 +38,10 @@ class Problems:
         since = known.since if known else iso(self._now())
         self._current[what] = Problem(what, since, cut(visible(self._mask(remedy)), _REMEDY_CHARACTERS))
 
+    def has(self, what: str) -> bool:
+        """Return whether there is a problem of a subject."""
+        return what in self._current
+
     def solved(self, what: str) -> None:
         """Remove the problem of a subject, if there is one."""
         self._current.pop(what, None)

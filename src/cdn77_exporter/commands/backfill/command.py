@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdn77_exporter.commands.arguments import parse_time
-from cdn77_exporter.commands.output import Bar, Waiting, instant, number, say, size, span
+from cdn77_exporter.commands.output import Bar, Waiting, ended_sums, instant, number, say, size, span
 from cdn77_exporter.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,9 +106,10 @@ def _replay(arguments: argparse.Namespace) -> Replay:
 
 
 def _show(out: Path, files: int, spool: Spool, replay: Replay) -> None:
-
     length = span((spool.newest_ms - spool.oldest_ms) / 1000)
     print(f"{number(files, 'file')}, {number(replay.events, 'event')}")
+    if replay.saturated:
+        print(ended_sums(replay.saturated))
     print(f"{number(spool.series)} series, {number(spool.samples, 'sample')}")
     print(f"{instant(spool.oldest_ms / 1000)} to {instant(spool.newest_ms / 1000)} ({length})")
     print(f"{out}: {size(out.stat().st_size)}")

@@ -38,6 +38,7 @@ class Replay:
     measures: Measures = MEASURES
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     events: int = 0
+    saturated: int = 0  # sums of a tick that were too large
 
     def spans(self, paths: Sequence[Path], advance: Advance) -> list[tuple[int, int, Path]]:
         """List the files with events, with their first and last tick, in the order of the first.
@@ -97,6 +98,7 @@ class Replay:
             # All that comes later is of the tick `following` or after it: what is before is complete.
             self._advance(timeline, at, following - tick)
             at = max(at, following - tick)
+        self.saturated = timeline.saturated
 
     def _advance(self, timeline: Timeline, begin: int, end: int) -> None:
         """Advance in small steps, as time goes by: a tick is never too old to be written."""

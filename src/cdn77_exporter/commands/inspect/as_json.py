@@ -24,6 +24,7 @@ def to_json(inspection: Inspection, top: int) -> str:
         "rejects": inspection.rejects,
         "ignored": inspection.ignored,
         "unreadable": [{"path": printable(path), "reason": reason} for path, reason in inspection.unreadable],
+        "saturated_sums": inspection.saturated,
         "oldest": _instant(inspection.oldest_ms),
         "newest": _instant(inspection.newest_ms),
         "ahead_of_now": inspection.ahead,

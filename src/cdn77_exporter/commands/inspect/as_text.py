@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cdn77_exporter.commands.inspect.inspection import Inspection, largest
 from cdn77_exporter.commands.inspect.trial import Tried
-from cdn77_exporter.commands.output import console, instant, number, printable, size, span
+from cdn77_exporter.commands.output import console, ended_sums, instant, number, printable, size, span
 from cdn77_exporter.core.measures import Kind
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.visible import visible
@@ -76,6 +76,8 @@ def _headlines(found: Inspection) -> Iterable[Text]:
     )
     if found.ahead:
         yield Text(f"{number(found.ahead, 'event')} later than the current time, counted as of now", style="yellow")
+    if found.saturated:
+        yield Text(ended_sums(found.saturated), style="yellow")
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cdn77_exporter.commands.inspect.distinct import Distinct, mixed
 from cdn77_exporter.commands.inspect.trial import Trial
-from cdn77_exporter.core.columns import Counts, Numbers, number_rows
+from cdn77_exporter.core.columns import MOST_SUM, Counts, Numbers, number_rows
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.decoded import Example, FileStats
 from cdn77_exporter.core.errors import Unreadable
@@ -62,6 +62,7 @@ class Inspection:
     events: int = 0
     bytes: int = 0
     ahead: int = 0  # events that are later than the current time
+    saturated: int = 0  # sums of a tick, or of a stream in a file, that ended at `MOST_SUM`
     oldest_ms: int = 0  # 0 without an event
     newest_ms: int = 0
     rejects: defaultdict[str, int] = field(default_factory=_counts)
@@ -126,6 +127,8 @@ class Inspection:
                 totals[texts[number]] += requests
         of_streams = counts.groups[number_of_bytes].by(cube_of_bytes.labels.index(STREAM))
         (place,) = cube_of_bytes.places(TRANSFER_BYTES)
+        ended = sum(int(np.count_nonzero(group.sums == MOST_SUM)) for group in counts.groups)
+        self.saturated += max(ended, int(np.count_nonzero(of_streams.sums == MOST_SUM)))
         for stream, sums in zip(of_streams.labels[:, 0].tolist(), of_streams.sums.tolist(), strict=True):
             own = self.streams[texts[stream]]
             own.requests += sums[0]

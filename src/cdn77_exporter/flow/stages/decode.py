@@ -42,9 +42,13 @@ class DecodedFiles:
 
 @dataclass(slots=True)
 class DecodeStats:
-    """The last line that was not an event, and its file's key, by the reason; how well files fit; unknown devices."""
+    """The last line that was not an event, and its file's key, by the reason; how well files fit; unknown devices.
+
+    `ignored`: malformed values of events since the start, and the key of the last file with one, by field.
+    """
 
     examples: dict[str, tuple[str, Example]] = field(default_factory=dict)
+    ignored: dict[str, tuple[int, str]] = field(default_factory=dict)
     unfit: int = 0  # files of another format since the last with an event
     unknown_agents: UnknownAgents = field(default_factory=UnknownAgents)  # since the start
 
@@ -88,6 +92,9 @@ class FileDecoder:
             else:
                 self.stats.unfit = 0 if stats.events else self.stats.unfit
                 self.stats.unknown_agents.add(stats.unknown_agents)
+                for name, values in stats.ignored.items():
+                    before, _ = self.stats.ignored.get(name, (0, ""))
+                    self.stats.ignored[name] = (before + values, log.file.key)
                 self._hear(log.file, stats)
                 self.in_flight.move(log.file, At.DECODED)
                 files.append(DecodedFile(log.file, stats, log.fetch_seconds))

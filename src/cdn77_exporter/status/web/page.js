@@ -236,7 +236,7 @@ function runs(points) {
   return found;
 }
 
-function showHour({ history, push }) {
+function showHour({ history, push, now }) {
   const step = history.step_seconds;
   fill("plots", history, () => [
     plot("Lines counted", history.events_per_second, step, (value) => `${amount(value)}/s`),
@@ -247,7 +247,16 @@ function showHour({ history, push }) {
   const failures = push.refused || push.incomplete ? `${whole.format(push.refused)} requests refused, ${whole.format(push.incomplete)} batches incomplete` : "none refused";
   place("push-results").textContent =
     `Since the start: ${whole.format(push.accepted)} batches accepted with ${whole.format(push.samples)} samples, `
-    + `${whole.format(push.retries)} requests sent again, ${failures}; ${whole.format(push.outbox_requests)} wait in the outbox.`;
+    + `${whole.format(push.retries)} requests sent again, ${failures}; ${whole.format(push.outbox_requests)} wait in the outbox.`
+    + (push.limit_samples === null ? "" : ` The receiver refuses large requests; they have at most ${whole.format(push.limit_samples)} samples and ${bytes(push.limit_bytes)}.`);
+  place("owed-table").hidden = !push.owed_series;
+  fill("owed", [push.owed, push.owed_series, Math.floor(now / 5)], ([owed, count]) => {
+    const rows = owed.map((one) => element("tr", {},
+      element("th", { scope: "row", class: "key" }, one.series),
+      element("td", { class: "number" }, one.accepted === null ? "never" : `${clock(one.accepted)} (${ago(now, one.accepted)})`)));
+    if (count > owed.length) rows.push(nothing(2, `${whole.format(count - owed.length)} more.`));
+    return rows;
+  });
 }
 
 // The audience
@@ -305,6 +314,10 @@ function showFiles(status) {
     element("td", {}, ...(reject.example
       ? [element("code", {}, reject.example.excerpt), element("span", { class: "meaning key" }, `line ${reject.example.line} of ${reject.example.key}`)]
       : ["–"])))) : [nothing(3, "None.")]));
+  fill("ignored", status.ignored, (ignored) => (ignored.length ? ignored.map((one) => element("tr", {},
+    element("th", { scope: "row" }, element("code", {}, one.field)),
+    element("td", { class: "number" }, whole.format(one.values)),
+    element("td", { class: "key" }, one.key))) : [nothing(3, "None.")]));
   fill("aside", [status.aside, status.aside_files], ([aside, count]) => {
     const rows = aside.map((file) => element("tr", {},
       element("th", { scope: "row", class: "key" }, file.key),
