@@ -264,6 +264,30 @@ def test_a_bucket_that_gives_out_nothing_is_no_fault_of_its_files(tmp_path: Path
     world.check()
 
 
+@pytest.mark.guarantee("files.out_of_reach")
+@pytest.mark.parametrize(
+    "error",
+    [FileGone("404"), FileGone("changed"), Unreadable("archived"), Unreadable("size_mismatch"), Transient("500")],
+    ids=str,
+)
+def test_while_no_file_can_be_had_none_is_set_aside_and_it_is_told(error: Exception, tmp_path: Path) -> None:
+    """Files that cannot be fetched are only set aside when others can; until then the service is not ready."""
+    world = World(tmp_path, traffic(7))
+
+    class Closed(BucketPort):
+        async def fetch(self, file: LogFile) -> bytes:
+            if self._world.clock.now_ms() < BEGAN_MS + 5 * MINUTE_MS:
+                raise error
+            return await super().fetch(file)
+
+    world.bucket = Closed(world)
+    simulate(world.run())
+    assert "reading" in dict(world.trouble.ever)
+    assert not world.said.of("file_set_aside")
+    assert not world.trouble.now
+    world.check()
+
+
 def test_a_file_that_fails_now_and_then_is_not_set_aside(tmp_path: Path) -> None:
     """Passing failures are tried for half an hour, while others succeed."""
     uploads = traffic(8)

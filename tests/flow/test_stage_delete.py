@@ -126,6 +126,48 @@ def test_files_that_cannot_be_deleted_are_tried_again_and_the_others_are_gone() 
     simulate(main())
 
 
+@pytest.mark.guarantee("bucket.refused_name")
+@pytest.mark.parametrize("bad", [{7}, {0, 1}, {3, 150, 299}, set(range(40))], ids=len)
+@pytest.mark.parametrize("failure", [Transient("500"), Misconfigured("denied", "allow s3:DeleteObject")])
+def test_files_with_which_whole_requests_fail_hold_up_no_others(failure: Exception, bad: set[int]) -> None:
+    """All others are deleted within a few receipts; from then on a request fails for each of the bad ones alone."""
+
+    async def main() -> None:
+        bench = StageBench()
+        files = [log_file(number) for number in range(300)]
+        keys = {files[number].key for number in bad}
+        bench.counted(*files)
+        bucket = _Deleting(lambda file: failure if file.key in keys else None)
+        await _deleted(bench, bucket, receipts=4 + len(bad))
+        assert set(bucket.deleted) == {file.key for file in files} - keys
+        assert bench.database.counts()["counted"] == len(bad)
+        assert str(failure) in bench.trouble.now["deletion"]
+        assert {len(part) for part in bucket.asked[-min(len(bad), 8) :]} == {1}
+        bucket._refuse = lambda _: None
+        await _deleted(bench, bucket, receipts=2)
+        assert not bench.trouble.now
+        assert bench.database.counts()["done"] == 300
+
+    simulate(main())
+
+
+def test_a_bucket_that_deletes_nothing_is_told_and_asked_little() -> None:
+    """From the second receipt on it is a problem; no receipt costs more than a few requests, however many files."""
+
+    async def main() -> None:
+        bench = StageBench()
+        bench.counted(*[log_file(number) for number in range(500)])
+        bucket = _Deleting(lambda _: Transient("500"))
+        await _deleted(bench, bucket)
+        assert not bench.trouble.now
+        await _deleted(bench, bucket, receipts=5)
+        assert "500" in bench.trouble.now["deletion"]
+        assert len(bucket.asked) < 6 * 20
+        assert bench.database.counts()["counted"] == 500
+
+    simulate(main())
+
+
 def test_many_files_that_cannot_be_deleted_hold_up_no_others() -> None:
     """However many files refuse to go, those that can be deleted are."""
 

@@ -135,12 +135,12 @@ def test_an_unreadable_file_is_set_aside_at_the_third_poll() -> None:
         file = log_file(0)
         for attempt in (1, 2, 3):
             assert bench.database.aside() == []
-            assert await _fetched(bench, _Fetching(Unreadable("checksum_mismatch")), file) == []
+            assert await _fetched(bench, _Fetching(Unreadable("corrupt")), file) == []
             assert bench.said.of("file_unreadable")[-1]["attempt"] == attempt
             assert bench.is_free(file)
-        assert [(one.key, one.reason) for one in bench.database.aside()] == [(file.key, "checksum_mismatch")]
+        assert [(one.key, one.reason) for one in bench.database.aside()] == [(file.key, "corrupt")]
         (said,) = bench.said.of("file_set_aside")
-        assert (said["key"], said["reason"]) == (file.key, "checksum_mismatch")
+        assert (said["key"], said["reason"]) == (file.key, "corrupt")
         assert bench.is_new(file) == []
 
     simulate(main())

@@ -31,6 +31,8 @@ NO_STREAM_YET = "no_stream_yet"
 FINAL_REASONS = frozenset({"not_a_log", "no_stream_yet", "too_old", "changed"})
 #: Those that say that files have another format than the settings.
 FORMAT_REASONS = frozenset({"not_a_log", NO_STREAM_YET, "line_too_long", "too_many_bad_lines"})
+#: Those that are the bucket's, or of what lies before it, when they are those of every file.
+OF_BUCKET_REASONS = frozenset({"archived", "size_mismatch", "checksum_mismatch"})
 #: Those of files that stay where they are: they cannot be copied, or wait for something else.
 STAYING_REASONS = frozenset({NO_STREAM_YET, "refused", "archived", "gone", "unavailable"})
 

@@ -242,6 +242,11 @@ class InFlight:
 
     # Files that cannot be counted
 
+    @property
+    def has_failing(self) -> bool:
+        """True if a file that failed since the last that was decoded is tried again."""
+        return any(identity in self._at for identity in self._failing)
+
     def attempt(self, file: LogFile) -> Attempts:
         """Note that a file could not be fetched or decoded, and return how often that was so in a row."""
         count, decoded = self._attempts.pop(file.identity, (0, self.decoded))

@@ -96,6 +96,7 @@ class FileDecoder:
                     before, _ = self.stats.ignored.get(name, (0, ""))
                     self.stats.ignored[name] = (before + values, log.file.key)
                 self._hear(log.file, stats)
+                self.common.problems.solved("reading")
                 self.in_flight.move(log.file, At.DECODED)
                 files.append(DecodedFile(log.file, stats, log.fetch_seconds))
                 self.stats.examples.update({example.reason: (log.file.key, example) for example in stats.examples})

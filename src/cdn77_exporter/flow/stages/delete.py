@@ -14,6 +14,10 @@ from cdn77_exporter.flow.stages.push import Receipt
 
 _DELETE_AT_ONCE = 1000
 _TOLD_AT_ONCE = 20  # of their log lines
+_IN_A_ROW = 16  # failures while files are taken apart, after which the bucket is at fault
+_ALONE_AT_ONCE = 8  # of those that failed alone before
+
+Identity = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class Deleter:
     keep_files: bool
     # Files at the front that could not be deleted and must not hold up those behind them.
     _skip: int = field(default=0, init=False)
+    _failed: bool = field(default=False, init=False)  # the last request as a whole
+    _alone: dict[Identity, str] = field(default_factory=dict, init=False)  # files that failed alone, and why
 
     async def run(self, inbox: Channel[Receipt]) -> None:
         """Delete for the newest receipt all that it covers; it covers what those before it do."""
@@ -49,9 +55,11 @@ class Deleter:
         except (Transient, Misconfigured) as error:
             words = f"{error}; {error.remedy}"
             self.common.report("delete_failed", count=len(files), error=words)
-            if isinstance(error, Misconfigured):
+            if isinstance(error, Misconfigured) or self._failed:
                 self.common.problems.found("deletion", words)
+            self._failed = True
             return False
+        self._failed = False
         if failures:
             reason = next(iter(failures.values()))
             self.common.report("delete_failed", count=len(failures), error=reason)
@@ -63,9 +71,38 @@ class Deleter:
         self._skip = self._skip + len(failures) if full else 0
         return full and not failures
 
+    async def _delete_apart(self, files: list[LogFile]) -> dict[Identity, str]:
+        """Delete files; what fails as a whole for the second time is split until the files at fault stand alone."""
+        known = {file.identity: file for file in files if file.identity in self._alone}
+        self._alone = {identity: why for identity, why in self._alone.items() if identity in known}
+        apart, in_a_row = self._failed or bool(known), 0
+        failures: dict[Identity, str] = {}
+        left = [[file for file in files if file.identity not in known]]
+        while left:
+            part = left.pop()
+            try:
+                failures |= await self.bucket.delete(part) if part else {}
+                in_a_row = 0
+            except (Transient, Misconfigured) as error:
+                in_a_row += 1
+                if not apart or in_a_row >= _IN_A_ROW or self.common.stop.is_set():
+                    raise
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    left += [part[middle:], part[:middle]]
+                else:
+                    self._alone[part[0].identity] = f"{error}; {error.remedy}"
+        for identity in [one for one in self._alone if one in known][:_ALONE_AT_ONCE]:
+            del self._alone[identity]
+            try:
+                failures |= await self.bucket.delete([known[identity]])
+            except (Transient, Misconfigured) as error:
+                self._alone[identity] = f"{error}; {error.remedy}"  # behind those that are tried next
+        return failures | self._alone
+
     async def _delete(self, files: list[LogFile]) -> tuple[dict[tuple[str, str], str], list[str]]:
         """Delete files and note it in the ledger; return why some could not be deleted, and the keys of the others."""
-        failures = {} if self.keep_files else await self.bucket.delete(files)
+        failures = {} if self.keep_files else await self._delete_apart(files)
         changed = [identity for identity, reason in failures.items() if reason == "changed"]
         for identity in changed:
             self.common.report("file_changed", key=identity[0])

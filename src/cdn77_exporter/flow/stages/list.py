@@ -122,6 +122,8 @@ class Lister:
         self.stats.listed, self.stats.last_poll_ms = found.listed, clock.now_ms()
         new = oldest_first(list(found.new.values()))
         self.in_flight.list(new, just_came=began - self._listed <= _JUST_SECONDS)
+        if not self.in_flight.has_failing:  # what failed is gone, or set aside
+            problems.solved("reading")
         self._listed = clock.monotonic()
         self.watermark.listed(self._listed)
         report(

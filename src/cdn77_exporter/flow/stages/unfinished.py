@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unreadable
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.reasons import FINAL_REASONS, FORMAT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.reasons import FINAL_REASONS, FORMAT_REASONS, OF_BUCKET_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.flow.in_flight import At, Attempts, InFlight
 from cdn77_exporter.flow.ports import Common, SetsAside
 
@@ -40,8 +40,12 @@ class Unfinished:
             self.in_flight.move(file, At.LEFT)
         else:
             self.in_flight.move(file, At.LEFT, error=words)
-            if isinstance(error, Misconfigured) and self._is_general(attempts):
-                self.common.problems.found("bucket", words)
+        if isinstance(error, Misconfigured) and self._is_general(attempts):
+            self.common.problems.found("bucket", words)
+        elif not isinstance(error, Misconfigured) and not attempts.others_succeed and self._is_general(attempts):
+            meaning = UNREADABLE_REASONS.get(reason, reason)
+            why = f"{meaning} ({words})" if words else meaning
+            self.common.problems.found("reading", f"no log file can be read: {why}; look at the bucket and {file.key}")
 
     def _is_general(self, attempts: Attempts) -> bool:
         """Tell whether it is more than the fault of a file or two."""
@@ -78,7 +82,9 @@ def _is_enough(error: Hindrance, attempts: Attempts) -> bool:
     """Tell whether it is this file alone that cannot be had, and will stay so."""
     if isinstance(error, Unreadable) and error.reason in FINAL_REASONS:
         return True
-    if isinstance(error, FileGone | Unreadable):
+    if isinstance(error, FileGone) or (isinstance(error, Unreadable) and error.reason in OF_BUCKET_REASONS):
+        return attempts.count >= MAX_ATTEMPTS and attempts.others_succeed
+    if isinstance(error, Unreadable):
         return attempts.count >= MAX_ATTEMPTS
     if isinstance(error, Misconfigured):
         return error.of_object and attempts.count >= MAX_ATTEMPTS and attempts.others_succeed
