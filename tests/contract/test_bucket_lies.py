@@ -16,6 +16,7 @@ from cdn77_exporter.core.errors import FileGone, Misconfigured, Transient, Unrea
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.s3 import S3Bucket, Waits
 from cdn77_exporter.edge.s3 import client as client_module
+from cdn77_exporter.edge.s3.listing import read_page
 from tests.contract.test_bucket_faults import BODY, CALLS, NAME, client, failure, files, keys, no_waits, proxy
 from tests.support.fault_proxy import Answers, Fault, FaultProxy, Renames, Rewrites
 
@@ -234,6 +235,20 @@ async def test_an_odd_entry_is_left_out_and_told(bucket: S3Bucket, proxy: FaultP
     assert count == 2
     assert example in odd
     assert bucket.take_ignored() == {}
+
+
+@pytest.mark.guarantee("bucket.odd_entry")
+@pytest.mark.parametrize("form", ["{}Z", "{}", "{}.000+00:00", "{}.000000123Z"])
+async def test_a_time_of_a_listing_is_utc_in_any_form(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that names no offset, wherever this machine stands."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        page = await read_page(_listing(_entry("logs/a", time=form.format("2026-01-10T14:40:04"))))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert [file.modified_ms for file in page.files] == [1_768_056_004_000]
 
 
 @pytest.mark.guarantee("bucket.no_etag")

@@ -56,14 +56,29 @@ def test_files_of_any_hour_of_seven_days_are_found_once() -> None:
     known, listed = sweep.put("20260104/01", 2), sweep.put("20260104/01", 3)
     sweep.put("20260104/01", 4, body=b"")
     sweep.put("20260104/01", name="_SUCCESS")
-    sweep.put("set-aside/logs/20260110/14", 5)
-    sweep.put("20261399/14", 6)
     sweep.bench.counted(sweep.bucket.file(known))
     sweep.bench.in_flight.list([sweep.bucket.file(listed)])
     assert sweep.found() == expected
     assert sweep.sweeper.take() == []
     assert not sweep.bench.said.of("files_left_out")
     assert not sweep.bench.trouble.now
+
+
+@pytest.mark.guarantee("files.too_old")
+@pytest.mark.parametrize("folder", ["20261399/14", "20260110", "2026-01-10/14", "20260110/9", "copies/20260110/14"])
+def test_a_log_file_in_no_hour_folder_is_told_and_left_alone(folder: str) -> None:
+    """No poll ever lists it. It may be a copy that somebody keeps; where there are no others, it is a problem."""
+    sweep = _Sweep()
+    key = sweep.put(folder, 1, NOW_MS - HOUR_MS)
+    assert sweep.found() == []
+    (said,) = sweep.bench.said.of("files_left_out")
+    assert (said["count"], said["key"], said["oldest_seconds"]) == (1, key, 3600)
+    assert key in sweep.bench.trouble.now["files"]
+    other = sweep.put("20260110/14", 2)
+    assert sweep.found() == [other]
+    assert len(sweep.bench.said.of("files_left_out")) == 2
+    assert not sweep.bench.trouble.now
+    assert key in sweep.bucket.objects
 
 
 def test_a_file_that_is_released_in_an_old_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

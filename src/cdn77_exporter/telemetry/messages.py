@@ -485,8 +485,8 @@ _SWEEP = (
             _number("found", "files that no poll had seen, which the next one takes"),
             _number(
                 "left",
-                "files that are not counted, being too old or older than this state",
-                gauge("left_files", "Log files in the bucket that are not counted, being too old, at the last sweep."),
+                "files that are not counted, being too old, older than this state, or in no hour folder",
+                gauge("left_files", "Log files under the prefix that are not counted, as the last sweep found."),
             ),
             _number(
                 "oldest_seconds",
@@ -513,8 +513,8 @@ _SWEEP = (
             _number("oldest_seconds", "the age of the oldest"),
             _name("key", "the key of that one"),
         ),
-        "Log files lie in the bucket that are not counted: they are older than seven days, or were uploaded before "
-        "this state began to count. They are not deleted.",
+        "Log files lie in the bucket that are not counted: they are older than seven days, were uploaded before this "
+        "state began to count, or lie in no hour folder under `S3_PREFIX`. They are not deleted.",
         "Count them with `backfill` if they matter; delete or move them if not.",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 from xml.parsers import expat  # nosec B407
 
@@ -163,7 +163,9 @@ def check_xml(body: bytes) -> None:
 
 def _milliseconds(entry: dict[str, str]) -> int | None:
     try:
-        found = round(datetime.fromisoformat(entry.get("LastModified", "")).timestamp() * 1000)
+        at = datetime.fromisoformat(entry.get("LastModified", ""))
+        # S3 says every time in UTC; one without an offset is not in the zone of this machine.
+        found = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
     return found if found >= 0 else None

@@ -26,6 +26,7 @@ class Left:
     oldest_seconds: float = 0.0
     key: str = ""
     overlooked: int = 0  # of these, how many came while this state could have counted them
+    elsewhere: int = 0  # of these, how many lie in no hour folder
 
     def add(self, file: LogFile, age_ms: int, *, overlooked: bool) -> None:
         """Add a file."""
@@ -80,14 +81,22 @@ class Sweeper:
             if self.common.stop.is_set():
                 return
             logs, _, _ = self.names.take(page)
-            # Elsewhere below the prefix there may be copies, such as those of the quarantine.
             in_hours = [file for file in logs if hour_of(self.names.prefix, file.key) is not None]
             listed += len(in_hours)
+            if prefix:  # without one everything is listed, also what was set aside
+                self._look_elsewhere(logs, now_ms, left)
             await self._sort_out(in_hours, now_ms, left)
             last = await self._forget(last, max(file.key for file in page), logs, now_ms)
         await self._forget(last, _BEHIND_ALL, [], now_ms)
         self.left = left
         self._tell(listed, self.common.clock.monotonic() - began)
+
+    def _look_elsewhere(self, logs: list[LogFile], now_ms: int, left: Left) -> None:
+        """Add what no poll ever lists; it may be copies that somebody keeps, so it is told and no problem."""
+        for file in logs:
+            if hour_of(self.names.prefix, file.key) is None:
+                left.elsewhere += 1
+                left.add(file, max(0, now_ms - file.modified_ms), overlooked=False)
 
     async def _sort_out(self, logs: list[LogFile], now_ms: int, left: Left) -> None:
         sorted_out = await self.ledger.sort_out(self.in_flight.unknown(logs), again=not self.keep_files)
@@ -124,5 +133,10 @@ class Sweeper:
         if left.overlooked:
             words = f"{left.overlooked} log files are not counted and never will be, being older than 7 days"
             problems.found("files", f"{words}; the oldest is {days:.1f} days old, {left.key}: move or delete them")
+        elif left.elsewhere and not listed:
+            words = (
+                f"{left.elsewhere} log files, such as {left.key}, lie under S3_PREFIX in no hour folder (YYYYMMDD/HH)"
+            )
+            problems.found("files", f"{words}, and none in one: nothing is counted; check S3_PREFIX")
         else:
             problems.solved("files")
