@@ -656,6 +656,15 @@ def test_values_of_a_label_are_bounded() -> None:
     assert len(world.timeline.series) < 1000
 
 
+@pytest.mark.guarantee("copies.many_values")
+@pytest.mark.parametrize("field", ["pop", "country", "status", "cache"])
+def test_values_that_are_too_many_are_told_whichever_label_has_them(field: str) -> None:
+    """How many requests count as other is known also when the label is not one of the bytes'."""
+    world = World(Rules(max_label_values=50))
+    world.absorb([happened(20, ip=f"192.0.2.{number}", **{field: f"{number + 300}"}) for number in range(200)])
+    assert world.timeline.labelling.values_refused == 150
+
+
 def test_a_bound_of_values_recovers() -> None:
     """When the series of the invented ones have ended and are forgotten, a new value counts on its own again."""
     world = World(Rules(max_label_values=50, series_idle_seconds=600))

@@ -108,7 +108,7 @@ class Labelling:
         self.new_refused = 0  # requests with a group that is counted as OTHER since too many are new at once
         self.overflowed = 0  # series that were asked for over the bound
         self.limited = 0  # requests that count as OTHER in a measure with a limit
-        self.values_refused = 0  # requests with a label whose value is counted as OTHER
+        self._values_refused: dict[tuple[str, int], int] = {}  # by what has the labels: a cube, viewers, an audience
 
     def codes(self, texts: Iterable[str]) -> Codes:
         """Return the numbers of texts [texts]."""
@@ -146,7 +146,7 @@ class Labelling:
         cells = self._cells[cube]
         if cells.stream is not None:
             labels = self._admit(cells, labels, sums, first=cube == 0)
-        labels = self._bound(cells.cube.labels, labels, sums[:, 0], first=cube == 0)
+        labels = self._bound(cells.cube.labels, labels, sums[:, 0], ("cube", cube))
         numbers, known = cells.table.find(labels)
         if not known.all():
             rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
@@ -200,8 +200,15 @@ class Labelling:
                 self._streams.refused += int(sums[refused, 0].sum())
         return labels
 
-    def _bound(self, names: Sequence[Label], labels: Codes, requests: npt.NDArray[np.int64], *, first: bool) -> Codes:
-        """Return the labels with OTHER for every value that is one too many; `requests` [rows]."""
+    @property
+    def values_refused(self) -> int:
+        """Requests with a label whose value is counted as OTHER, where that is so for most."""
+        return max(self._values_refused.values(), default=0)
+
+    def _bound(
+        self, names: Sequence[Label], labels: Codes, requests: npt.NDArray[np.int64], of: tuple[str, int]
+    ) -> Codes:
+        """Return the labels with OTHER for every value that is one too many; `requests` [rows]; `of`: what has them."""
         self._room_for_texts()
         refused = {}
         for place, name in enumerate(names):
@@ -214,8 +221,8 @@ class Labelling:
         labels = labels.copy()
         for place, rows in refused.items():
             labels[rows, place] = self._other
-        if first:
-            self.values_refused += int(requests[np.any(list(refused.values()), axis=0)].sum())
+        found = int(requests[np.any(list(refused.values()), axis=0)].sum())
+        self._values_refused[of] = self._values_refused.get(of, 0) + found
         return labels
 
     def restore_label_sets(self) -> None:
@@ -424,7 +431,7 @@ class Labelling:
         streams = profiles[:, 0]
         self._note_admitted(np.unique(streams[~self._admitted[streams]]).tolist())
         streams = np.where(self._admitted[streams], streams, np.uint32(self._other))
-        profiles = self._bound(PROFILE, profiles, np.bincount(seen.profiles, minlength=len(profiles)), first=False)
+        profiles = self._bound(PROFILE, profiles, np.bincount(seen.profiles, minlength=len(profiles)), ("audience", 0))
         hashes = hash_addresses(addresses, self._key)
         rows = np.empty(len(seen), SEEN)
         rows["key"] = (hashes[seen.addresses] ^ self._hashes_of(streams)[seen.profiles]) * _ODD | np.uint64(1)
@@ -445,7 +452,7 @@ class Labelling:
             streams = labels[:, audience.stream]
             self._note_admitted(np.unique(streams[~self._admitted[streams]]).tolist())
             labels[:, audience.stream] = np.where(self._admitted[streams], streams, np.uint32(self._other))
-        labels = self._bound(audience.labels, labels, requests, first=False)
+        labels = self._bound(audience.labels, labels, requests, ("audience", number))
         labels = self._limited_labels(audience, labels, requests)
         kinds, kind = np.unique(labels, axis=0, return_inverse=True)
         profiles = [profile_of(audience.labels, self.vocabulary.named(row)) for row in kinds.tolist()]
