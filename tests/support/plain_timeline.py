@@ -233,6 +233,7 @@ class PlainTimeline:
                     ("cdn77_active_viewers_by_device", {"device_type": one.device}),
                     ("cdn77_active_viewers_by_country", {"country": country}),
                     ("cdn77_active_viewers_by_region", {"country": country, "region": region}),
+                    ("cdn77_active_viewers_by_ip_version", {"ip_version": "6" if ":" in one.ip else "4"}),
                 )
                 for metric, labels in kinds:
                     found.setdefault(named(metric, {**base, **labels}), set()).add(one.ip)

@@ -45,6 +45,8 @@ WINDOW_GAUGES = (
     "cdn77_active_viewers_by_device",
     "cdn77_active_viewers_by_country",
     "cdn77_active_viewers_by_region",
+    "cdn77_active_viewers_by_track",
+    "cdn77_active_viewers_by_ip_version",
 )
 #: What players count, as of a tick; the last is a histogram of three parts.
 PLAYERS = (
@@ -250,19 +252,22 @@ class Truth:
     def active(self, tick_ms: int) -> dict[str, Values]:
         """The window gauges at a tick: distinct viewers with an event in [tick - window, tick)."""
         seen = [one for one in self._seen if tick_ms - self._window_ms <= one.ms < tick_ms]
-        whole: dict[Labels, set[str]] = {}
-        device: dict[Labels, set[str]] = {}
-        country: dict[Labels, set[str]] = {}
-        region: dict[Labels, set[str]] = {}
+        found: dict[str, dict[Labels, set[str]]] = {name: {} for name in WINDOW_GAUGES}
         for one in seen:
-            own = {"stream_name": one.stream, "window": self._window}
-            at_country, at_region = self._place(one.ip)
-            whole.setdefault(labels(**own), set()).add(one.ip)
-            device.setdefault(labels(**own, device_type=one.device), set()).add(one.ip)
-            country.setdefault(labels(**own, country=at_country), set()).add(one.ip)
-            region.setdefault(labels(**own, country=at_country, region=at_region), set()).add(one.ip)
-        found = zip(WINDOW_GAUGES, (whole, device, country, region), strict=True)
-        return {name: {key: float(len(ips)) for key, ips in values.items()} for name, values in found}
+            country, region = self._place(one.ip)
+            kinds: tuple[dict[str, str], ...] = (
+                {},
+                {"device_type": one.device},
+                {"country": country},
+                {"country": country, "region": region},
+                {"track": one.track},
+                {"ip_version": "6" if ":" in one.ip else "4"},
+            )
+            for name, own in zip(WINDOW_GAUGES, kinds, strict=True):
+                if own.get("track", "some"):
+                    key = labels(stream_name=one.stream, window=self._window, **own)
+                    found[name].setdefault(key, set()).add(one.ip)
+        return {name: {key: float(len(ips)) for key, ips in values.items()} for name, values in found.items()}
 
     def players(self, tick_ms: int, presence_seconds: int = 30, gap_seconds: int = 120) -> dict[str, Values]:
         """What players have watched before a tick, and their sessions, when every request came in time."""

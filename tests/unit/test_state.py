@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Request, Snapshot
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, ProfileRow, Request, Snapshot
 from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
 from cdn77_exporter.core.files import LogFile
@@ -63,7 +63,7 @@ def _changes(number: int, *, size: int = 40, **replaced: object) -> Changes:
     }
     changes = Changes(
         meta=meta,
-        profiles=[(number, f"stream-{number}", "web", None, ("US", "Ohio") if number % 2 else None)],
+        profiles=[ProfileRow(number, f"stream-{number}", "web", None, ("US", "Ohio") if number % 2 else None, "4")],
         series_new=[(number, f"key-{number}")],
         series=values_of((slot, number + slot / 8, number, number, True) for slot in range(number + 1)),
         pending=pending_of([(number, number / 2)]),

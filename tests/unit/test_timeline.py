@@ -221,7 +221,7 @@ def traffic(seconds: int, seed: int, first: int = 60) -> list[Happened]:
                 happened(
                     second + source.random() * 0.999,
                     stream=stream,
-                    ip=f"192.0.2.{source.randrange(1, 30)}",
+                    ip=source.choice(("192.0.2.", "2001:db8::")) + str(source.randrange(1, 15)),
                     device=source.choice(["web", "roku"]),
                     status=source.choice(["200", "200", "404"]),
                     size=source.randrange(5000),

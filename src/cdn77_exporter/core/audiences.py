@@ -25,7 +25,6 @@ class Audience:
         self.labels = labels
         self.table = RowTable(len(labels))
         self.stream = labels.index(STREAM) if STREAM in labels else None
-        self.required = [place for place, label in enumerate(labels) if label.required]
         own = [place for place, label in enumerate(labels) if label != STREAM]
         self.sets = LabelSets(self.table, own, limit) if limit and own else None
 

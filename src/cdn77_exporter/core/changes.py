@@ -52,6 +52,17 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
+class ProfileRow(msgspec.Struct, frozen=True, array_like=True):
+    """A profile's number, and what it stands for; 0.2.0 kept no version."""
+
+    number: int
+    stream: str
+    device: str | None
+    country: str | None
+    place: tuple[str, str] | None
+    version: str | None = None
+
+
 class Unsent(NamedTuple):
     """A request of the outbox without its body."""
 
@@ -64,7 +75,7 @@ class Changes(msgspec.Struct, frozen=True):
     """All that one step changes; it is committed whole or not at all."""
 
     meta: dict[str, int]  # floor, settled, emitted, watermark, ...
-    profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
+    profiles: list[ProfileRow]
     series_new: list[tuple[int, str]]
     series: bytes  # a run of rows; see `core.series_rows`
     pending: bytes  # rows that replace the ones before
@@ -87,7 +98,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The state that an earlier process left."""
 
     meta: dict[str, int]
-    profiles: list[tuple[int, str, str | None, str | None, tuple[str, str] | None]]
+    profiles: list[ProfileRow]
     series_keys: Iterable[tuple[int, str]]
     series: Iterable[bytes]  # runs, oldest first
     pending: bytes

@@ -334,8 +334,10 @@ class Decoder:
 
     def _see(self, part: Part, row: Any, stream: str, address: bytes, milliseconds: int) -> None:
         """Note when a viewer was seen."""
-        for audience, labels_of, known_profile, seen in part.audiences:
+        for audience, labels_of, required, known_profile, seen in part.audiences:
             raws = labels_of(row)
+            if required and not all(raws[place] for place in required):
+                continue
             profile = known_profile((stream, raws))
             if profile is None:
                 profile = self._rows.profile(audience, stream, raws)

@@ -32,7 +32,7 @@ from cdn77_exporter.core.measures import (
     window_label,
 )
 from cdn77_exporter.core.open_ticks import OpenTick
-from cdn77_exporter.core.places import Locate, Places
+from cdn77_exporter.core.places import VERSIONS, Locate, Places, is_version_4
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.core.slots import LATER, Cells, ProfileSlots, Slots, ViewerMeasure
@@ -92,7 +92,7 @@ class Labelling:
         self._measures = measures
         self._choose_measures()
         self._audiences = [Audience(labels, measures.limit_of(labels)) for labels in measures.audiences[1:]]
-        self._viewer_rows = RowTable(5)  # stream, device, country; country and region of the place
+        self._viewer_rows = RowTable(6)  # stream, device, country; country and region of the place; address version
         self._numbers: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # profile of each of these rows
         self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
         self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
@@ -443,9 +443,6 @@ class Labelling:
         """Return rows of `SEEN` of an audience beyond the first; `labels` [profiles, labels] by text."""
         audience = self._audiences[number - 1]
         requests = np.bincount(seen.profiles, minlength=len(labels))
-        counts = np.ones(len(labels), np.bool_)
-        for place in audience.required:
-            counts &= labels[:, place] != self.vocabulary.code("")
         self._room_for_texts()
         if audience.stream is not None:
             labels = labels.copy()
@@ -458,12 +455,11 @@ class Labelling:
         profiles = [profile_of(audience.labels, self.vocabulary.named(row)) for row in kinds.tolist()]
         numbers = np.array([self._profiles.number(profile) for profile in profiles], np.uint32)[kind.ravel()]
         keys = np.array([self._hash_of(profile) for profile in profiles], np.uint64)[kind.ravel()]
-        kept = counts[seen.profiles]
-        own = seen.profiles[kept]
-        rows = np.empty(len(own), SEEN)
-        rows["key"] = (hash_addresses(addresses, self._key)[seen.addresses[kept]] ^ keys[own]) * _ODD | np.uint64(1)
-        rows["profile"] = numbers[own]
-        rows["first"], rows["last"] = seen.first[kept], seen.last[kept]
+        rows = np.empty(len(seen), SEEN)
+        hashes = hash_addresses(addresses, self._key)
+        rows["key"] = (hashes[seen.addresses] ^ keys[seen.profiles]) * _ODD | np.uint64(1)
+        rows["profile"] = numbers[seen.profiles]
+        rows["first"], rows["last"] = seen.first, seen.last
         return rows
 
     def _limited_labels(self, audience: Audience, labels: Codes, requests: npt.NDArray[np.int64]) -> Codes:
@@ -491,18 +487,27 @@ class Labelling:
     def _profiles_of(
         self, profiles: Codes, addresses: bytes, hashes: npt.NDArray[np.uint64], seen: Viewers
     ) -> npt.NDArray[np.uint32]:
-        """Return the profile of each row [rows], whose place is that of its address."""
-        places = self._places.codes(addresses, hashes)
-        if not self._places.known:
-            nowhere = places[:1].repeat(len(profiles), axis=0)
-            return self._numbers_of(np.column_stack((profiles, nowhere)))[seen.profiles]
-        kinds, kind = np.unique(places, axis=0, return_inverse=True)
-        pairs = seen.profiles.astype(np.int64) * len(kinds) + kind.ravel()[seen.addresses]
-        pairs, inverse = np.unique(pairs, return_inverse=True)
+        """Return the profile of each row [rows], whose place and version are those of its address."""
+        kinds, kind = self._kinds(addresses, hashes)
+        pairs, inverse = _distinct(
+            seen.profiles.astype(np.int64) * len(kinds) + kind[seen.addresses], len(profiles) * len(kinds)
+        )
         return self._numbers_of(np.column_stack((profiles[pairs // len(kinds)], kinds[pairs % len(kinds)])))[inverse]
 
+    def _kinds(self, addresses: bytes, hashes: npt.NDArray[np.uint64]) -> tuple[Codes, Numbers]:
+        """Return the places and versions that addresses have [kinds, 3], and which of them each has [addresses]."""
+        is_4 = is_version_4(addresses)
+        places = self._places.codes(addresses, hashes)
+        if self._places.known:
+            places, kind = np.unique(places, axis=0, return_inverse=True)
+            kind = kind.ravel()
+        else:
+            places, kind = places[:1], np.zeros(len(hashes), np.int64)
+        versions = np.tile(self.vocabulary.codes(VERSIONS), len(places))
+        return np.column_stack((places.repeat(2, axis=0), versions)), kind * 2 + ~is_4
+
     def _numbers_of(self, rows: Codes) -> npt.NDArray[np.uint32]:
-        """Return the profile of each row [rows, 5] of labels."""
+        """Return the profile of each row [rows, 6] of labels."""
         numbers, known = self._viewer_rows.find(rows)
         if not known.all():
             new, inverse = np.unique(rows[~known], axis=0, return_inverse=True)
@@ -511,8 +516,9 @@ class Labelling:
                 more = len(self._viewer_rows.rows) - len(self._numbers)
                 self._numbers = np.append(self._numbers, np.zeros(more, np.uint32))
             for number, row in zip(added.tolist(), new.tolist(), strict=True):
-                stream, device, country, *place = self.vocabulary.named(row)
-                self._numbers[number] = self._profiles.number(Profile(stream, device, country, (place[0], place[1])))
+                stream, device, country, *place, version = self.vocabulary.named(row)
+                profile = Profile(stream, device, country, (place[0], place[1]), version)
+                self._numbers[number] = self._profiles.number(profile)
             self._prepare(self._numbers[added])
             numbers[~known] = added[inverse.ravel()]
         return self._numbers[numbers]
@@ -677,6 +683,15 @@ class Labelling:
         self._tidy_at = max(_FIRST_TEXTS, 2 * len(self.vocabulary))
 
 
+def _distinct(numbers: Numbers, end: int) -> tuple[Numbers, Numbers]:
+    """Return the different ones of numbers below `end`, ascending, and which of them each is."""
+    if end > 4 * len(numbers):
+        return np.unique(numbers, return_inverse=True)
+    there = np.zeros(end, np.bool_)
+    there[numbers] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
+
+
 def _value(label: Label, profile: Profile) -> str | None:
     """Return what a profile has for a label; None where it has none."""
     match label.source:
@@ -688,4 +703,6 @@ def _value(label: Label, profile: Profile) -> str | None:
             return profile.place[0] if profile.place else None
         case Source.REGION_OF_PLACE:
             return profile.place[1] if profile.place else None
+        case Source.IP_VERSION:
+            return profile.version
     return profile.country

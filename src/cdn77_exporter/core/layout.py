@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -90,6 +91,12 @@ class Layout:
             return _BUCKETS + self._buckets.index(label)
         return _DERIVED.get(label.source) or self._places[label.field]
 
+    def _places_of(self, labels: Sequence[Label]) -> bytes:
+        return bytes(map(self._place, labels))
+
+    def _required(self, labels: Sequence[Label]) -> bytes:
+        return self._places_of([label for label in labels if label.required])
+
     @cached_property
     def for_scan(self) -> dict[str, tuple[Any, ...]]:
         """The fields and labels to be read, as the compiled scan takes them."""
@@ -104,14 +111,14 @@ class Layout:
                 for label in self._buckets
             ),
             "cubes": tuple(map(self._cube_for_scan, self.cubes)),
-            "audiences": tuple(bytes(map(self._place, labels)) for labels in self.audiences),
+            "audiences": tuple((self._places_of(labels), self._required(labels)) for labels in self.audiences),
         }
 
     def _cube_for_scan(self, cube: Cube) -> _CubeForScan:
         needs = [sum(1 << self._conditions.index(one) for one in column.where) for column in cube.columns]
         return (
-            bytes(map(self._place, cube.labels)),
-            bytes(self._place(label) for label in cube.labels if label.required),
+            self._places_of(cube.labels),
+            self._required(cube.labels),
             bytes(Adds[column.add.name] for column in cube.columns),
             bytes(self._places[column.field] if column.field else 0 for column in cube.columns),
             np.array([column.most for column in cube.columns], np.uint64).tobytes(),

@@ -590,6 +590,28 @@ ACTIVE_BY_REGION = Measure(
     ),
 )
 
+ACTIVE_BY_TRACK = Measure(
+    "cdn77_active_viewers_by_track",
+    Present(),
+    (STREAM, TRACK, WINDOW),
+    "Distinct viewers in the window, by the track in the path: one who has played two tracks counts in both.",
+    (("viewers of each track", "sum by (track, window) (cdn77_active_viewers_by_track offset 90s)"),),
+)
+
+ACTIVE_BY_IP_VERSION = Measure(
+    "cdn77_active_viewers_by_ip_version",
+    Present(),
+    (STREAM, IP_VERSION, WINDOW),
+    "Distinct viewers in the window, by the version of their IP address.",
+    (
+        (
+            "share of viewers with IPv6",
+            'sum by (window) (cdn77_active_viewers_by_ip_version{ip_version="6"} offset 90s)'
+            " / sum by (window) (cdn77_active_viewers offset 90s)",
+        ),
+    ),
+)
+
 _PLAYER = (STREAM, DEVICE)
 
 CONCURRENT_VIEWERS = Measure(
@@ -827,6 +849,8 @@ def built_in(histograms: Histograms = Histograms.OFF) -> Measures:
             ACTIVE_BY_DEVICE,
             ACTIVE_BY_COUNTRY,
             ACTIVE_BY_REGION,
+            ACTIVE_BY_TRACK,
+            ACTIVE_BY_IP_VERSION,
             CONCURRENT_VIEWERS,
             WATCH_SECONDS,
             SESSIONS,

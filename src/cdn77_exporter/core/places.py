@@ -16,7 +16,10 @@ Locate = Callable[[str], tuple[str, str]]
 #: Country and region of an address without a database, or unknown to it.
 NOWHERE = ("XX", "Unknown")
 _REMEMBERED = 1 << 17
+#: The versions that an address can have.
+VERSIONS = ("4", "6")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
+_MAPPED_WORD = 0xFFFF  # what it ends with
 
 
 class Places:
@@ -88,6 +91,13 @@ class _Remembered:
     def add(self, hashes: npt.NDArray[np.uint64], places: Codes) -> None:
         hashes, first = np.unique(np.append(self._hashes, hashes), return_index=True)
         self._hashes, self._places = hashes, np.concatenate((self._places, places))[first]
+
+
+def is_version_4(addresses: bytes) -> npt.NDArray[np.bool_]:
+    """Return which packed addresses [addresses] are of version 4, the others being of version 6."""
+    words = np.frombuffer(addresses, ">u8").reshape(-1, 2)
+    found: npt.NDArray[np.bool_] = (words[:, 0] == 0) & (words[:, 1] >> np.uint64(32) == _MAPPED_WORD)
+    return found
 
 
 def address_text(packed: bytes) -> str:

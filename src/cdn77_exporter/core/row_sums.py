@@ -42,12 +42,17 @@ class CubeReader:
             (place, _amount_of(column)) for place, column in enumerate(cube.columns[1:], 1) if column not in plain
         )
         self.columns = len(cube.columns)
-        told = [label for label in cube.labels if label.source is not Source.STREAM]
-        self.required = tuple(place for place, label in enumerate(told) if label.required)
+        self.required = _required(cube.labels)
 
     def labels(self, stream: str, raws: Raws) -> tuple[str, ...]:
         """Return the label values of what the fields hold."""
         return label_values(self._labels, self._values, stream, raws)
+
+
+def _required(labels: Sequence[Label]) -> tuple[int, ...]:
+    """Return which of what labels are made of, the stream left out, must be there."""
+    told = [label for label in labels if label.source is not Source.STREAM]
+    return tuple(place for place, label in enumerate(told) if label.required)
 
 
 def _amount_of(column: Column) -> Callable[[Any], int]:
@@ -81,6 +86,7 @@ class AudienceReader:
 
     def __init__(self, labels: tuple[Label, ...], values: Mapping[Label, LabelTexts], raw_labels: RawLabels) -> None:
         self.raws = raw_labels.of(labels)
+        self.required = _required(labels)
         self.labels = labels
         self._values = values
         self.known: dict[tuple[str, Raws], int] = {}
@@ -111,7 +117,7 @@ class Part:
             for place, (reader, known) in enumerate(zip(readers, self.known, strict=True))
         ]
         self.audiences = [
-            (place, reader.raws, reader.known.get, seen)
+            (place, reader.raws, reader.required, reader.known.get, seen)
             for place, (reader, seen) in enumerate(zip(audiences, self.seen, strict=True))
         ]
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cdn77_exporter.core.admission import Admission
 from cdn77_exporter.core.already_told import NOTHING_TOLD, AlreadyTold
 from cdn77_exporter.core.catalogue import Catalogue, External
-from cdn77_exporter.core.changes import Changes, CountedFile, Request, Snapshot
+from cdn77_exporter.core.changes import Changes, CountedFile, ProfileRow, Request, Snapshot
 from cdn77_exporter.core.columns import Counts, stable_order
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of, without
@@ -462,7 +462,7 @@ class Timeline:
             "session_gap_seconds": self._rules.session_gap_seconds,
         }
         profiles = [
-            (number, profile.stream, profile.device, profile.country, profile.place)
+            ProfileRow(number, profile.stream, profile.device, profile.country, profile.place, profile.version)
             for number, profile in self._profiles.take_new()
         ]
         new = self.series.take_new()
@@ -507,8 +507,8 @@ class Timeline:
             self._first_emission = max(self._at_or_after(meta["first_emission"]), self._after(self.emitted))
         self._catalogue.restore(snapshot.metrics)
         self._profiles.restore(
-            (number, Profile(stream, device, country, place))
-            for number, stream, device, country, place in snapshot.profiles
+            (row.number, Profile(row.stream, row.device, row.country, row.place, row.version))
+            for row in snapshot.profiles
         )
         self.series.restore(snapshot.series_keys, snapshot.series, snapshot.pending, self.emitted)
         self._hand_on()

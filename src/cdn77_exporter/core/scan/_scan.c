@@ -165,8 +165,8 @@ typedef struct {
 
 /* Who is seen, by some labels: profiles are their texts, viewers the addresses with their times. */
 typedef struct {
-    uint8_t labels[MOST_FIELDS + 1];
-    size_t label_count;
+    uint8_t labels[MOST_FIELDS + 1], required[MOST_FIELDS + 1]; /* without the latter a line does not count */
+    size_t label_count, required_count;
     Table profiles, viewers;
 } Audience;
 
@@ -1036,11 +1036,17 @@ static void add_to(const Cube *cube, const Line *line, uint64_t met, int64_t num
     }
 }
 
+static int has_all(const Scanner *self, const uint8_t *labels, size_t count, const uint32_t *numbers) {
+    for (size_t label = 0; label < count; label++)
+        if (!text_of(self, numbers[labels[label]])->length)
+            return 0;
+    return 1;
+}
+
 /* The entry of a cube to which a line is added; -1 without room. `numbers`: the text of each label that there can be. */
 static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uint32_t *numbers) {
-    for (size_t label = 0; label < cube->required_count; label++)
-        if (!text_of(self, numbers[cube->required[label]])->length)
-            return LEFT_OUT;
+    if (!has_all(self, cube->required, cube->required_count, numbers))
+        return LEFT_OUT;
     union {
         int64_t tick;
         uint32_t words[2 + MOST_FIELDS + 2];
@@ -1054,6 +1060,8 @@ static int64_t group_of(const Scanner *self, Cube *cube, int64_t tick, const uin
 
 static int64_t viewer_of(const Scanner *self, Audience *audience, uint32_t address, int64_t tick,
                          const uint32_t *numbers) {
+    if (!has_all(self, audience->required, audience->required_count, numbers))
+        return LEFT_OUT;
     uint32_t profile[MOST_FIELDS + 1];
     for (size_t label = 0; label < audience->label_count; label++)
         profile[label] = numbers[audience->labels[label]];
@@ -1170,14 +1178,15 @@ static int count_line(Scanner *self, const Line *line) {
     if (has_address && (of_address = number_of_key(self, &self->addresses, address)) < 0)
         return 0;
     for (size_t each = 0; has_address && each < self->audience_count; each++)
-        if ((viewers[each] = viewer_of(self, &self->audiences[each], (uint32_t)of_address, tick, numbers)) < 0)
+        if ((viewers[each] = viewer_of(self, &self->audiences[each], (uint32_t)of_address, tick, numbers)) == -1)
             return 0;
     uint64_t met = conditions_met(self, line);
     for (size_t cube = 0; cube < self->cube_count; cube++)
         if (groups[cube] != LEFT_OUT)
             add_to(&self->cubes[cube], line, met, groups[cube]);
     for (size_t each = 0; has_address && each < self->audience_count; each++)
-        note_viewer((Viewer *)self->audiences[each].viewers.entries + viewers[each], at);
+        if (viewers[each] != LEFT_OUT)
+            note_viewer((Viewer *)self->audiences[each].viewers.entries + viewers[each], at);
     if (!has_address)
         note_unseen(self, at);
     if (self->counted >= 0)
@@ -1471,10 +1480,11 @@ static int take_audiences(Scanner *self, PyObject *all, uint32_t most) {
         return refuse("there are no audiences, or too many");
     for (Py_ssize_t each = 0; each < count; each++) {
         Audience *audience = &self->audiences[each];
-        char *labels;
-        Py_ssize_t length;
-        if (PyBytes_AsStringAndSize(PyTuple_GetItem(all, each), &labels, &length) < 0 ||
-            !take_labels(self, audience->labels, &audience->label_count, labels, length))
+        const char *labels, *required;
+        Py_ssize_t length, required_length;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(all, each), "y#y#", &labels, &length, &required, &required_length) ||
+            !take_labels(self, audience->labels, &audience->label_count, labels, length) ||
+            !take_labels(self, audience->required, &audience->required_count, required, required_length))
             return 0;
         size_t bytes = audience->label_count * sizeof(uint32_t);
         take_table(&audience->profiles, sizeof(uint64_t) + (bytes + 7) / 8 * 8, bytes, most);

@@ -16,7 +16,7 @@ class Scanner:
         # Labels, those that are required, and of each column what it adds, of which field, the most that counts, and
         # its conditions as bits.
         cubes: tuple[tuple[bytes, bytes, bytes, bytes, bytes, bytes], ...],
-        audiences: tuple[bytes, ...],  # the labels of each
+        audiences: tuple[tuple[bytes, bytes], ...],  # the labels of each, and those that are required
         stream: _Pattern,
         track: _Pattern | tuple[()],
         tick_seconds: int,

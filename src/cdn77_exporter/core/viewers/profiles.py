@@ -19,13 +19,14 @@ class Profile:
     """The values that a viewer's series are labelled with.
 
     A viewer that shows one device and one country has all of it. One that shows several has neither here, and for each
-    device and each country a *facet*: a profile of its own, without a place.
+    device and each country a *facet*: a profile of its own, without what follows from the address.
     """
 
     stream: str
     device: str | None
     country: str | None  # of the log
     place: Place | None  # country and region of the GeoIP database
+    version: str | None = None  # of the address; None where an older state has not kept it
 
     @property
     def is_facet(self) -> bool:
@@ -107,7 +108,7 @@ class Profiles:
             if profile.device is None or profile.country is None:
                 self._whole[number] = number
                 continue
-            whole = self.number(Profile(profile.stream, None, None, profile.place))
+            whole = self.number(Profile(profile.stream, None, None, profile.place, profile.version))
             device = self.number(Profile(profile.stream, profile.device, None, None))
             country = self.number(Profile(profile.stream, None, profile.country, None))
             if len(self.all) > len(self._whole):

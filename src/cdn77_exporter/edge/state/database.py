@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Owing, Snapshot, Sorted, Unsent
+from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, Owing, ProfileRow, Snapshot, Sorted, Unsent
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.files import LogFile
@@ -47,7 +47,7 @@ _LEVELS = 100  # more than there ever are; every part of the viewers has so many
 _KEYS_AT_ONCE = 500
 _FORGOTTEN_AT_ONCE = 5_000  # rows that one call looks at
 _WITH_KEYS = f"WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
-_decode_profile = msgspec.msgpack.Decoder(tuple[str, str | None, str | None, tuple[str, str] | None]).decode
+_decode_profile = msgspec.msgpack.Decoder(list[Any]).decode
 _decode_waits = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
 _decode_owed = msgspec.msgpack.Decoder(list[Owing]).decode
 _NO_TICK = 2**62  # after all
@@ -189,7 +189,8 @@ class Database:
         return Snapshot(
             meta=meta,
             profiles=[
-                (number, *_decode_profile(labels)) for number, labels in self._rows(schema.PROFILES, "ORDER BY number")
+                msgspec.convert([number, *_decode_profile(labels)], ProfileRow)
+                for number, labels in self._rows(schema.PROFILES, "ORDER BY number")
             ],
             series_keys=self._rows(schema.SERIES, "ORDER BY slot"),
             series=(rows for _, _, rows in self._rows(schema.SERIES_RUNS, "ORDER BY level DESC, id")),
@@ -214,9 +215,8 @@ class Database:
         self._each(schema.METRICS.replace, changes.metrics)
         for table, gone in (("profiles", changes.profiles_gone), ("series", changes.series_gone)):
             self._delete(table, gone)
-        self._each(
-            schema.PROFILES.insert, ((number, msgspec.msgpack.encode(labels)) for number, *labels in changes.profiles)
-        )
+        profiles = map(msgspec.structs.astuple, changes.profiles)
+        self._each(schema.PROFILES.insert, ((number, msgspec.msgpack.encode(labels)) for number, *labels in profiles))
         self._each(schema.SERIES.insert, changes.series_new)
         if changes.series:
             self._add_run(schema.SERIES_RUNS, 0, changes.series)
