@@ -242,7 +242,7 @@ def test_times_beyond_the_limits_are_taken_for_what_they_are() -> None:
     ):
         one = scanner(**limits)
         assert one.take(line, 0) == [(1, len(line), len(line))]
-        *_, ((_, viewers),), found, _, _ = one.close()
+        *_, ((_, viewers), _), found, _, _ = one.close()
         assert found == rejects
         assert list(zip(*(np.frombuffer(part, np.int64).tolist() for part in viewers[2:]), strict=True)) == times
     assert left(line, latest_ms=0) == line
@@ -420,7 +420,7 @@ def test_wrong_use_is_refused() -> None:
         one.take(bytearray(b"x\n"), 0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         copy.copy(one)
-    texts, ((ticks, labels, sums), _), addresses, ((profiles, viewers),), rejects, ignored, span = one.close()
+    texts, ((ticks, labels, sums), _), addresses, ((profiles, viewers), _), rejects, ignored, span = one.close()
     assert (texts, ticks, labels, sums, profiles, addresses) == ((), b"", b"", b"", b"", b"")
     assert (viewers, rejects, sum(ignored), span) == ((b"",) * 4, (0, 0, 0), 0, (0, 0))
     for call in (lambda: one.take(b"x\n", 0), one.close, lambda: one.admit("x", True)):

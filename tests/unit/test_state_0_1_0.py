@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cdn77_exporter.core.catalogue import split_key
-from cdn77_exporter.core.changes import Changes
+from cdn77_exporter.core.changes import Changes, ProfileRow
 from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.files import LogFile
@@ -56,6 +56,13 @@ def _plain(value: object) -> object:
     return value
 
 
+def _profile(row: ProfileRow) -> list[object]:
+    """A profile as 0.1.0 had it."""
+    *kept, version = msgspec.structs.astuple(row)
+    assert version is None
+    return [_plain(one) for one in kept]
+
+
 def _expect(database: Database, expected: Written) -> None:
     """What a database holds is what 0.1.0 read."""
     snapshot = database.load()
@@ -64,7 +71,7 @@ def _expect(database: Database, expected: Written) -> None:
     found: Written = {
         "secret": _plain(database.secret_key()),
         "meta": snapshot.meta,
-        "profiles": _plain(snapshot.profiles),
+        "profiles": [_profile(row) for row in snapshot.profiles],
         "series": _plain([row[1:] for row in series]),
         "pending": _plain(np.frombuffer(snapshot.pending, PENDING).tolist()),
         "waits": _plain(snapshot.waits),

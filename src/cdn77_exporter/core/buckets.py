@@ -11,6 +11,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+
 from cdn77_exporter.core.lines import MAX_COUNT
 
 _A_DOUBLING = 8  # buckets
@@ -38,6 +41,11 @@ def bounds(per: int) -> tuple[int, ...]:
 def bucket_of(number: int | None, per: int) -> str:
     """Return a number's bucket as a text; no text for 0 and for none."""
     return str(first_bucket(per) + bisect_left(bounds(per), number)) if number else ""
+
+
+def bucket_numbers(numbers: npt.NDArray[np.int64], per: int) -> npt.NDArray[np.int64]:
+    """Return the bucket of each number, all of which are above 0."""
+    return np.searchsorted(np.array(bounds(per), np.uint64), numbers.astype(np.uint64)) + first_bucket(per)
 
 
 def _largest(bucket: int, per: int) -> int:

@@ -23,6 +23,7 @@ from cdn77_exporter.core.measures import (
     PROFILE,
     STATUS,
     STREAM,
+    ByBucket,
     Label,
     Measure,
     Measures,
@@ -35,7 +36,7 @@ from cdn77_exporter.core.open_ticks import OpenTick
 from cdn77_exporter.core.places import VERSIONS, Locate, Places, is_version_4
 from cdn77_exporter.core.scan.addresses import hash_addresses
 from cdn77_exporter.core.series import SeriesTable
-from cdn77_exporter.core.slots import LATER, Cells, ProfileSlots, Slots, ViewerMeasure
+from cdn77_exporter.core.slots import LATER, NONE, Cells, ProfileSlots, Slots, ViewerMeasure
 from cdn77_exporter.core.viewers.profiles import Profile, Profiles
 from cdn77_exporter.core.viewers.rows import SEEN
 from cdn77_exporter.core.viewers.window import Lengths
@@ -50,6 +51,7 @@ _FIRST_PROFILES = 20_000  # before those that no viewer has any more are looked 
 _FREE_SECONDS = 3600  # after which they are, so that values of labels are free again
 _BOUNDED = (Source.FIELD, Source.TRACK)  # labels whose values are anybody's
 _NOT_TOLD = (Source.WINDOW, Source.CONSTANT, Source.BUCKET)  # labels whose values are no log's
+_BUCKETS_BELOW_0 = 1 << 20  # more than there are
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _NO_CODES: Codes = np.zeros(0, np.uint32)
 
@@ -118,11 +120,13 @@ class Labelling:
         """Take the measures of viewers that can be told now, and have the series of all profiles found anew."""
         found: dict[tuple[Label, ...], list[ViewerMeasure]] = {}
         for row in self._measures.of_viewers:
-            if self._places.known or not row.needs_places:
+            if (self._places.known or not row.needs_places) and not isinstance(row.value, ByBucket):
                 told = tuple(label for label in row.by if label.source not in _NOT_TOLD)
                 found.setdefault(told, []).extend(self._each_window(row))
         #: The measures of viewers, those that are told by the same labels together.
         self.of_viewers = [ProfileSlots(labels, measures) for labels, measures in found.items()]
+        #: The others, whose series are buckets of native histograms.
+        self.by_bucket = [row for row in self._measures.of_viewers if isinstance(row.value, ByBucket)]
 
     def _each_window(self, measure: Measure) -> list[ViewerMeasure]:
         if not isinstance(measure.value, Present):
@@ -532,6 +536,18 @@ class Labelling:
     def slots_of_profiles(self, own: ProfileSlots, profiles: Numbers) -> Slots:
         """Return the slots [profiles, measures] of viewers' measures; NONE where there is no series."""
         return own.find(profiles, self._values_of_profile, self._slot_of_values)
+
+    def slots_of_buckets(self, measure: Measure, profiles: Numbers, buckets: Numbers) -> Slots:
+        """Return the slots [observations] of a native histogram's buckets for profiles with these bucket numbers."""
+        pairs = profiles << 32 | (buckets + _BUCKETS_BELOW_0)
+        different, which = np.unique(pairs, return_inverse=True)
+        slots = np.full(len(different), NONE)
+        for place, pair in enumerate(different.tolist()):
+            values = self._values_of_profile(pair >> 32, measure.told[:-1])
+            if values is not None:
+                slots[place] = self.slot(measure, (*values, str((pair & 0xFFFFFFFF) - _BUCKETS_BELOW_0)))
+        found: Slots = slots[which]
+        return found[found >= 0]
 
     def _values_of_profile(self, number: int, labels: tuple[Label, ...]) -> tuple[str, ...] | None:
         """Return what a profile has for labels; None if it does not count by them."""

@@ -126,6 +126,11 @@ class Layout:
         )
 
 
+def is_about_viewer(field: str, wanted: str | int | bool) -> bool:
+    """Return whether a condition asks for an address that is one, or none, and not for what the field holds."""
+    return field == ADDRESS and isinstance(wanted, bool)
+
+
 def text_of(value: str | int | bool) -> str:
     """Return a field's value as a line of JSON has it, a text without its quotes."""
     return ("true" if value else "false") if isinstance(value, bool) else str(value)

@@ -94,8 +94,10 @@ class Add(StrEnum):
     ONE_IF_AT_MOST = "one if at most"  # 1 when it is above 0, and not above `most`
 
 
-#: Fields and what they must hold: a text, a number, true or false.
+#: Fields and what they must hold: a text, a number, true or false. An address holds true if it is one.
 Where = tuple[tuple[str, str | int | bool], ...]
+#: Of requests with a client address, which are those of a viewer.
+HAS_VIEWER: Where = (("clientIP", True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,45 @@ class SessionsOverWatched:
     """Adds up the watch time of sessions that are over, in milliseconds."""
 
 
-OfEvents = Events | Sum | Observations | Mean
-OfViewers = Appeared | Present | Watched | SessionsBegun | SessionsOver | SessionsOverWatched
+@dataclass(frozen=True, slots=True)
+class SessionsOverInBucket:
+    """Counts sessions of players that are over, by the native histogram bucket of their watch time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Counts requests of viewers whose last one was at most `most_ms` before; all of them if that is None.
+
+    Events tell how many requests there are, and viewers of how many it was longer ago.
+    """
+
+    most_ms: int | None = None
+    where: Where = HAS_VIEWER
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The number of requests."""
+        return (Column(Add.ONE, where=self.where),)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedInBucket:
+    """Counts requests of viewers whose last one was more than `over_ms` before, by the native histogram bucket of the
+    time since then."""
+
+    over_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedAfter:
+    """Adds up the time since their last one of requests of viewers, in milliseconds."""
+
+
+OfEvents = Events | Sum | Observations | Mean | Returned
+OfPlayers = Watched | SessionsBegun | SessionsOver | SessionsOverWatched | SessionsOverInBucket
+OfViewers = Appeared | Present | OfPlayers | Returned | ReturnedInBucket | ReturnedAfter
+#: What viewers tell by the number of a native histogram's bucket.
+ByBucket = SessionsOverInBucket | ReturnedInBucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +292,7 @@ class Measure:
     @property
     def per(self) -> int:
         """The number of counted units that make one of the metric's."""
-        if isinstance(self.value, Watched | SessionsOverWatched):
+        if isinstance(self.value, Watched | SessionsOverWatched | ReturnedAfter):
             return 1000
         return self.value.per if isinstance(self.value, Sum) else 1
 
@@ -395,7 +434,7 @@ def _checked(rows: tuple[Measure, ...]) -> Measures:
 
 def audience_of(measure: Measure) -> tuple[Label, ...]:
     """Return the labels that decoding tells the viewers of a measure apart by."""
-    own = tuple(label for label in measure.told if label.source is not Source.WINDOW)
+    own = tuple(label for label in measure.told if label.source not in (Source.WINDOW, Source.BUCKET))
     known = all(label in PROFILE or label.source in _OF_ADDRESS for label in own)
     return PROFILE if known else own
 
@@ -661,43 +700,82 @@ _SESSION_WATCH = Family(
 )
 _SESSION_BOUNDS = (60, 180, 300, 600, 1200, 1800, 3600, 7200)
 
-#: A classic histogram.
-SESSION_WATCH = (
-    *(
-        Measure(
-            f"{_SESSION_WATCH.name}_bucket",
-            SessionsOver(most and most * 1000),
-            (*_PLAYER, bound(str(most or "+Inf"))),
-            _SESSION_WATCH.help,
-            part_of=_SESSION_WATCH,
-        )
-        for most in (*_SESSION_BOUNDS, None)
+_SESSION_QUERIES = (
+    (
+        "mean watch time of a session",
+        "sum by (stream_name) (increase(cdn77_session_watch_seconds_sum[1h] offset 90s))"
+        " / sum by (stream_name) (increase(cdn77_session_watch_seconds_count[1h] offset 90s))",
     ),
+)
+_SESSION_BUCKET_QUERIES = (
+    (
+        "median watch time of a session",
+        "histogram_quantile(0.5, sum by (le) (increase(cdn77_session_watch_seconds_bucket[1h] offset 90s)))",
+    ),
+    (
+        "share of sessions of at most a minute",
+        'sum(increase(cdn77_session_watch_seconds_bucket{le="60"}[1h] offset 90s))'
+        " / sum(increase(cdn77_session_watch_seconds_count[1h] offset 90s))",
+    ),
+)
+_SESSION_SUM_AND_COUNT = (
     Measure(
         f"{_SESSION_WATCH.name}_sum",
         SessionsOverWatched(),
         _PLAYER,
         _SESSION_WATCH.help,
-        (
-            (
-                "mean watch time of a session",
-                "sum by (stream_name) (increase(cdn77_session_watch_seconds_sum[1h] offset 90s))"
-                " / sum by (stream_name) (increase(cdn77_session_watch_seconds_count[1h] offset 90s))",
-            ),
-            (
-                "median watch time of a session",
-                "histogram_quantile(0.5, sum by (le) (increase(cdn77_session_watch_seconds_bucket[1h] offset 90s)))",
-            ),
-            (
-                "share of sessions of at most a minute",
-                'sum(increase(cdn77_session_watch_seconds_bucket{le="60"}[1h] offset 90s))'
-                " / sum(increase(cdn77_session_watch_seconds_count[1h] offset 90s))",
-            ),
-        ),
+        _SESSION_QUERIES,
         part_of=_SESSION_WATCH,
     ),
     Measure(f"{_SESSION_WATCH.name}_count", SessionsOver(), _PLAYER, _SESSION_WATCH.help, part_of=_SESSION_WATCH),
 )
+
+_SESSION_BUCKETS = tuple(
+    Measure(
+        f"{_SESSION_WATCH.name}_bucket",
+        SessionsOver(most and most * 1000),
+        (*_PLAYER, bound(str(most or "+Inf"))),
+        _SESSION_WATCH.help,
+        () if most else _SESSION_BUCKET_QUERIES,
+        part_of=_SESSION_WATCH,
+    )
+    for most in (*_SESSION_BOUNDS, None)
+)
+_SESSION_PARTS = (
+    Measure(
+        _SESSION_WATCH.name,
+        SessionsOverInBucket(),
+        (*_PLAYER, Label(PART, Source.BUCKET, required=True, per=1000)),
+        _SESSION_WATCH.help,
+        (
+            (
+                "median watch time of a session",
+                "histogram_quantile(0.5, sum(increase(cdn77_session_watch_seconds[1h] offset 90s)))",
+            ),
+            (
+                "share of sessions of at most a minute",
+                "histogram_fraction(0, 60, sum(increase(cdn77_session_watch_seconds[1h] offset 90s)))",
+            ),
+        ),
+        part_of=_SESSION_WATCH,
+        native=True,
+    ),
+    Measure(
+        _SESSION_WATCH.name,
+        SessionsOverWatched(),
+        (*_PLAYER, Label(PART, Source.CONSTANT, text=SUM)),
+        _SESSION_WATCH.help,
+        part_of=_SESSION_WATCH,
+        native=True,
+    ),
+)
+
+
+def _session_watch(histograms: Histograms) -> tuple[Measure, ...]:
+    """Return the rows of the sessions' watch times: a classic histogram, or a native one beside its sum and count."""
+    parts = _SESSION_PARTS if histograms is Histograms.NATIVE else _SESSION_BUCKETS
+    return (*parts, *_SESSION_SUM_AND_COUNT)
+
 
 TIME_TO_FIRST_BYTE = Measure(
     "cdn77_time_to_first_byte_ms",
@@ -854,7 +932,7 @@ def built_in(histograms: Histograms = Histograms.OFF) -> Measures:
             CONCURRENT_VIEWERS,
             WATCH_SECONDS,
             SESSIONS,
-            *SESSION_WATCH,
+            *_session_watch(histograms),
             TIME_TO_FIRST_BYTE,
             *_TIMES_BY_KIND[histograms],
             REQUESTS_BY_TRACK,

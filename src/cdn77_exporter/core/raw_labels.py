@@ -52,6 +52,12 @@ class RawLabels:
         return (found[self._group] or "") if found else ""
 
 
+@lru_cache(_KNOWN)
+def has_address(text: str | None) -> bool:
+    """Return whether a line's client address is one."""
+    return bool(ip_version(text))
+
+
 def fields(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     """Return what reads some fields."""
     if len(names) > 1:

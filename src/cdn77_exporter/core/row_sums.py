@@ -9,9 +9,9 @@ import numpy as np
 
 from cdn77_exporter.core.columns import MOST_SUM, Amounts, Counts, Groups, Numbers, Viewers
 from cdn77_exporter.core.label_texts import MEMO_LENGTH, LabelTexts
-from cdn77_exporter.core.layout import Layout
+from cdn77_exporter.core.layout import Layout, is_about_viewer
 from cdn77_exporter.core.measures import Add, Column, Cube, Label, Source
-from cdn77_exporter.core.raw_labels import RawLabels, Raws, fields
+from cdn77_exporter.core.raw_labels import RawLabels, Raws, fields, has_address
 
 _MOST_KNOWN = 50_000  # groups and profiles that are known by their raw fields
 
@@ -58,10 +58,12 @@ def _required(labels: Sequence[Label]) -> tuple[int, ...]:
 def _amount_of(column: Column) -> Callable[[Any], int]:
     """Return what reads how much a row adds to a column."""
     value = fields([column.field] if column.field else [])
-    held, wanted = fields([field for field, _ in column.where]), tuple(value for _, value in column.where)
+    plain = [(field, wanted) for field, wanted in column.where if not is_about_viewer(field, wanted)]
+    held, wanted = fields([field for field, _ in plain]), tuple(wanted for _, wanted in plain)
+    viewer = [wanted for field, wanted in column.where if is_about_viewer(field, wanted)]
 
     def amount_of(row: Any) -> int:
-        if held(row) != wanted:
+        if held(row) != wanted or any(has_address(row.clientIP) != one for one in viewer):
             return 0
         if column.add is Add.ONE:
             return 1

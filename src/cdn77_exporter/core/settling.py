@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from cdn77_exporter.core.buckets import bucket_numbers
 from cdn77_exporter.core.columns import MOST_SUM, sum_by
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import (
@@ -15,6 +16,9 @@ from cdn77_exporter.core.measures import (
     Mean,
     Measure,
     Present,
+    Returned,
+    ReturnedAfter,
+    ReturnedInBucket,
     SessionsBegun,
     SessionsOver,
     SessionsOverWatched,
@@ -40,6 +44,8 @@ class Settling:
         self._labelling = labelling
         self._cubes = cubes
         self._means: Numbers = np.zeros((0, 3), np.int64)  # slot, sum, number; by slot
+        returned = [row.value.most_ms for cube in cubes for row in cube.measures if isinstance(row.value, Returned)]
+        self._soonest_ms = min(filter(None, returned), default=0)
         self.saturated = 0  # sums of a tick that ended at `MOST_SUM`
 
     def count(self, opened: OpenTick) -> None:
@@ -77,7 +83,10 @@ class Settling:
 
     def move(self, movement: Movement) -> None:
         """Count viewers that appeared, came and left, what players watched, and their sessions."""
-        counts = _Counts(movement)
+        counts = _Counts(movement, self._soonest_ms)
+        for row in self._labelling.by_bucket:
+            filled = self._labelling.slots_of_buckets(row, *counts.by_bucket(row))
+            self._series.add_all(filled, np.ones(len(filled), np.int64))
         for own in self._labelling.of_viewers:
             slots: dict[int, Numbers] = {}  # by what has the numbers
             for place, measure in enumerate(own.measures):
@@ -122,14 +131,18 @@ class Settling:
 class _Counts:
     """The counts of a movement by profile, each asked for once."""
 
-    def __init__(self, movement: Movement) -> None:
+    def __init__(self, movement: Movement, soonest_ms: int) -> None:
         self._movement = movement
         self._over = movement.over()
+        visits, after, added = movement.returned()
+        later = after > soonest_ms  # few; the others are in every bucket
+        self._returned: Counts = (visits[later], after[later])
         self._counts: dict[type, Counts] = {
             Appeared: movement.appeared(),
             SessionsBegun: movement.begun(),
             Watched: movement.watched(),
             SessionsOverWatched: self._over,
+            ReturnedAfter: (visits, added),
         }
         self._present: dict[int, Counts] = {}
 
@@ -144,4 +157,16 @@ class _Counts:
             profiles, watched = self._over
             most = MOST_SUM if value.most_ms is None else value.most_ms
             return profiles, (watched <= most).astype(np.int64)
+        if isinstance(value, Returned):  # the requests are counted as events
+            profiles, after = self._returned
+            return profiles, -(after > (MOST_SUM if value.most_ms is None else value.most_ms)).astype(np.int64)
         return self._counts[type(value)]
+
+    def by_bucket(self, measure: Measure) -> tuple[Numbers, Numbers]:
+        """Return the profile of each observation of a native histogram, and the number of its bucket."""
+        if isinstance(measure.value, ReturnedInBucket):
+            profiles, after = self._returned
+            chosen = after > measure.value.over_ms
+            return profiles[chosen], bucket_numbers(after[chosen], 1000)
+        profiles, watched = self._over
+        return profiles, bucket_numbers(watched, 1000)

@@ -68,6 +68,7 @@ class Rules:
     active_windows: tuple[int, ...] = ()
     presence_seconds: int = 30
     session_gap_seconds: int = 120
+    return_horizon: int = 0
     timestamp_offset_ms: int = 0
     backfill_seconds: float = 0
     max_streams: int = 10_000
@@ -81,7 +82,7 @@ class Rules:
     def lengths(self) -> Lengths:
         """The lengths of the windows of viewers."""
         active = dict.fromkeys((self.session_window_seconds, *self.active_windows))
-        return Lengths(tuple(active), self.presence_seconds, self.session_gap_seconds)
+        return Lengths(tuple(active), self.presence_seconds, self.session_gap_seconds, self.return_horizon)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from cdn77_exporter.core.measures import CACHE, CDN, POP, Histograms, Measures, built_in
+from cdn77_exporter.core.measures import CACHE, CDN, POP, Histograms, Measure, Measures, built_in
 from cdn77_exporter.settings.measures_file import MeasuresFile
 from cdn77_exporter.settings.toml_kinds import guess
 
@@ -106,11 +106,18 @@ def histograms(text: str) -> Histograms:
 
 
 def measures_in_force(
-    kind: Histograms, metrics_off: Iterable[str], labels_off: Iterable[str], own: MeasuresFile | None
+    kind: Histograms,
+    metrics_off: Iterable[str],
+    labels_off: Iterable[str],
+    own: MeasuresFile | None,
+    returns: Iterable[Measure] = (),
 ) -> Measures:
-    """Return the table of what is counted and sent: the built-in metrics that are not off, and those of one's own."""
+    """Return the table of what is counted and sent: the built-in metrics that are not off, and those of one's own.
+
+    `returns`: the rows of the times after which viewers return, which depend on other settings, too.
+    """
     kept = built_in(kind).without(metrics_off, [LEFT_OUT[name] for name in labels_off])
-    return Measures((*kept.rows, *(own.rows if own else ())))
+    return Measures((*kept.rows, *returns, *(own.rows if own else ())))
 
 
 def faults_between(external: ExternalLabels, measures: Measures) -> Iterator[str]:

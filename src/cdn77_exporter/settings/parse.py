@@ -147,6 +147,12 @@ def whole_seconds(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def seconds_or_none(least: int, most: int) -> Callable[[str], int]:
+    """Parse lengths of time that are whole seconds; 0 stands for none."""
+    parse_seconds = whole_seconds(least, most)
+    return lambda text: 0 if text.strip() == "0" else parse_seconds(text)
+
+
 def windows(most: int, longest: int) -> Callable[[str], tuple[int, ...]]:
     """Parse lengths of time with commas between them, at most so many; each once, in their order."""
     parse_seconds = whole_seconds(1, longest)

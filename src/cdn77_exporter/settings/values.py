@@ -12,6 +12,7 @@ from zlib import crc32
 from cdn77_exporter.core.device import DeviceRules, built_in
 from cdn77_exporter.core.files import LogNames
 from cdn77_exporter.core.masking import MASK, Address, Masker, basic_credentials
+from cdn77_exporter.core.returns import return_rows
 from cdn77_exporter.edge.proxies import Proxies
 from cdn77_exporter.settings.metrics import measures_in_force
 from cdn77_exporter.settings.secret import Headers, Secret, parse_headers
@@ -53,7 +54,8 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
     @property
     def measures(self) -> Measures:
         """The table of what is counted and sent."""
-        return measures_in_force(self.histograms, self.metrics_off, self.labels_off, self.measures_file)
+        returns = return_rows(self.return_horizon, self.tick_seconds, self.histograms)
+        return measures_in_force(self.histograms, self.metrics_off, self.labels_off, self.measures_file, returns)
 
     @property
     def decoder_rules(self) -> DecoderRules:
@@ -84,6 +86,7 @@ class Settings(Process, Bounds, Metrics, Streams, Time, Receiver, Bucket):
             active_windows=self.active_windows,
             presence_seconds=self.presence_seconds,
             session_gap_seconds=self.session_gap_seconds,
+            return_horizon=self.return_horizon,
             timestamp_offset_ms=self.timestamp_offset_ms,
             backfill_seconds=self.backfill_window,
             max_streams=self.max_streams,

@@ -207,6 +207,14 @@ class Time:
         "120",
         "After how long without a request a player's session is over.",
     )
+    return_horizon: int = env(
+        parse.seconds_or_none(60, 7 * 86_400),
+        "0",
+        "Send `cdn77_viewer_return_seconds`, which tells between which numbers the distinct viewers of any span of "
+        "time are, see [Distinct viewers](distinct-viewers.md): up to how long ago a viewer's last request is known, "
+        "such as 86400. Viewers are kept for as long. 0 sends no such metric.",
+        "86400",
+    )
     timestamp_offset_ms: int = env(
         parse.whole(0, 999, {"random": parse.random_offset}),
         "0",

@@ -156,11 +156,12 @@ typedef struct {
     uint32_t *texts; /* numbers and one */
 } Buckets;
 
-/* Something that a line's field must hold. */
+/* Something that a line's field must hold; of the address "true" and "false", which none is, ask whether there is one. */
 typedef struct {
     uint8_t field;
     char *text;
     size_t length;
+    int is_about_address, wants_address;
 } Condition;
 
 /* Who is seen, by some labels: profiles are their texts, viewers the addresses with their times. */
@@ -1012,12 +1013,13 @@ static int reject(Scanner *self, int reason) {
 }
 
 /* The conditions that a line meets. */
-static uint64_t conditions_met(const Scanner *self, const Line *line) {
+static uint64_t conditions_met(const Scanner *self, const Line *line, int has_address) {
     uint64_t met = 0;
     for (size_t each = 0; each < self->condition_count; each++) {
         const Condition *condition = &self->conditions[each];
         Span text = line->texts[condition->field];
-        if (text.length == condition->length && are_equal(text.begin, condition->text, text.length))
+        int is_equal = text.length == condition->length && are_equal(text.begin, condition->text, text.length);
+        if (condition->is_about_address ? has_address == condition->wants_address : is_equal)
             met |= (uint64_t)1 << each;
     }
     return met;
@@ -1180,7 +1182,7 @@ static int count_line(Scanner *self, const Line *line) {
     for (size_t each = 0; has_address && each < self->audience_count; each++)
         if ((viewers[each] = viewer_of(self, &self->audiences[each], (uint32_t)of_address, tick, numbers)) == -1)
             return 0;
-    uint64_t met = conditions_met(self, line);
+    uint64_t met = conditions_met(self, line, has_address);
     for (size_t cube = 0; cube < self->cube_count; cube++)
         if (groups[cube] != LEFT_OUT)
             add_to(&self->cubes[cube], line, met, groups[cube]);
@@ -1410,6 +1412,9 @@ static int take_conditions(Scanner *self, PyObject *all) {
         condition->length = (size_t)length;
         if (!(condition->text = copy_of(text, length)))
             return 0;
+        condition->wants_address = length == 4 && !memcmp(text, "true", 4);
+        condition->is_about_address =
+            condition->field == IP && (condition->wants_address || (length == 5 && !memcmp(text, "false", 5)));
         self->condition_count++;
     }
     return 1;

@@ -28,6 +28,7 @@ class Movement:
     _over: list[tuple[Numbers, Times]] = field(default_factory=list)
     _present: list[tuple[Numbers, int]] = field(default_factory=list)
     _watched: list[tuple[Places, Times]] = field(default_factory=list)
+    _returned: list[tuple[Numbers, Times, Times]] = field(default_factory=list)
 
     def appear(self, profiles: Numbers) -> None:
         """Count viewers that were not in their session window."""
@@ -53,6 +54,10 @@ class Movement:
         """Add to the watch time, or take from it what those who are present did not stay for."""
         self._watched.append((profiles.astype(np.int64), milliseconds))
 
+    def come_back(self, profiles: Numbers, after: Times, added: Times) -> None:
+        """Count visits: `after` how long (ms) since the last request each came, and how much time it adds to that."""
+        self._returned.append((profiles, after, added))
+
     def join(self, profiles: Numbers, count: int) -> None:
         """Note players who are (`count` 1) or no longer are (-1) present until the tick."""
         self._present.append((profiles, count))
@@ -75,6 +80,13 @@ class Movement:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         profiles, watched = zip(*self._over, strict=True)
         return np.concatenate(profiles).astype(np.int64), np.concatenate(watched)
+
+    def returned(self) -> tuple[Places, Times, Times]:
+        """Return of each visit its profile, after how long it came, and the time between all of its requests."""
+        if not self._returned:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        profiles, after, added = zip(*self._returned, strict=True)
+        return np.concatenate(profiles).astype(np.int64), np.concatenate(after), np.concatenate(added)
 
     def watched(self) -> Counts:
         """Return profiles, and how long their players watched since the tick before."""

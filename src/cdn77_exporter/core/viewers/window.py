@@ -46,6 +46,8 @@ _GROWTH, _GROWTH_WHEN_RESTORED = 1.25, 1.5
 _STEP = 1 << 14  # viewers
 _STEP_OF_GROWTH = 1 << 16  # the passing arrays of an insertion stay small
 _NEVER = np.int64(-(1 << 41))  # before every event and every window
+#: After so long somebody comes who was not there before.
+ENDLESS_MS = 1 << 40
 _BEFORE_FIRST_MS = 30 * 86_400_000  # before the first tick: longer than every window
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _EVEN, _HALF = np.uint64(0xFFFFFFFFFFFFFFFE), np.uint64(32)
@@ -56,12 +58,14 @@ class Lengths:
     """The lengths of the windows, in seconds.
 
     `active`: windows of active viewers, the session window first. `presence`: how long a player is present after a
-    request, at least a tick. `gap`: after how long without one its session is over, at least a presence.
+    request, at least a tick. `gap`: after how long without one its session is over, at least a presence. `returns`: up
+    to how long ago a viewer's last request is known; 0 when nobody asks.
     """
 
     active: tuple[int, ...]
     presence: int
     gap: int
+    returns: int = 0
 
     @property
     def counted(self) -> tuple[int, ...]:
@@ -71,7 +75,7 @@ class Lengths:
     @property
     def kept(self) -> int:
         """The time for which a viewer is kept after its last request."""
-        return max(*self.active, self.gap)
+        return max(*self.active, self.gap, self.returns)
 
 
 class ViewerWindow:
@@ -445,6 +449,7 @@ class _Part:
         self._tick_ms = tick_ms
         self._viewers = _Seen(lengths, tick_ms)
         self._facets = _Seen(lengths, tick_ms)
+        self._returns_ms = lengths.returns * 1000
 
     def __len__(self) -> int:
         return len(self._viewers.table)
@@ -504,7 +509,17 @@ class _Part:
             self._open_facets(keys[opened], seen[opened], table.watched[places[opened]], before[opened], movement)
             self._see_facets(rows.compress(of_several), movement)
         movement.appear(own[appeared])
+        if self._returns_ms:
+            self._return(own, visits, seen, movement)
         self._viewers.admit(keys, places, known, seen, newest, visits, movement)
+
+    def _return(self, profiles: Numbers, visits: Visits, seen: Times, movement: Movement) -> None:
+        """Count visits [rows] by the time since the request before them; `seen` [keys]: the latest of those before."""
+        reached = visits.reached(seen)
+        after = visits.first - reached
+        known = after <= self._returns_ms
+        added = np.maximum(visits.last - np.where(known, reached, visits.first), 0)
+        movement.come_back(profiles, np.where(known, after, ENDLESS_MS), added)
 
     def _only_moved(self, profiles: Numbers, starts: Places, before: Numbers, same: Flags) -> Flags:
         """Return which viewers show one device and one country, as before, though their place may be another."""

@@ -1,0 +1,191 @@
+"""After how long viewers return: the histogram, and the number of distinct viewers that it encloses."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from cdn77_exporter.core.catalogue import split_key
+from cdn77_exporter.core.measures import Histograms, Measures, built_in
+from cdn77_exporter.core.returns import NAME, bounds_ms, return_rows, text_of
+from cdn77_exporter.core.timeline import Rules
+from cdn77_exporter.settings import load
+from tests.support.files import event, stream_name
+from tests.support.samples import Received
+from tests.support.settings import LEAST
+from tests.unit.test_measures_file import START, Process
+
+HORIZON, TICK = 3600, 15
+#: The key of a part, as a series has it: the metric's name, and the values of its labels.
+Parts = dict[tuple[str, ...], float]
+
+
+def traffic(seconds: int, seed: int = 1) -> list[dict[str, Any]]:
+    """Requests in the order of their times: of viewers who stay, who come back after a while, and of no viewer."""
+    draw, found = random.Random(seed), []
+    for viewer in range(40):
+        at, ip = START * 1000 + draw.randrange(seconds * 1000), f"192.0.2.{viewer}"
+        ip = f"2001:db8::{viewer}" if viewer % 5 == 0 else f"::ffff:{ip}" if viewer % 5 == 1 else ip
+        while at < (START + seconds) * 1000:
+            agent = draw.choice(("Roku/DVP-9.10", "Mozilla/5.0 Chrome/99")) if viewer % 7 == 0 else "Roku/DVP-9.10"
+            path = f"/{stream_name(viewer % 2)}/tracks-v1/x.ts"
+            found.append(event(at, clientIP=ip, clientRequestPath=path, clientRequestUserAgent=agent))
+            at += int(draw.choice((2_000, 6_000, 15_000, 40_000, 700_000, 4_000_000)) * draw.uniform(0.5, 1.5))
+    found += [event(START * 1000 + at * 1000, clientIP=ip) for at, ip in enumerate(("", "-", "198.51.100.x", None))]
+    return sorted(found, key=lambda one: one["timestamp"])
+
+
+def gaps_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """For each request of a viewer the milliseconds since its last one, endless for the first, by stream."""
+    last: dict[tuple[str, str], int] = {}
+    found: dict[str, list[float]] = {}
+    for line in lines:
+        ip = str(line["clientIP"] or "").removeprefix("::ffff:")
+        if not ip or ip == "-" or "x" in ip:
+            continue
+        stream, at = str(line["clientRequestPath"]).split("/")[1], ms_of(line)
+        gap = at - last.get((stream, ip), -math.inf)
+        found.setdefault(stream, []).append(gap if gap <= HORIZON * 1000 else math.inf)
+        last[stream, ip] = at
+    return found
+
+
+def ms_of(line: Mapping[str, Any]) -> int:
+    """When a request was (Unix ms)."""
+    return int(line["startTimeMs"])
+
+
+def counted(
+    lines: Sequence[Mapping[str, Any]], how: Histograms, seconds: int, *, accelerate: bool, seed: int = 3
+) -> Process:
+    """A process that has counted lines, as they come in two shards, and has written all ticks."""
+    table = Measures((*built_in(how).rows, *return_rows(HORIZON, TICK, how)))
+    process = Process(table, rules=Rules(return_horizon=HORIZON), accelerate=accelerate, now=START)
+    process.received = Anything()
+    draw = random.Random(seed)
+    for begin in range(0, seconds, 60):
+        part = [line for line in lines if begin <= ms_of(line) / 1000 - START < begin + 60]
+        shards: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
+        for line in part:
+            shards[draw.randrange(2)].append(line)
+        for shard in filter(None, shards):
+            process.count(shard)
+        process.advance(60)
+    process.advance(300)
+    return process
+
+
+class Anything(Received):
+    """A receiver that does not look at what it gets: of native histograms, which have no samples."""
+
+    def take(self, bodies: Iterable[tuple[bytes, int]]) -> None:
+        assert all(body for body, _ in bodies)
+
+
+def parts(process: Process) -> Parts:
+    """The values of all of the metric's series."""
+    table, found = process.timeline.series, {}
+    for slot in range(table.end):
+        code, values = split_key(table.key(slot)) if table.there[slot] else (0, [])
+        metric = table.catalogue.metric(code)
+        if metric and metric.name.startswith(NAME):
+            found[metric.name, *values] = table.value[slot] / table.per[slot]
+    return found
+
+
+@pytest.mark.parametrize("accelerate", [True, False], ids=["compiled", "pure"])
+def test_each_request_of_a_viewer_is_counted_by_the_time_since_its_last_one(accelerate: bool) -> None:
+    """Buckets, sum and count are those of the lines, whichever file brought them, whatever the viewer's device."""
+    lines = traffic(9000)
+    found = parts(counted(lines, Histograms.OFF, 9000, accelerate=accelerate))
+    expected: Parts = {}
+    for stream, gaps in gaps_of(lines).items():
+        for most in bounds_ms(HORIZON, TICK):
+            expected[f"{NAME}_bucket", stream, text_of(most)] = sum(gap <= most for gap in gaps)
+        expected[f"{NAME}_bucket", stream, "+Inf"] = expected[f"{NAME}_count", stream] = len(gaps)
+        expected[f"{NAME}_sum", stream] = sum(gap for gap in gaps if gap < math.inf) / 1000
+    assert found == pytest.approx(expected)
+    assert len(expected) > 30
+
+
+def test_a_native_histogram_has_the_same_in_its_buckets() -> None:
+    """What is less than a tick ago is in the tick's bucket, and what is endless beyond every bound."""
+    lines = traffic(9000)
+    found = parts(counted(lines, Histograms.NATIVE, 9000, accelerate=True))
+    lowest = math.ceil(8 * math.log2(TICK))
+    expected: Counter[tuple[str, ...]] = Counter()
+    endless = 0
+    for stream, gaps in gaps_of(lines).items():
+        for gap in gaps:
+            if gap == math.inf:
+                endless += 1
+                continue
+            bucket = max(lowest, math.ceil(8 * math.log2(gap / 1000))) if gap else lowest
+            expected[NAME, stream, str(bucket)] += 1
+            expected[NAME, stream, "sum"] += gap / 1000  # type: ignore[assignment]
+    assert {key: value for key, value in found.items() if key in expected} == pytest.approx(dict(expected))
+    others = {key: value for key, value in found.items() if key not in expected and value}
+    assert sum(others.values()) == endless
+    assert all(2 ** (int(part) / 8) > 2 * HORIZON for _, _, part in others)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_distinct_viewers_of_any_span_are_enclosed(seed: int) -> None:
+    """A hundred spans: at each instant those whose last request was before the span count, and maybe some more."""
+    lines = traffic(9000, seed)
+    every = {stream: list(gaps) for stream, gaps in gaps_of(lines).items()}
+    draw = random.Random(seed)
+    edges = [0, *bounds_ms(HORIZON, TICK), math.inf]
+    for _ in range(100):
+        begin = (START + draw.randrange(0, 8000)) * 1000
+        end = begin + draw.randrange(15, HORIZON) * 1000
+        gaps = {stream: iter(found) for stream, found in every.items()}
+        low = high = 0
+        viewers = set()
+        for line in lines:
+            ip = str(line["clientIP"] or "").removeprefix("::ffff:")
+            if not ip or ip == "-" or "x" in ip:
+                continue
+            stream = str(line["clientRequestPath"]).split("/")[1]
+            gap, at = next(gaps[stream]), ms_of(line)
+            if begin <= at < end:
+                viewers.add((stream, ip))
+                below, above = next((one, other) for one, other in pairwise(edges) if one <= at - begin < other)
+                low += gap > above
+                high += gap > below or below == 0
+        assert low <= len(viewers) <= high
+
+
+def test_a_late_request_moves_nobody() -> None:
+    """It is less than a tick after a later one of its viewer, and what comes then is measured from the later one."""
+    path = f"/{stream_name(1)}/x.ts"
+
+    def at(seconds: int) -> dict[str, Any]:
+        return event((START + seconds) * 1000, clientRequestPath=path)
+
+    process = counted([at(1), at(2000)], Histograms.OFF, 3000, accelerate=True)
+    process.count([at(500)])
+    process.count([at(3300)])
+    process.advance(300)
+    found = parts(process)
+    le = {key[-1]: value for key, value in found.items() if key[0] == f"{NAME}_bucket"}
+    lowest = text_of(bounds_ms(HORIZON, TICK)[0])
+    assert (le[lowest], le["3600"], le["+Inf"]) == (1, 3, 4)  # the late one; 1999 and 1300 seconds; and the first
+    assert found[f"{NAME}_sum", stream_name(1)] == pytest.approx(1999 + 1300)
+
+
+def test_nothing_of_it_is_there_without_a_horizon() -> None:
+    """By default the metric does not exist; with RETURN_HORIZON viewers are kept for as long."""
+    assert not [row for row in load(LEAST).measures.rows if row.name.startswith(NAME)]
+    found = load(LEAST | {"RETURN_HORIZON": "24h"})
+    assert found.timeline_rules.lengths.kept == 86_400
+    bounds = [float(dict(row.constants)["le"]) for row in found.measures.rows if row.name == f"{NAME}_bucket"]
+    assert bounds[-2:] == [86_400, math.inf]
+    assert all(later / earlier == pytest.approx(math.sqrt(2), rel=1e-4) for earlier, later in pairwise(bounds[:-1]))
+    assert TICK <= bounds[0] < TICK * math.sqrt(2)
