@@ -18,6 +18,7 @@ from cdn77_exporter.core import measures as tables
 from cdn77_exporter.core.device import DeviceRule, built_in
 from cdn77_exporter.core.measures import MEASURES, PART, Family, Histograms, Measure
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.returns import return_rows
 from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, frees_permit, takes_permit
 from cdn77_exporter.settings import SECTIONS, Variable, device_rules, measures_file
 from cdn77_exporter.settings.toml_kinds import Key, Tables
@@ -117,6 +118,8 @@ def metrics() -> str:
     for how, words in _DISTRIBUTIONS.items():
         lines += ["", f"## With `HISTOGRAMS={how}`", "", words]
         lines += _families(row for row in tables.built_in(how).rows if row not in MEASURES.rows)
+    lines += ["", "## With `RETURN_HORIZON`", "", "[Distinct viewers](distinct-viewers.md) says what it is for."]
+    lines += _families(return_rows(86_400, 15, tables.Histograms.OFF))
     lines += [
         "",
         "## About the exporter itself",

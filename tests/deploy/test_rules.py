@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.deploy.tools import DEPLOY, ROOT, program, run
+from tools import distinct_viewers
 
 RULES = DEPLOY / "prometheus"
 TESTS = sorted((RULES / "tests").glob("*.test.yml"))
@@ -29,7 +30,14 @@ def test_prometheus_accepts_the_rules_and_the_configuration() -> None:
     """promtool finds nothing wrong with the rules and with the configuration that loads them."""
     promtool = program("promtool", "prometheus")
     assert "SUCCESS" in run(promtool, "check", "config", RULES / "prometheus.yml")
-    run(promtool, "check", "rules", RULES / "recording.rules.yml", RULES / "alerts.rules.yml")
+    names = ("recording", "alerts", "distinct-viewers")
+    run(promtool, "check", "rules", *(RULES / f"{name}.rules.yml" for name in names))
+
+
+def test_the_rules_of_distinct_viewers_are_those_of_the_tool() -> None:
+    """The file is what `tools/distinct_viewers.py` writes for a horizon of a day."""
+    written = distinct_viewers.rules(distinct_viewers.Expressions(86_400), ["1h", "1d", "7d"])
+    assert (RULES / "distinct-viewers.rules.yml").read_text("utf-8") == written
 
 
 @pytest.mark.prometheus

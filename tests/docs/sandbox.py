@@ -172,7 +172,16 @@ def sandbox(folder: Path, made: World, *, configured: bool) -> Sandbox:
         script = programs / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.docs.stand_ins {name} "$@"\n', "utf-8")
         script.chmod(0o755)
-    for name in ("compose.yaml", "constraints.txt", "locks", "deploy", "examples", "pyproject.toml", ".env.example"):
+    for name in (
+        "compose.yaml",
+        "constraints.txt",
+        "locks",
+        "deploy",
+        "examples",
+        "tools",
+        "pyproject.toml",
+        ".env.example",
+    ):
         (project / name).symlink_to(ROOT / name)
     (project / ".env").write_text((ROOT / ".env.example").read_text("utf-8"), "utf-8")
     (project / "secrets").mkdir()

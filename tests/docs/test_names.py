@@ -12,6 +12,7 @@ from cdn77_exporter.core import measures as tables
 from cdn77_exporter.core.device import built_in
 from cdn77_exporter.core.measures import MEASURES, Histograms
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
+from cdn77_exporter.core.returns import return_rows
 from cdn77_exporter.settings import VARIABLES, device_rules
 from cdn77_exporter.telemetry.messages import MESSAGES
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
@@ -48,13 +49,16 @@ PROBLEMS = {
 
 def metrics() -> set[str]:
     """Every metric, with the parts of histograms and what the rules record."""
-    known = {row.name for how in Histograms for row in tables.built_in(how).rows} | {f"{PREFIX}build_info"}
+    rows = (row for how in Histograms for row in (*tables.built_in(how).rows, *return_rows(86_400, 15, how)))
+    known = {row.name for row in rows} | {f"{PREFIX}build_info"}
     for own in SELF_METRICS:
         known.add(PREFIX + own.name)
         if own.kind == "histogram":
             known |= {f"{PREFIX}{own.name}_{part}" for part in ("bucket", "sum", "count")}
-    recorded = yaml.safe_load((DEPLOY / "prometheus" / "recording.rules.yml").read_text("utf-8"))
-    return known | {rule["record"] for group in recorded["groups"] for rule in group["rules"]}
+    for name in ("recording", "distinct-viewers"):
+        recorded = yaml.safe_load((DEPLOY / "prometheus" / f"{name}.rules.yml").read_text("utf-8"))
+        known |= {rule["record"] for group in recorded["groups"] for rule in group["rules"]}
+    return known
 
 
 def test_every_metric_that_is_named_exists() -> None:
@@ -63,7 +67,8 @@ def test_every_metric_that_is_named_exists() -> None:
         metrics() | {metric.family.name for metric in MEASURES.rows} | {_PROGRAM, PREFIX, "cdn77_", *_OF_CHECK}
     )  # the program, and what names begin with
     found = [*inline(), *(block for block in blocks() if block.language == "promql")]
-    named = [(block.place, name) for block in found for name in re.findall(r"\bcdn77_\w*", block.text)]
+    named = [(block.place, name) for block in found for name in re.findall(r"(?<!:)\bcdn77_\w*", block.text)]
+    named += [(block.place, name) for block in found for name in re.findall(r"\b\w+:cdn77_\w+:\w+", block.text)]
     assert len(named) > 80
     assert [(place, name) for place, name in named if name not in known] == []
 

@@ -24,6 +24,7 @@ _VALUES = {
     "response_status": ("200", "404", "503"),
     "country": ("US",),
     "window": ("2h",),
+    "ip_version": ("4", "6"),
 }
 _TARGET = {"job": "cdn77-exporter", "instance": "a"}
 

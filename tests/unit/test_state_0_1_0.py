@@ -24,10 +24,11 @@ from cdn77_exporter.core.errors import StateError
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.measures import (
     CONCURRENT_VIEWERS,
-    SESSION_WATCH,
     SESSIONS,
     TIMES_TO_FIRST_BYTE,
     WATCH_SECONDS,
+    Histograms,
+    session_watch,
 )
 from cdn77_exporter.core.series_rows import PENDING
 from cdn77_exporter.core.timeline import Rules, Timeline
@@ -234,7 +235,7 @@ def test_the_timeline_goes_on_from_a_state_of_0_1_0(written: Written, tmp_path: 
     # What 0.1.0 held for its next tick counts for measures, too, that it did not have, if it had their sums.
     names = {code: name for code, name, _ in again.metrics}
     new = {names[split_key(key)[0]] for key in after.keys() - before.keys()}
-    begun = (CONCURRENT_VIEWERS, WATCH_SECONDS, SESSIONS, *SESSION_WATCH, *TIMES_TO_FIRST_BYTE)
+    begun = (CONCURRENT_VIEWERS, WATCH_SECONDS, SESSIONS, *session_watch(Histograms.OFF), *TIMES_TO_FIRST_BYTE)
     assert new == {measure.name for measure in begun}
     assert sorted(again.metrics)[:12] == sorted(snapshot.metrics)
     database.close()

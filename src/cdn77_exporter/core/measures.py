@@ -771,7 +771,7 @@ _SESSION_PARTS = (
 )
 
 
-def _session_watch(histograms: Histograms) -> tuple[Measure, ...]:
+def session_watch(histograms: Histograms) -> tuple[Measure, ...]:
     """Return the rows of the sessions' watch times: a classic histogram, or a native one beside its sum and count."""
     parts = _SESSION_PARTS if histograms is Histograms.NATIVE else _SESSION_BUCKETS
     return (*parts, *_SESSION_SUM_AND_COUNT)
@@ -932,7 +932,7 @@ def built_in(histograms: Histograms = Histograms.OFF) -> Measures:
             CONCURRENT_VIEWERS,
             WATCH_SECONDS,
             SESSIONS,
-            *_session_watch(histograms),
+            *session_watch(histograms),
             TIME_TO_FIRST_BYTE,
             *_TIMES_BY_KIND[histograms],
             REQUESTS_BY_TRACK,

@@ -35,6 +35,7 @@ from cdn77_exporter.core.measures import (
     built_in,
     histogram,
 )
+from cdn77_exporter.core.returns import return_rows
 from cdn77_exporter.settings.toml_file import Place, TomlFile, read_toml, shown
 from cdn77_exporter.settings.toml_kinds import (
     Choice,
@@ -246,8 +247,9 @@ def _names_of(kind: str, name: str) -> set[str]:
 
 
 def _built_in_names() -> set[str]:
-    tables = (built_in(Histograms.OFF), built_in(Histograms.CLASSIC))
-    return {name for table in tables for row in table.rows for name in (row.name, row.family.name)}
+    kinds = (Histograms.OFF, Histograms.CLASSIC)
+    rows = (row for how in kinds for row in (*built_in(how).rows, *return_rows(86_400, 15, how)))
+    return {name for row in rows for name in (row.name, row.family.name)}
 
 
 def _different_names(found: Mapping[str, Any], place: Place) -> None:
