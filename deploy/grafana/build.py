@@ -390,7 +390,9 @@ TRAFFIC = Dashboard(
                             "{{stream_name}}, mean",
                         ),
                         (
-                            "histogram_quantile(0.5, sum by (le) "
+                            "histogram_quantile(0.5, sum "
+                            f"(increase(cdn77_session_watch_seconds{{{_STREAM}}}[1h] {_LATER}))) "
+                            "or histogram_quantile(0.5, sum by (le) "
                             f"(increase(cdn77_session_watch_seconds_bucket{{{_STREAM}}}[1h] {_LATER})))",
                             "half",
                         ),
@@ -411,6 +413,30 @@ TRAFFIC = Dashboard(
                     "reqps",
                     ((rate("cdn77_requests_by_track_total", "track", _STREAM), "{{track}}"),),
                     "Of the requests whose path has a track.",
+                ),
+                Panel(
+                    "Viewers by track",
+                    "timeseries",
+                    "short",
+                    ((viewers_by("track"), "{{track}}"),),
+                    "Distinct addresses in the session window; one that has played two tracks is in both.",
+                ),
+                Panel(
+                    "Viewers by IP version",
+                    "timeseries",
+                    "short",
+                    ((viewers_by("ip_version"), "IPv{{ip_version}}"),),
+                    "Distinct addresses in the session window.",
+                ),
+                Panel(
+                    "Distinct viewers of a day",
+                    "timeseries",
+                    "short",
+                    (
+                        ("sum(stream:cdn77_distinct_viewers:lower1d)", "at least"),
+                        ("sum(stream:cdn77_distinct_viewers:upper1d)", "at most"),
+                    ),
+                    "Needs RETURN_HORIZON and distinct-viewers.rules.yml; a viewer of two streams is two.",
                 ),
                 Panel(
                     "Incomplete requests",

@@ -35,6 +35,9 @@ def series() -> Iterator[tuple[dict[str, str], bool]]:
         constants = dict(metric.constants)
         for labels in _combinations(metric.labels):
             yield {"__name__": metric.name, **labels, **constants}, metric.kind is Kind.COUNTER
+    for bound in ("lower", "upper"):  # recorded by rules
+        for labels in _combinations(("stream_name",)):
+            yield {"__name__": f"stream:cdn77_distinct_viewers:{bound}1d", **labels}, False
     for own in SELF_METRICS:
         for place in range(max([1, *(len(values) for _, values in own.labels)])):
             labels = {name: values[place] if values else "x" for name, values in own.labels}

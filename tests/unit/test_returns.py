@@ -15,6 +15,7 @@ from cdn77_exporter.core.catalogue import split_key
 from cdn77_exporter.core.measures import Histograms, Measures, built_in
 from cdn77_exporter.core.returns import NAME, bounds_ms, return_rows, text_of
 from cdn77_exporter.core.timeline import Rules
+from cdn77_exporter.edge.state import Database
 from cdn77_exporter.settings import load
 from tests.support.files import event, stream_name
 from tests.support.samples import Received
@@ -200,3 +201,33 @@ def test_nothing_of_it_is_there_without_a_horizon() -> None:
     assert bounds[-2:] == [86_400, math.inf]
     assert all(later / earlier == pytest.approx(math.sqrt(2), rel=1e-4) for earlier, later in pairwise(bounds[:-1]))
     assert TICK <= bounds[0] < TICK * math.sqrt(2)
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_what_was_counted_before_it_was_turned_on_is_left_out(restarts: int) -> None:
+    """Requests that an older state holds for ticks to come do not return: no counter is below zero, then or later."""
+    path = f"/{stream_name(1)}/x.ts"
+
+    def at(seconds: int) -> dict[str, Any]:
+        return event((START + seconds) * 1000, clientRequestPath=path)
+
+    database = Database(":memory:")
+    old = Process(Measures(built_in().rows), database=database)
+    old.count([at(1)])
+    old.advance(60)
+    old.count([at(100), at(130)])
+    database.commit(old.timeline.take_changes([], 0, []))
+    table, rules = (
+        Measures((*built_in().rows, *return_rows(HORIZON, TICK, Histograms.OFF))),
+        Rules(return_horizon=HORIZON),
+    )
+    for _ in range(restarts):
+        new = Process(table, database=database, rules=rules, now=START + 60)
+        database.commit(new.timeline.take_changes([], 0, []))
+    new.count([at(500)])
+    new.advance(300)
+    new.advance(300)
+    found = parts(new)
+    assert found[f"{NAME}_count", stream_name(1)] == 1
+    assert found[f"{NAME}_sum", stream_name(1)] == pytest.approx(370)
+    assert min(found.values()) >= 0

@@ -25,7 +25,7 @@ from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of, 
 from cdn77_exporter.core.encode.request_limit import RequestLimit
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
-from cdn77_exporter.core.measures import MEASURES, Measure, Measures
+from cdn77_exporter.core.measures import MEASURES, Measure, Measures, Returned
 from cdn77_exporter.core.open_ticks import OpenTick, decode_held, sums_of
 from cdn77_exporter.core.owed import Owed, Sample, Told
 from cdn77_exporter.core.places import Locate
@@ -164,6 +164,9 @@ class Timeline:
             max_label_values=rules.max_label_values,
         )
         self.owed = Owed(self.series)
+        self._returns_after = (
+            0  # up to this tick the requests of viewers were not counted, so they do not return either
+        )
         self.unsettled: dict[int, int] = {}  # requests that are not done, with their ticks
         self._told: list[tuple[int, bytes]] = []
         self._settling = Settling(self.series, self.labelling, measures.cubes)
@@ -332,7 +335,10 @@ class Timeline:
     def _settle(self, tick: int) -> None:
         opened = self._open.pop(tick, None) or OpenTick(self._measures.cubes)
         self._settling.count(opened)
-        self._settling.move(self.viewers.advance(tick, opened.take_viewers()))
+        movement = self.viewers.advance(tick, opened.take_viewers())
+        if tick <= self._returns_after:
+            movement.forget_returns()
+        self._settling.move(movement)
         self.settled = tick
         self._dirty.discard(tick)
 
@@ -461,6 +467,7 @@ class Timeline:
             "viewers_since_ms": (self.settled - self.viewers.lengths.kept) * 1000,
             "presence_seconds": self._rules.presence_seconds,
             "session_gap_seconds": self._rules.session_gap_seconds,
+            "returns_after": self._returns_after,
         }
         profiles = [
             ProfileRow(number, profile.stream, profile.device, profile.country, profile.place, profile.version)
@@ -535,6 +542,8 @@ class Timeline:
             if before != self._tick:
                 self._split.append((tick - before, tick))
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
+        begun = any(isinstance(row.value, Returned) for row in self._catalogue.begun)
+        self._returns_after = max(self._open, default=0) if begun else meta.get("returns_after", 0)
         self._settling.correct_gauges(self.viewers)
 
     def _hand_on(self) -> None:

@@ -58,6 +58,10 @@ class Movement:
         """Count visits: `after` how long (ms) since the last request each came, and how much time it adds to that."""
         self._returned.append((profiles, after, added))
 
+    def forget_returns(self) -> None:
+        """Leave all visits out."""
+        self._returned = []
+
     def join(self, profiles: Numbers, count: int) -> None:
         """Note players who are (`count` 1) or no longer are (-1) present until the tick."""
         self._present.append((profiles, count))
