@@ -9,7 +9,7 @@ import ipaddress
 import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -272,20 +272,10 @@ class Truth:
     def players(self, tick_ms: int, presence_seconds: int = 30, gap_seconds: int = 120) -> dict[str, Values]:
         """What players have watched before a tick, and their sessions, when every request came in time."""
         presence, gap = presence_seconds * 1000, gap_seconds * 1000
-        times: dict[tuple[Labels, str], list[int]] = {}
-        for one in self._seen:
-            if one.ms < tick_ms:
-                player = labels(stream_name=one.stream, device_type=one.device), one.ip
-                times.setdefault(player, []).append(one.ms)
         found: dict[str, Counter[Labels]] = {name: Counter() for name in PLAYERS}
         now, watch, sessions, bucket, total, count = (found[name] for name in PLAYERS)
-        for (where, _), own in times.items():
-            runs: list[list[int]] = []
-            for at in own:
-                if not runs or at - runs[-1][-1] > gap:
-                    runs.append([])
-                runs[-1].append(at)
-            now[where] += own[-1] >= tick_ms - presence
+        for where, runs in self._sessions(tick_ms, gap):
+            now[where] += runs[-1][-1] >= tick_ms - presence
             sessions[where] += len(runs)
             for run in runs:
                 watch[where] += _united(run, presence, tick_ms)
@@ -300,6 +290,27 @@ class Truth:
             for where in values:
                 values[where] = values[where] / 1000  # type: ignore[assignment]  # seconds
         return {name: {where: float(value) for where, value in values.items()} for name, values in found.items()}
+
+    def watched(self, tick_ms: int, presence_seconds: int = 30, gap_seconds: int = 120) -> list[int]:
+        """The watch time (ms) of each session that is over at a tick."""
+        presence, gap = presence_seconds * 1000, gap_seconds * 1000
+        every = (run for _, runs in self._sessions(tick_ms, gap) for run in runs)
+        return [_united(run, presence, tick_ms) for run in every if run[-1] < tick_ms - gap]
+
+    def _sessions(self, tick_ms: int, gap_ms: int) -> Iterator[tuple[Labels, list[list[int]]]]:
+        """The requests (ms) of each player before a tick, by session."""
+        times: dict[tuple[Labels, str], list[int]] = {}
+        for one in self._seen:
+            if one.ms < tick_ms:
+                player = labels(stream_name=one.stream, device_type=one.device), one.ip
+                times.setdefault(player, []).append(one.ms)
+        for (where, _), own in times.items():
+            runs: list[list[int]] = []
+            for at in own:
+                if not runs or at - runs[-1][-1] > gap_ms:
+                    runs.append([])
+                runs[-1].append(at)
+            yield where, runs
 
     def time_to_first_byte(self, tick_ms: int, tick_seconds: int) -> Values:
         """The mean time to first byte of the events of one tick; a group without any is absent."""
