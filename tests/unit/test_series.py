@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
@@ -159,6 +159,7 @@ def drive(both: Both, steps: list[tuple[str, int, int]]) -> None:
 
 
 @given(st.sampled_from([5, 15, 60]), STEPS)
+@example(60, [("count", 0, 1), ("emit", 1, 0), ("emit", 15, 0), ("count", 0, 1), ("emit", 1, 0)])
 @examples(150)
 @pytest.mark.usefixtures("small_blocks")
 def test_every_history_is_written_as_the_contract_says(step: int, steps: list[tuple[str, int, int]]) -> None:

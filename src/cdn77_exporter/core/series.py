@@ -367,8 +367,9 @@ class SeriesTable:
         earliest = self.zeros_from(tick, pad_from)
         ticks = range(earliest, tick, self._tick)
         skipped = np.maximum(0, (self.written[slots] - earliest) // self._tick + 1)
-        late = slots[skipped > 0]
-        self.zero_ticks = dict(zip(late.tolist(), (earliest + skipped[skipped > 0] * self._tick).tolist(), strict=True))
+        late = (skipped > 0) | (self.written[slots] == tick - self._tick)  # which has no room, wherever zeros may begin
+        first = earliest + skipped[late] * self._tick
+        self.zero_ticks = dict(zip(slots[late].tolist(), first.tolist(), strict=True))
         frames = []
         for skip in np.unique(skipped[skipped < len(ticks)]).tolist():
             times = tuple(at * 1000 + offset_ms for at in ticks[skip:])
