@@ -464,3 +464,18 @@ def test_any_field_is_a_label_and_a_condition(field: str) -> None:
     assert sum(found[0][0].values()) == 2
     if value != "":
         assert sum(found[0][1].values()) == 2
+
+
+def test_a_flood_in_a_metric_of_ones_own_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins too many series at once is counted as too much, whichever metric has them."""
+    monkeypatch.setattr(labelling, "_FEW_NEW", 600)
+    monkeypatch.setattr(labelling, "_LEAST_NEW", 10)
+    own = measures_file_rows(f'{COUNTER}labels = {{ asn = "clientASN" }}\n')
+    process = Process(Measures((*built_in().rows, *own)), rules=Rules(max_series=6000))
+    process.count([event(START * 1000, clientASN=number) for number in range(2000)])
+    process.advance(60)
+    found = process.grown("cdn77_x_total")
+    assert sum(found.values()) == 2000
+    told = process.timeline.labelling
+    assert told.new_refused > 500
+    assert told.new_refused + told.limited == found[(("asn", "other"),)]

@@ -107,7 +107,7 @@ class Labelling:
         self._max_label_values = max_label_values
         self.most_new = max(max_series // _SHARE_NEW, _FEW_NEW)
         self._series_before = 0  # series when a tick was last written
-        self.new_refused = 0  # requests with a group that is counted as OTHER since too many are new at once
+        self._new_refused = [0 for _ in self._cells]  # requests with a group that is one of too many new ones, by cube
         self.overflowed = 0  # series that were asked for over the bound
         self.limited = 0  # requests that count as OTHER in a measure with a limit
         self._values_refused: dict[tuple[str, int], int] = {}  # by what has the labels: a cube, viewers, an audience
@@ -155,24 +155,21 @@ class Labelling:
         if not known.all():
             rows, inverse = np.unique(labels[~known], axis=0, return_inverse=True)
             requests = np.bincount(inverse.ravel(), sums[~known, 0], len(rows)).astype(np.int64)
-            first = cube == 0
             if cells.sets is None:
-                new = self._new_cells(cells, rows, requests, first=first)
+                new = self._new_cells(cells, rows, requests)
             else:
-                new = self._limited_cells(cells, cells.sets, rows, requests, first=first)
+                new = self._limited_cells(cells, cells.sets, rows, requests)
             numbers[~known] = new[inverse.ravel()]
         if cells.sets is not None:
             cells.sets.saw(numbers, sums[:, 0])
         return numbers
 
-    def _limited_cells(
-        self, cells: Cells, sets: LabelSets, rows: Codes, requests: npt.NDArray[np.int64], *, first: bool
-    ) -> Numbers:
+    def _limited_cells(self, cells: Cells, sets: LabelSets, rows: Codes, requests: npt.NDArray[np.int64]) -> Numbers:
         """Make cells for groups [rows] as `_new_cells` does; over the limit they are one of OTHER."""
         refused = sets.refuse(rows, requests, self._other)
         numbers = np.zeros(len(rows), np.int64)
         if not refused.all():
-            numbers[~refused] = self._new_cells(cells, rows[~refused], requests[~refused], first=first)
+            numbers[~refused] = self._new_cells(cells, rows[~refused], requests[~refused])
         if refused.any():
             self.limited += int(requests[refused].sum())
             others = rows[refused]
@@ -203,6 +200,11 @@ class Labelling:
             if first:
                 self._streams.refused += int(sums[refused, 0].sum())
         return labels
+
+    @property
+    def new_refused(self) -> int:
+        """Requests with a group that is counted as OTHER since too many are new at once, where that is so for most."""
+        return max(self._new_refused, default=0)
 
     @property
     def values_refused(self) -> int:
@@ -295,7 +297,7 @@ class Labelling:
             texts = self.vocabulary.texts
             self._streams.restore(texts[code] for code in np.unique(labels[:, cells.stream]).tolist())
 
-    def _new_cells(self, cells: Cells, rows: Codes, requests: npt.NDArray[np.int64], *, first: bool) -> Numbers:
+    def _new_cells(self, cells: Cells, rows: Codes, requests: npt.NDArray[np.int64]) -> Numbers:
         """Make cells, and their series, for groups [rows] that are different and have none; return their numbers."""
         if len(cells.table) + len(rows) > self._max_series + _SPARE_CELLS:
             return self._within_bounds(cells, rows)
@@ -309,8 +311,7 @@ class Labelling:
             numbers[chosen] = self._make_cells(cells, rows[chosen])
         if not chosen.all():
             numbers[~chosen] = self._folded(cells, rows[~chosen])
-            if first:
-                self.new_refused += int(requests[~chosen].sum())
+            self._new_refused[self._cells.index(cells)] += int(requests[~chosen].sum())
         return numbers
 
     def _choose(self, cells: Cells, rows: Codes, requests: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.bool_]:
