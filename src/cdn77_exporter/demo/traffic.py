@@ -114,7 +114,7 @@ _CACHE = ("HIT",) * 82 + ("MISS",) * 10 + ("EXPIRED",) * 4 + ("REVALIDATED",) * 
 _STATUS = (200,) * 86 + (206,) * 7 + (304,) * 3 + (404,) * 3 + (503,)
 _PLAYLISTS = ("tracks-v3/rewind-3600.fmp4.m3u8", "tracks-v1a1/mono.fmp4.m3u8", "index.fmp4.m3u8", "embed.html")
 _SESSION_GAP_SECONDS = 120  # SESSION_GAP_SECONDS, where it is not set
-_PRESENCE_MS = 30_000  # PRESENCE_SECONDS, where it is not set
+PRESENCE_MS = 30_000  # PRESENCE_SECONDS, where it is not set
 _ABORTED, _TIMED_OUT = 0.02, 0.004  # shares of the requests
 
 _COMMON: dict[str, Any] = {
@@ -214,6 +214,7 @@ class Totals:
     locate: Locate | None = None
     lines: int = 0
     events: int = 0
+    late_events: int = 0  # in files that come late
     rejects: Counter[str] = field(default_factory=Counter)
     counters: dict[str, Counter[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(Counter))
     _seen: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -263,9 +264,10 @@ class Totals:
 
     def watch(self, ms: int, player: tuple[str, str, str], *, late: bool) -> None:
         """Take in a player's request (stream, device type, IP), in the order of time; `late`: it is in a late file."""
+        self.late_events += late
         for known in (self._watched,) if late else (self._watched, self._in_time):
             watched, before = known.get(player, (0, ms))
-            known[player] = watched + min(ms - before, _PRESENCE_MS), ms
+            known[player] = watched + min(ms - before, PRESENCE_MS), ms
 
     def watched(self, at_ms: int, *, late: bool = True) -> Counter[tuple[str, ...]]:
         """Return the milliseconds watched before an instant after all requests, by stream and device type.
@@ -275,7 +277,7 @@ class Totals:
         """
         found: Counter[tuple[str, ...]] = Counter()
         for (stream, device, _), (watched, last) in (self._watched if late else self._in_time).items():
-            found[stream, device] += watched + min(at_ms - last, _PRESENCE_MS)
+            found[stream, device] += watched + min(at_ms - last, PRESENCE_MS)
         return found
 
     def _appears(self, ms: int, *viewer: str, seconds: float = 0) -> bool:
