@@ -42,7 +42,7 @@ FROM ${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}}
 LABEL org.opencontainers.image.title="cdn77-exporter" \
       org.opencontainers.image.description="Turns CDN77 real-time logs in an S3 bucket into exact Prometheus metrics by remote write" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.2.0" \
+      org.opencontainers.image.version="0.3.0" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11.14-slim-bookworm"
 # A fixed number, so that a volume's owner can be set from outside and `runAsNonRoot` can be checked.
 RUN groupadd --system --gid 10001 exporter \

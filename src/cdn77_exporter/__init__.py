@@ -1,3 +1,3 @@
 """CDN77 real-time logs in, exact Prometheus metrics out."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
