@@ -33,6 +33,7 @@ class Progress:
     events_counted: int = 0
     lines_rejected: int = 0
     events_late: int = 0
+    late_by_key: Counter[str] = field(default_factory=Counter)
     files_deleted: int = 0
     pushes: int = 0
     samples: int = 0
@@ -60,6 +61,7 @@ class Progress:
             self.events_counted += line.get("events", 0)
             self.lines_rejected += sum(rejects.values()) if isinstance(rejects, dict) else rejects
             self.events_late += line.get("late", 0)
+            self.late_by_key[line.get("key", "")] += line.get("late", 0)
         elif message in ("batch_pushed", "batch_incomplete"):
             self.pushes += 1
             self.samples += line.get("samples", 0)

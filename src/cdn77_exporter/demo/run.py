@@ -380,7 +380,8 @@ class _Demo:
                     instants = {key: at_ms for key, (at_ms, _) in newest.items()}
                     written, least = (_watched(traffic.totals, instants, late=late) for late in (True, False))
                     # On a busy machine other files come late, too; a late request adds as long as a presence less.
-                    others = max(0, self._progress.events_late - traffic.totals.late_events)
+                    late = self._progress.late_by_key
+                    others = sum(late[key] for key in late.keys() - traffic.totals.late_keys)
                     least = {key: seconds - others * PRESENCE_MS / 1000 for key, seconds in least.items()}
                     found.append(compare(metric.name, written, held, least))
                     continue

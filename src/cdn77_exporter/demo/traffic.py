@@ -214,7 +214,7 @@ class Totals:
     locate: Locate | None = None
     lines: int = 0
     events: int = 0
-    late_events: int = 0  # in files that come late
+    late_keys: set[str] = field(default_factory=set)  # of files that come late
     rejects: Counter[str] = field(default_factory=Counter)
     counters: dict[str, Counter[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(Counter))
     _seen: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -264,7 +264,6 @@ class Totals:
 
     def watch(self, ms: int, player: tuple[str, str, str], *, late: bool) -> None:
         """Take in a player's request (stream, device type, IP), in the order of time; `late`: it is in a late file."""
-        self.late_events += late
         for known in (self._watched,) if late else (self._watched, self._in_time):
             watched, before = known.get(player, (0, ms))
             known[player] = watched + min(ms - before, PRESENCE_MS), ms
@@ -533,6 +532,8 @@ class Traffic:
             name = f"rtl.{self._writers[shard]}+{shard}+{sequence}.ndjson.gz"
             key = "/".join(filter(None, (self._prefix, moment.strftime("%Y%m%d/%H"), name)))
             due_ms = end_ms + int((plan.upload_seconds + late) * 1000)
+            if late:
+                self.totals.late_keys.add(key)
             self._waiting.append(Upload(due_ms, key, _gzip(lines), shard, len(lines)))
 
     def _lines_of(self, found: list[tuple[bytes, str]]) -> list[bytes]:
