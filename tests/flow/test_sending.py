@@ -687,3 +687,39 @@ def test_a_kill_while_a_request_is_sent_in_parts_leaves_none_of_them_out() -> No
         assert accounts.of(Delivery.NOT_STORED) == {}
 
     simulate(main())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_was_stored_in_parts_before_a_stop_is_asked_for_series_by_series(answers: bool) -> None:
+    """When the next process gives the rest up, the receiver has some of it, whatever it says of the last sample.
+
+    One that does not say what it holds is asked once: then all of it counts as stored.
+    """
+
+    async def main() -> None:
+        bench = StageBench()
+        names = [f"s{number}" for number in range(20)]
+        body = _body(names, TICK)
+        bench.counted(requests=[Request(1, TICK, 20, body)])
+        bench.database.mark_sending(-1)
+        stored, asked = set(names[::3]), 0
+
+        class Knowing:
+            async def holds(self, body: bytes) -> bool | None:
+                nonlocal asked
+                asked += 1
+                sent = last_sample(body)
+                assert sent is not None
+                return sent.labels["__name__"] in stored if answers else None
+
+        inbox: Channel[Batch] = Channel(1)
+        accounts = _Noting()
+        async with inbox:
+            pass
+        receiver = _Judging(lambda names, attempt: Transient("503", answered=True))
+        await Pusher(bench.common, receiver, bench.state, accounts, 60, recalls=Knowing()).run(inbox, Channel(300))
+        assert set(accounts.of(Delivery.STORED)) == (stored if answers else set(names))
+        assert set(accounts.of(Delivery.NOT_STORED)) == (set(names) - stored if answers else set())
+        assert asked == (20 if answers else 1)
+
+    simulate(main())

@@ -54,6 +54,18 @@ def test_a_shard_that_delivers_old_files_holds_up_no_other(tmp_path: Path, age_m
     assert ("shards", world.trouble.ever[0][1]) in world.trouble.ever
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_when_every_shard_is_old_none_is_said_to_be_behind_others(tmp_path: Path, shards: int) -> None:
+    """There are no others: they are behind the time."""
+    uploads = [one for shard in range(shards) for one in steady(shard, 20, age_ms=3_600_000)]
+    world = World(tmp_path, uploads)
+    simulate(world.run())
+    world.check()
+    words = [said for what, said in world.trouble.ever if what == "shards"]
+    assert any(said.startswith(("shard 0 is", "shards 0, 1 are")[shards - 1]) for said in words)
+    assert all("behind the time" in said and "others" not in said for said in words)
+
+
 @pytest.mark.guarantee("shards.recovers")
 def test_a_shard_that_catches_up_is_waited_for_again(tmp_path: Path) -> None:
     """After some minutes of old files it delivers current ones; from then on nothing of it is late."""

@@ -162,6 +162,38 @@ def test_many_bytes_of_files_do_not_wait_for_their_commit() -> None:
     simulate(main())
 
 
+@pytest.mark.parametrize("stops", [False, True])
+def test_while_a_tick_waits_for_the_receiver_no_more_is_taken_in(stops: bool) -> None:
+    """What is held would grow for as long as the receiver is away; once it has what was told, or at a stop, all is."""
+
+    async def main() -> None:
+        bench = StageBench(most=60)
+        timeline = Timeline(Rules(), start_ms=NOW_MS - 7_300_000, key=b"k" * 32)
+        timeline.absorb([(log_file(99), _counted(TICK - 7200, 1)[0])], _counted(TICK - 7200, 1)[1])
+        unsent, _ = timeline.advance((TICK - 7200) * 1000, NOW_MS - 7_200_000)
+        assert unsent
+        bench.watermark.listed(bench.clock.monotonic())
+        tallied: Channel[DecodedFiles] = Channel(60)
+        stage = _aggregator(bench, timeline)
+        for number in range(60):
+            await tallied.put(_decoded(bench, log_file(number), _counted(TICK - 600 + 5 * number // 15 * 15, 1)))
+        run = asyncio.create_task(stage.run(tallied, Channel(999)))
+        await asyncio.sleep(600)
+        assert 1 < bench.database.counts()["counted"] < 61
+        if stops:
+            bench.stop.set()
+        else:
+            timeline.done([request.number for request in unsent])
+        await asyncio.sleep(60)
+        async with tallied:
+            pass
+        await run
+        assert bench.database.counts()["counted"] == 61
+        assert (timeline.emitted < TICK - 7000) is stops
+
+    simulate(main())
+
+
 @pytest.mark.guarantee("copies.no_state")
 @pytest.mark.parametrize(("patience", "at_ms"), [(20.0, (TICK + 15) * 1000), (5.0, TICK * 1000 + 100)])
 def test_a_stop_without_a_state_waits_for_the_next_tick(patience: float, at_ms: int) -> None:

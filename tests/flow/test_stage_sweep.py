@@ -162,3 +162,23 @@ def test_a_sweep_that_fails_is_told_and_tried_again_an_hour_later() -> None:
         assert not sweep.bench.trouble.ever
 
     simulate(main())
+
+
+def test_sweeps_that_fail_again_and_again_are_a_problem_until_one_succeeds() -> None:
+    """One may fail by chance; while none succeeds, what lies in old folders is not found."""
+
+    async def main() -> None:
+        sweep = _Sweep()
+        for _ in range(3):
+            sweep.bucket.fail("list_files", Transient("no answer"))
+        task = asyncio.create_task(sweep.sweeper.run())
+        trouble = []
+        for _ in range(4):
+            await asyncio.sleep(3600)
+            trouble.append(sweep.bench.trouble.now.get("sweep", ""))
+        sweep.bench.stop.set()
+        await task
+        assert [bool(words) for words in trouble] == [False, True, True, False]
+        assert "3 times in a row (no answer)" in trouble[2]
+
+    simulate(main())

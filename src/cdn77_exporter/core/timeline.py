@@ -180,6 +180,7 @@ class Timeline:
         self.settled = 0
         self.already_told = NOTHING_TOLD
         self.emitted = 0
+        self.waits = False  # whether the last `advance` left a tick because earlier requests are not done
         self._rewrites = 0
         self._described = 0  # tick with which metadata was last sent
         self._next_request = 1
@@ -284,7 +285,8 @@ class Timeline:
 
     def advance(self, watermark_ms: int, now_ms: int, most_ticks: int = 20) -> tuple[list[Request], bool]:
         """Settle the ticks up to the watermark, but not too many at once: their requests in order, and
-        whether there are more ticks to come at once."""
+        whether there are more ticks to come at once. `waits` says if one of them has to wait."""
+        self.waits = False
         limit = watermark_ms // 1000 // self._tick * self._tick
         requests: list[Request] = []
         samples = 0
@@ -294,6 +296,7 @@ class Timeline:
                 return requests, False
             writable = tick >= self._writable_from(now_ms) and not self._is_split(tick)
             if writable and self._has_to_wait(tick):
+                self.waits = True
                 return requests, False
             self._settle(tick)
             if writable:

@@ -126,6 +126,11 @@ class _Part:
         rest = [one for one in self.series if one.labels not in self.doubtful]
         return [*alone, self._with(rest)] if rest else alone
 
+    @property
+    def may_be_partly_stored(self) -> bool:
+        """True if some of its series may be stored without the others."""
+        return self.lost and self.mixed and len(self.series) > 1
+
     def _with(self, series: Sequence[Series]) -> _Part:
         part = _Part.of(series, lost=self.lost)
         part.failed, part.mixed = self.failed, self.mixed
@@ -145,6 +150,7 @@ class _Work:
     in_parts: bool = False  # since some attempts were of parts, so may be what is stored
     apart: bool = False  # it was taken apart, and some of it was stored
     passed: RequestLimit = field(default_factory=lambda: RequestLimit(0, 0))  # the largest part that was stored
+    recalled: bool = True  # False once the receiver did not say what it holds
     attempts: int = 0
     ended: dict[Delivery, list[tuple[_Part, Failure]]] = field(default_factory=dict)
 
@@ -512,6 +518,11 @@ class Sender:
             for one in alone:
                 await self._end(work, one, error)
             return await self._end(work, rest, error)
+        if part.may_be_partly_stored:  # what becomes of one says nothing about the others
+            *others, last = part.within(RequestLimit(1, 1))
+            for one in others:
+                await self._end(work, one, error)
+            return await self._end(work, last, error)
         if isinstance(error, Refused):
             self.common.problems.solved("receiver")
             delivery = after_refusal(error, lost=part.lost)
@@ -519,8 +530,9 @@ class Sender:
             delivery = after_giving_up(lost=part.lost)
         # A replicating receiver may have stored what it answered with a failure, and then says that it has it.
         in_doubt = part.lost or (part.failed and isinstance(error, Refused) and names_stored(error))
-        if in_doubt and delivery is not Delivery.STORED:
+        if in_doubt and delivery is not Delivery.STORED and work.recalled:
             there = await self.recalls.holds(part.body)
+            work.recalled = there is not None
             if there is not None:
                 delivery = Delivery.STORED if there else Delivery.NOT_STORED
         if delivery is Delivery.NOT_STORED and isinstance(error, HistogramsRefused):

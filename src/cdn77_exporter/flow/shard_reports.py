@@ -51,7 +51,7 @@ class ShardReports:
             if all_states.get(name) is ShardState.CURRENT:
                 self.common.report("shard_recovered", shard=name, newest=self._newest(name))
         self._told = states
-        self._set_problem()
+        self._set_problem(flows=ShardState.CURRENT in all_states.values())
 
     def _worth_telling(self, states: dict[str, ShardState], now: float) -> dict[str, ShardState]:
         shards, flows = self.watermark.shards, ShardState.CURRENT in states.values()
@@ -88,16 +88,20 @@ class ShardReports:
     def _newest(self, name: str) -> float | None:
         return self.watermark.newest_ms(name) / 1000 or None
 
-    def _set_problem(self) -> None:
+    def _set_problem(self, *, flows: bool) -> None:
+        """Tell what is wrong now; `flows`: whether any shard is current."""
+        late = "far behind the others or cannot be fetched, so that {} requests count late"
+        if not flows:
+            late = "far behind the time or cannot be fetched, as is every one that delivers: {} requests count late"
         parts = []
-        for state, words in (
-            (ShardState.LAGGING, "is far behind the others or cannot be fetched, so that its requests count late"),
-            (ShardState.SILENT, "delivers no more files while others do"),
+        for state, one, several in (
+            (ShardState.LAGGING, f"is {late.format('its')}", f"are {late.format('their')}"),
+            (ShardState.SILENT, "delivers no more files while others do", "deliver no more files while others do"),
         ):
             names = sorted(name for name, found in self._told.items() if found is state)
             if names:
                 named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-                parts.append(f"shard {named} {words}")
+                parts.append(f"shards {named} {several}" if len(names) > 1 else f"shard {named} {one}")
         if parts:
             self.common.problems.found("shards", "; ".join(parts) + "; see the page, and ask the CDN if it lasts")
         else:

@@ -502,8 +502,9 @@ _SWEEP = (
         "sweep_failed",
         Level.WARNING,
         (_ERROR, _REMEDY),
-        "The whole prefix could not be listed. Polls go on; the next hour tries again.",
-        "Do what `remedy` says, if it repeats.",
+        "The whole prefix could not be listed. Polls go on; the next hour tries again. What only sweeps find, such as "
+        "files that were uploaded late into old folders, is not counted until one succeeds.",
+        "Do what `remedy` says, if it repeats: from the second time in a row on it is a problem (`sweep`).",
     ),
     Message(
         "files_left_out",
@@ -704,8 +705,8 @@ _SHARDS = (
             _number("behind_seconds", "how far its newest event is behind the watermark"),
             _number("files", "its files that are listed and not counted yet"),
         ),
-        "A shard is more than `SHARD_WAIT_SECONDS` behind the others, or none of its files can be fetched. It is not "
-        "waited for: what it delivers counts late, but counts.",
+        "A shard is more than `SHARD_WAIT_SECONDS` behind the others (behind the time, when every shard is), or none of "
+        "its files can be fetched. It is not waited for: what it delivers counts late, but counts.",
         "Ask the CDN why this shard's files come late; if files cannot be fetched, see `file_fetch_failed`.",
     ),
     Message(

@@ -16,13 +16,14 @@ from cdn77_exporter.core.watermark import Watermark
 from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.in_flight import At, InFlight
 from cdn77_exporter.flow.ports import Commits, Common
-from cdn77_exporter.flow.retry import until_written
+from cdn77_exporter.flow.retry import pause, until_written
 from cdn77_exporter.flow.shard_reports import ShardReports
 from cdn77_exporter.flow.stages.decode import DecodedFiles
 
 T = TypeVar("T")
 _COMMIT_SECONDS = 5.0  # files wait at most this long for a commit when no tick is complete,
 _COMMIT_BYTES = 8 * 1024 * 1024  # or until so much of them waits: a commit holds what all of them count
+_WAIT_SECONDS = 1.0  # until it is seen again which ticks are complete
 _AT_ONCE = 16  # of what was decoded together
 
 
@@ -74,7 +75,7 @@ class Aggregator:
         async with outlet:
             while True:
                 try:
-                    found = await inbox.take(_AT_ONCE, seconds=1.0)
+                    found = await self._take(inbox)
                 except Closed:
                     break
                 found.reverse()
@@ -84,6 +85,13 @@ class Aggregator:
             await self._advance(outlet, commit=True)
             if not self.keeps_state:
                 await self._flush(outlet)
+
+    async def _take(self, inbox: Channel[DecodedFiles]) -> list[DecodedFiles]:
+        """Return what was decoded; nothing as long as a tick waits for the receiver, or what is held would grow."""
+        if self.timeline.waits and not self.common.stop.is_set():
+            await pause(self.common.clock, self.common.stop, _WAIT_SECONDS)
+            return []
+        return await inbox.take(_AT_ONCE, seconds=_WAIT_SECONDS)
 
     async def between_steps(self, call: Callable[[], T]) -> T:
         """Do something with the timeline when nothing else does."""

@@ -12,6 +12,7 @@ from cdn77_exporter.flow.retry import pause
 
 _FIRST_SECONDS = 45.0  # after the start, so that the first polls are not held up
 _EVERY_SECONDS = 3600.0
+_MOST_FAILURES = 1  # in a row that are only in the log
 _MOST_FOUND = 20_000  # of one sweep; the next one finds the others
 #: Deleted files are remembered for so long after their upload: of later copies every event would be too old.
 _REMEMBERED_MS = MAX_AGE_MS + 24 * 3_600_000
@@ -54,6 +55,7 @@ class Sweeper:
     keep_files: bool = False
     left: Left = field(default_factory=Left, init=False)
     _found: dict[str, LogFile] = field(default_factory=dict, init=False)
+    _failures: int = field(default=0, init=False)  # in a row
 
     def take(self) -> list[LogFile]:
         """Return what was found since the last call."""
@@ -68,8 +70,15 @@ class Sweeper:
             try:
                 await self.sweep()
             except (Transient, Misconfigured) as error:
-                self.common.report("sweep_failed", error=str(error), remedy=error.remedy)
+                self._failed(error)
             await pause(clock, stop, _EVERY_SECONDS)
+
+    def _failed(self, error: Transient | Misconfigured) -> None:
+        self._failures += 1
+        self.common.report("sweep_failed", error=str(error), remedy=error.remedy)
+        if self._failures > _MOST_FAILURES:
+            words = f"the whole prefix could not be listed {self._failures} times in a row ({error})"
+            self.common.problems.found("sweep", f"{words}, so that files in old folders are not found; {error.remedy}")
 
     async def sweep(self) -> None:
         """List everything once, and tell of what cannot be counted."""
@@ -89,6 +98,8 @@ class Sweeper:
             last = await self._forget(last, max(file.key for file in page), logs, now_ms)
         await self._forget(last, _BEHIND_ALL, [], now_ms)
         self.left = left
+        self._failures = 0
+        self.common.problems.solved("sweep")
         self._tell(listed, self.common.clock.monotonic() - began)
 
     def _look_elsewhere(self, logs: list[LogFile], now_ms: int, left: Left) -> None:
