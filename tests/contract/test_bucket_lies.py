@@ -208,6 +208,9 @@ def _listing(*entries: str, more: str = "") -> bytes:
     [
         (_entry("logs/odd", etag=None), "without an ETag"),
         (_entry("logs/odd", etag='""'), "without an ETag"),
+        (_entry("logs/odd", etag='"a\nb"'), "ETag"),
+        (_entry("logs/odd", etag='"\x7f"'), "ETag"),
+        (_entry("logs/odd", etag="a" * 100_000), "ETag"),
         (_entry("logs/odd", size="9" * 400), "size"),
         (_entry("logs/odd", size="-1"), "size"),
         (_entry("logs/odd", size="\u0665"), "size"),

@@ -705,8 +705,8 @@ _SHARDS = (
             _number("behind_seconds", "how far its newest event is behind the watermark"),
             _number("files", "its files that are listed and not counted yet"),
         ),
-        "A shard is more than `SHARD_WAIT_SECONDS` behind the others (behind the time, when every shard is), or none of "
-        "its files can be fetched. It is not waited for: what it delivers counts late, but counts.",
+        "A shard is more than `SHARD_WAIT_SECONDS` behind the others (behind the time, when every shard is), or none "
+        "of its files can be fetched. It is not waited for: what it delivers counts late, but counts.",
         "Ask the CDN why this shard's files come late; if files cannot be fetched, see `file_fetch_failed`.",
     ),
     Message(

@@ -19,6 +19,7 @@ _MOST_DEPTH = 8
 _MOST_ENTRIES = 10_000  # ten times as many as a page may have
 _MOST_ELEMENTS = 100_000
 _SIZE = re.compile(r"[0-9]{1,15}")
+_ETAG = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")  # what a request may ask for
 
 
 class ListingError(Exception):
@@ -124,6 +125,8 @@ class _Reader:
             odd.append(("an entry without a key", key))
         elif not etag:
             odd.append(("a file without an ETag", key))
+        elif not _ETAG.fullmatch(etag):
+            odd.append(("a file whose ETag is none", key))
         elif not _SIZE.fullmatch(size):
             odd.append(("a file whose size is no number of bytes", key))
         elif modified_ms is None:
