@@ -299,7 +299,7 @@ async def _write(url: str, body: bytes) -> None:
 @pytest.mark.guarantee("receiver.short_window")
 @pytest.mark.prometheus
 @pytest.mark.parametrize(
-    ("window", "wanted", "status"), [("10m", "2h", "failed"), ("3h", "2h", "ok"), ("10m", "30m", "")]
+    ("window", "wanted", "status"), [("10m", "2h", "failed"), ("2h", "2h", "failed"), ("3h", "2h", "ok"), ("10m", "30m", "")]
 )
 def test_a_window_that_reaches_further_back_than_the_receiver(
     tmp_path: Path, setting: Setting, window: str, wanted: str, status: str
@@ -314,7 +314,7 @@ def test_a_window_that_reaches_further_back_than_the_receiver(
             assert code == (status == "failed")
             assert found.get("BACKFILL_WINDOW", {"status": ""})["status"] == status
         if status == "failed":
-            assert "too old" in found["BACKFILL_WINDOW"]["found"]
+            assert ("too old" if window == "10m" else "2h late at most") in found["BACKFILL_WINDOW"]["found"]
             assert "out_of_order_time_window" in found["BACKFILL_WINDOW"]["remedy"]
 
 

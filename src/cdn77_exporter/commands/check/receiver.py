@@ -92,7 +92,7 @@ async def _check_backfill(
                 f"a sample that is {seconds / 3600:g} h old was accepted, but cannot be found",
                 "check that the receiver keeps samples so long (its retention)",
             )
-        elif window and seconds_of(window) < seconds:
+        elif window and seconds_of(window) <= seconds:  # the zeros of a new series are older still
             findings.fail(
                 BACKFILL, f"reaches {seconds / 3600:g} h back, but samples may be {window} late at most", remedy
             )
