@@ -299,7 +299,8 @@ async def _write(url: str, body: bytes) -> None:
 @pytest.mark.guarantee("receiver.short_window")
 @pytest.mark.prometheus
 @pytest.mark.parametrize(
-    ("window", "wanted", "status"), [("10m", "2h", "failed"), ("2h", "2h", "failed"), ("3h", "2h", "ok"), ("10m", "30m", "")]
+    ("window", "wanted", "status"),
+    [("10m", "2h", "failed"), ("2h", "2h", "failed"), ("3h", "2h", "ok"), ("10m", "30m", "")],
 )
 def test_a_window_that_reaches_further_back_than_the_receiver(
     tmp_path: Path, setting: Setting, window: str, wanted: str, status: str
