@@ -160,6 +160,7 @@ def drive(both: Both, steps: list[tuple[str, int, int]]) -> None:
 
 @given(st.sampled_from([5, 15, 60]), STEPS)
 @example(60, [("count", 0, 1), ("emit", 1, 0), ("emit", 15, 0), ("count", 0, 1), ("emit", 1, 0)])
+@example(15, [("count", 0, 1), ("emit", 1, 0), ("emit", 15, 0), ("emit", 45, 0), ("count", 0, 1), ("emit", 0, 0)])
 @examples(150)
 @pytest.mark.usefixtures("small_blocks")
 def test_every_history_is_written_as_the_contract_says(step: int, steps: list[tuple[str, int, int]]) -> None:

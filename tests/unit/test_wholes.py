@@ -7,7 +7,7 @@ from unittest.mock import patch
 import cramjam
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key
@@ -110,6 +110,7 @@ STEPS = st.lists(
 
 
 @given(st.sampled_from([5, 15, 60]), STEPS)
+@example(15, [("observe", 1, 0), ("emit", 1, 0), ("emit", 15, 0), ("emit", 45, 0), ("observe", 1, 0), ("emit", 0, 0)])
 @examples(150)
 def test_every_history_of_a_histogram_is_written_as_the_contract_says(
     step: int, steps: list[tuple[str, int, int]]

@@ -368,6 +368,7 @@ class SeriesTable:
         ticks = range(earliest, tick, self._tick)
         skipped = np.maximum(0, (self.written[slots] - earliest) // self._tick + 1)
         late = (skipped > 0) | (self.written[slots] == tick - self._tick)  # which has no room, wherever zeros may begin
+        late &= self.written[slots] < tick  # a tick that is written again is the last one: no later one has the value
         first = earliest + skipped[late] * self._tick
         self.zero_ticks = dict(zip(slots[late].tolist(), first.tolist(), strict=True))
         frames = []
