@@ -6,8 +6,9 @@ was before a. The span is cut into pieces; of the requests in the piece from a +
 - those after a gap of more than y have their last one before a, so at least so many viewers there are;
 - those after a gap of at most x have not, so at most as many as the others there are.
 
-In the first piece, which is as long as a player is present after a request, no more viewers come than players are
-there. `lower` is exact; `upper` looks a tick further to both sides, as `increase()` sees what is between samples only.
+In the first piece, as in any that is as long as a player is present after a request, no more viewers come than players
+are there at its end. `lower` is exact; `upper` looks a tick further to both sides, as `increase()` sees what is between
+samples only.
 
     python tools/distinct_viewers.py --horizon 7d 1h 1d 7d > distinct-viewers.rules.yml
 """
@@ -35,57 +36,89 @@ class Expressions:
         self, horizon: int, *, tick: int = 15, presence: int = 30, lag: int = 90, native: bool = False
     ) -> None:
         self._tick = tick
-        self._presence = math.ceil(presence / tick) * tick
+        self._presence = max(presence, tick) // tick * tick
         self._lag = lag
         self._native = native
         self._horizon = horizon
         self._bounds = list(_powers(tick, horizon)) if native else [ms / 1000 for ms in bounds_ms(horizon, tick)]
+        if not self._bounds or self._bounds[-1] < self._presence:
+            raise ValueError(
+                f"a horizon of {horizon} seconds is too short for ticks of {tick} and a presence of {self._presence}"
+            )
 
-    def _pieces(self, span: int) -> Iterator[tuple[int, int]]:
-        """Yield where pieces begin and end, after the beginning of the span: on ticks, near the bounds."""
+    def _pieces(self, span: int, first: int) -> Iterator[tuple[int, int]]:
+        """Yield where pieces begin and end, after the beginning of the span: on ticks, near the bounds.
+
+        `first`: the length of the first one.
+        """
         cuts = (math.ceil(found / self._tick) * self._tick for found in self._bounds)
-        edges = [self._presence, *(cut for cut in cuts if self._presence < cut < span), span]
-        yield 0, min(self._presence, span)
+        edges = [first, *(cut for cut in cuts if first < cut < span), span]
+        yield 0, min(first, span)
         yield from ((begin, end) for begin, end in pairwise(dict.fromkeys(edges)) if begin < span)
 
-    def _after(self, bound: float, selector: str, of: str = "") -> str:
-        """Return how many requests came after a gap of more than `bound`; `of`: a function around the counters."""
-        closing = ")" if of else ""
-        if self._native:
-            histogram = f"{of}{NAME}{selector}{closing}"
-            counted = f"histogram_fraction({bound!r}, Inf, {histogram}) * histogram_count({histogram})"
-            return f"sum by (stream_name) ({counted} >= 0)"  # of an empty histogram a fraction is no number
-        every, within = (f'{of}{NAME}_bucket{{le="{le}"}}{selector}{closing}' for le in ("+Inf", self._text(bound)))
-        return f"sum by (stream_name) ({every} - ignoring (le) {within})"
+    def _every(self, selector: str, of: str = "") -> str:
+        return f'{of}{NAME}_bucket{{le="+Inf"}}{selector}{")" if of else ""}'
 
-    def _text(self, bound: float) -> str:
-        return text_of(round(bound * 1000))
+    def _within(self, bound: float, selector: str, of: str = "") -> str:
+        return f'{of}{NAME}_bucket{{le="{text_of(round(bound * 1000))}"}}{selector}{")" if of else ""}'
+
+    def _beyond(self, bound: float, histogram: str) -> str:
+        """Return what a native histogram has after a gap of more than `bound`."""
+        counted = f"histogram_fraction({bound!r}, Inf, {histogram}) * histogram_count({histogram})"
+        return f"({counted} >= 0)"  # of an empty histogram a fraction is no number
+
+    def _after(self, bound: float, offset: int) -> str:
+        """Return how many requests had come after a gap of more than `bound`, so long ago."""
+        selector = f" offset {offset}s"
+        if self._native:
+            return self._beyond(bound, NAME + selector)
+        return f"({self._every(selector)} - ignoring (le) {self._within(bound, selector)})"
+
+    def _came(self, bound: float, begin: int, end: int) -> str:
+        """Return how many requests came after a gap of more than `bound`, between two times so long ago; no more.
+
+        A series that begins there began at zero. Where only its bound is new, since RETURN_HORIZON or TICK_SECONDS
+        was changed, it is not known how many of the requests before had come within it.
+        """
+        now, then = self._after(bound, end), self._after(bound, begin)
+        fresh = now if self._native else f"({now} unless ignoring (le) {self._every(f' offset {begin}s')})"
+        return f"sum by (stream_name) (clamp_min({now} - ({then} or {fresh} * 0), 0))"
+
+    def _may_have_come(self, bound: float, seconds: int, offset: int) -> str:
+        """Return how many came in so many seconds, so long ago; no fewer. Without the bound it may be all of them."""
+        selector = f"[{seconds}s] offset {offset}s"
+        if self._native:
+            return f"sum by (stream_name) {self._beyond(bound, f'increase({NAME}{selector})')}"
+        every, within = self._every(selector, "increase("), self._within(bound, selector, "increase(")
+        return f"sum by (stream_name) ({every} - ignoring (le) ({within} or ignoring (le) {every} * 0))"
 
     def lower(self, span: int) -> str:
         """Return what there are at least, in a span of that length."""
         found = []
-        for begin, end in self._pieces(span):
+        for begin, end in self._pieces(span, self._presence):
             bound = next((bound for bound in self._bounds if bound >= end), None)
             if bound is not None:
-                now, then = (self._after(bound, f" offset {self._lag + span - at}s") for at in (end, begin))
-                found.append(f"clamp_min({now} - ({then} or {now} * 0), 0)")
+                found.append(self._came(bound, self._lag + span - begin, self._lag + span - end))
         return _added(found)
 
     def upper(self, span: int) -> str:
         """Return what there are at most."""
-        offset = self._lag + span - self._presence
-        found = [f"sum by (stream_name) (cdn77_concurrent_viewers offset {offset}s)"] if self._presence <= span else []
-        for begin, end in self._pieces(span):
+        first = math.ceil(self._bounds[0] / self._presence) * self._presence  # from there on there are bounds
+        found = []
+        for end in range(self._presence, min(first, span) + self._presence, self._presence):
+            offset = self._lag + span - min(end, span)
+            found.append(f"sum by (stream_name) (cdn77_concurrent_viewers offset {offset}s)")
+        for begin, end in self._pieces(span, first):
             below = [bound for bound in self._bounds if bound <= begin]
-            if below and begin:
+            if below:
                 seconds, offset = end - begin + 2 * self._tick, self._lag + span - end - self._tick
-                found.append(self._after(below[-1], f"[{seconds}s] offset {offset}s", "increase("))
+                found.append(self._may_have_come(below[-1], seconds, offset))
         return _added(found)
 
 
 def _powers(tick: int, horizon: int) -> Iterator[float]:
     """Yield bounds of native buckets, a factor of the square root of 2 apart: from a tick up to the horizon."""
-    for half in range(2 * math.ceil(math.log2(tick)), 2 * math.floor(math.log2(horizon)) + 1):
+    for half in range(2 * math.ceil(math.log2(tick)), math.floor(2 * math.log2(horizon)) + 1):
         yield 2 ** (half / 2)
 
 
