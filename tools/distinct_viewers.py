@@ -78,11 +78,15 @@ class Expressions:
         """Return how many requests came after a gap of more than `bound`, between two times so long ago; no more.
 
         A series that begins there began at zero. Where only its bound is new, since RETURN_HORIZON or TICK_SECONDS
-        was changed, it is not known how many of the requests before had come within it.
+        was changed, and nobody came within it yet, it is not known how many had before.
         """
-        now, then = self._after(bound, end), self._after(bound, begin)
-        fresh = now if self._native else f"({now} unless ignoring (le) {self._every(f' offset {begin}s')})"
-        return f"sum by (stream_name) (clamp_min({now} - ({then} or {fresh} * 0), 0))"
+        now = self._after(bound, end)
+        if self._native:
+            return f"sum by (stream_name) (clamp_min({now} - ({self._after(bound, begin)} or {now} * 0), 0))"
+        selector = f" offset {begin}s"
+        every = f"({self._every(selector)} > 0)"
+        then = f"{every} - ignoring (le) ({self._within(bound, selector)} > 0)"
+        return f"sum by (stream_name) (clamp_min({now} - ({then} or ({now} unless ignoring (le) {every}) * 0), 0))"
 
     def _may_have_come(self, bound: float, seconds: int, offset: int) -> str:
         """Return how many came in so many seconds, so long ago; no fewer. Without the bound it may be all of them."""

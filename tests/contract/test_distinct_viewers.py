@@ -11,7 +11,9 @@ from unittest.mock import patch
 import pytest
 
 from cdn77_exporter.core.measures import Histograms
+from cdn77_exporter.edge.state import Database
 from tests.contract.test_histograms_on_receivers import push
+from tests.support.files import event, stream_name
 from tests.support.prometheus import Prometheus
 from tests.support.samples import Received
 from tests.unit import test_measures_file, test_returns
@@ -57,7 +59,7 @@ def test_the_truth_is_between_the_bounds_in_a_hundred_spans(tmp_path: Path, how:
         for _ in range(100):
             span = draw.randrange(2, HORIZON // tick) * tick
             at = start + span + _LAG + draw.randrange(600, SECONDS - HORIZON)
-            end = at // tick * tick - _LAG
+            end = (at - _LAG) // tick * tick
             truth: dict[str, set[str]] = {}
             for line in lines:
                 ip = test_returns.viewer_of(line)
@@ -69,3 +71,27 @@ def test_the_truth_is_between_the_bounds_in_a_hundred_spans(tmp_path: Path, how:
                 assert low.get(stream, 0) - 1e-6 <= len(viewers) <= high[stream] + 1e-6, (span, at, stream)
                 spread.append((high[stream] - low.get(stream, 0)) / len(viewers))
         assert sorted(spread)[len(spread) // 2] < 1
+
+
+def test_the_bounds_hold_after_a_change_of_the_horizon(tmp_path: Path) -> None:
+    """One viewer who stays is no more than one, also when there were no such buckets before, or are none yet."""
+    start = int(time.time()) // 3600 * 3600 - 7200
+    database = Database(":memory:")
+    with (
+        patch.object(test_returns, "START", start),
+        patch.object(test_measures_file, "START", start),
+        Prometheus(tmp_path / "server", features="native-histograms") as server,
+    ):
+        now = start
+        for horizon in (5000, HORIZON):
+            process = test_returns.begun(horizon=horizon, now=now, receiver=Server(server), database=database)
+            for _ in range(0, 1800, 60):
+                times = range(process.now, process.now + 60, 10)
+                process.count([event(at * 1000, clientRequestPath=f"/{stream_name(1)}/x.ts") for at in times])
+                process.advance(60)
+            now = process.now
+        expressions = Expressions(HORIZON, lag=_LAG)
+        for at in range(start + 1200, now, 60):
+            low, high = (list(server.query(one(900), at).values()) for one in (expressions.lower, expressions.upper))
+            assert max(low, default=0) <= 1 + 1e-6
+            assert min(high) >= 1 - 1e-6

@@ -68,6 +68,26 @@ def ms_of(line: Mapping[str, Any]) -> int:
     return int(line["startTimeMs"])
 
 
+def begun(
+    how: Histograms = Histograms.OFF,
+    *,
+    horizon: int = HORIZON,
+    tick: int | None = None,
+    now: int | None = None,
+    receiver: Received | None = None,
+    database: Database | None = None,
+    accelerate: bool = True,
+    **rules: Any,
+) -> Process:
+    """A process that counts returns, unless the horizon is 0."""
+    tick, now = tick or TICK, now or START
+    table = Measures((*built_in(how).rows, *return_rows(horizon, tick, how)))
+    own = Rules(return_horizon=horizon, tick_seconds=tick, presence_seconds=max(30, tick), **rules)
+    process = Process(table, rules=own, database=database, accelerate=accelerate, now=now)
+    process.received = receiver or Anything()
+    return process
+
+
 def counted(
     lines: Sequence[Mapping[str, Any]],
     how: Histograms,
@@ -77,9 +97,7 @@ def counted(
     receiver: Received | None = None,
 ) -> Process:
     """A process that has counted lines, as they come in two shards, and has written all ticks."""
-    table = Measures((*built_in(how).rows, *return_rows(HORIZON, TICK, how)))
-    process = Process(table, rules=Rules(return_horizon=HORIZON), accelerate=accelerate, now=START)
-    process.received = receiver or Anything()
+    process = begun(how, accelerate=accelerate, receiver=receiver)
     draw = random.Random(3)
     for begin in range(0, seconds, 60):
         part = [line for line in lines if begin <= ms_of(line) / 1000 - START < begin + 60]
@@ -231,3 +249,86 @@ def test_what_was_counted_before_it_was_turned_on_is_left_out(restarts: int) -> 
     assert found[f"{NAME}_count", stream_name(1)] == 1
     assert found[f"{NAME}_sum", stream_name(1)] == pytest.approx(370)
     assert min(found.values()) >= 0
+
+
+def returned(found: Parts, stream: int) -> dict[str, float]:
+    """What a stream's parts are, by the last of their labels; those that are 0 left out."""
+    return {key[-1]: value for key, value in found.items() if key[1] == stream_name(stream) and value}
+
+
+@pytest.mark.parametrize("how", [Histograms.OFF, Histograms.NATIVE])
+def test_what_was_held_while_it_was_turned_off_does_not_return(how: Histograms) -> None:
+    """Turned on again, it takes up neither the requests nor the viewers that a process without it has held."""
+    path = f"/{stream_name(1)}/x.ts"
+    database = Database(":memory:")
+    on = begun(how, database=database)
+    on.count([event((START + 1) * 1000, clientRequestPath=path)])
+    on.advance(60)
+    off = begun(how, horizon=0, now=on.now, database=database)
+    off.count([event((START + 300) * 1000, clientRequestPath=path)])
+    database.commit(off.timeline.take_changes([], 0, []))
+    again = begun(how, now=off.now, database=database)
+    again.advance(600)
+    again.count([event((START + 700) * 1000, clientRequestPath=path)])
+    again.advance(300)
+    found = parts(again)
+    assert min(found.values()) >= 0
+    assert returned(found, 1)["sum" if how is Histograms.NATIVE else stream_name(1)] > 0
+
+
+@pytest.mark.parametrize("ticks", [(15, 30), (30, 15)])
+def test_the_buckets_of_a_native_histogram_stay_when_ticks_change(ticks: tuple[int, int]) -> None:
+    """Which bucket is the lowest follows from the ticks; what was counted stays, and no bucket is there twice."""
+    path = f"/{stream_name(1)}/x.ts"
+
+    def at(seconds: int) -> dict[str, Any]:
+        return event((START + seconds) * 1000, clientRequestPath=path)
+
+    database = Database(":memory:")
+    before = begun(Histograms.NATIVE, tick=ticks[0], database=database)
+    before.count([at(1), at(2), at(31), at(200)])
+    before.advance(600)
+    had = returned(parts(before), 1)
+    after = begun(Histograms.NATIVE, tick=ticks[1], now=before.now, database=database)
+    after.advance(60)
+    assert returned(parts(after), 1) == had
+    after.count([at(700), at(701), at(730)])
+    after.advance(300)
+    found = returned(parts(after), 1)
+    assert all(found[part] >= number for part, number in had.items())
+    assert sum(number for part, number in found.items() if part != "sum") == 7
+    table = after.timeline.series
+    keys = [split_key(table.key(slot)) for slot in range(table.end) if table.there[slot]]
+    metrics = [(table.catalogue.metric(code), values) for code, values in keys]
+    own = [tuple(values) for metric, values in metrics if metric and metric.name == NAME]
+    assert len(own) == len(set(own))
+
+
+@pytest.mark.parametrize(("how", "seed"), [(Histograms.OFF, 0), (Histograms.OFF, 4), (Histograms.NATIVE, 0)])
+def test_nothing_falls_below_zero_where_series_are_at_their_bound(how: Histograms, seed: int) -> None:
+    """The requests of a viewer and their gaps are of one stream, or both of the one for what is too much."""
+    draw, at = random.Random(seed), 0
+    process = begun(how, max_series=60 if how is Histograms.NATIVE else 120, series_idle_seconds=300, max_streams=6)
+    for _ in range(40):
+        lines = [
+            event(
+                (START + at + draw.randrange(60)) * 1000,
+                clientIP=f"192.0.2.{draw.randrange(9)}",
+                clientRequestPath=f"/{stream_name(draw.randrange(8))}/x.ts",
+                locationID=f"p{draw.randrange(6)}",
+            )
+            for _ in range(draw.randrange(1, 12))
+        ]
+        process.count(lines)
+        seconds = draw.choice((60, 60, 60, 300, 900))
+        process.advance(seconds)
+        at += seconds
+        found = parts(process)
+        assert min(found.values(), default=0) >= 0
+        buckets: dict[str, list[tuple[float, float]]] = {}
+        for key, value in found.items():
+            if key[0].endswith("_bucket"):
+                buckets.setdefault(key[1], []).append((float(key[2]), value))
+        for own in buckets.values():
+            values = [value for _, value in sorted(own)]
+            assert values == sorted(values)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cdn77_exporter.core.measures import PART, STREAM, Measure, Measures
+from cdn77_exporter.core.measures import PART, STREAM, SUM, Measure, Measures
 
 _SEPARATOR = "\x1f"
 _LABEL = re.compile(r"(\w*)([:=]?)(.*)", re.DOTALL)  # and a text, if it is constant, or external
@@ -84,11 +84,15 @@ class Catalogue:
         self._of_row = {id(row): self._codes[self._metric(row).identity] for row in self._rows}
 
     def _metric(self, measure: Measure) -> Metric:
-        return Metric(measure.name, measure.labels, measure.constants, self.external, measure)
+        # All buckets of a native histogram are of one metric, whichever row counts them: which one does may change.
+        constants = tuple((name, text) for name, text in measure.constants if name != PART or text == SUM)
+        return Metric(measure.name, measure.labels, constants, self.external, measure)
 
     def _number(self, measure: Measure) -> None:
         code = len(self.metrics)
         metric = self._metric(measure)
+        if metric.identity in self._codes:
+            return
         self._codes[metric.identity] = code
         self.metrics.append(metric)
         self._new.append((code, *metric.identity))

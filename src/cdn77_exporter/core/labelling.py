@@ -27,6 +27,7 @@ from cdn77_exporter.core.measures import (
     Label,
     Measure,
     Measures,
+    OfViewers,
     Present,
     Source,
     Window,
@@ -370,10 +371,11 @@ class Labelling:
         return cells.add(rows, slots)
 
     def _within_bounds(self, cells: Cells, rows: Codes) -> Numbers:
-        """Count groups that no memory is kept for together: every label is OTHER, but that of a histogram's bucket."""
+        """Count groups that no memory is kept for together: all labels are OTHER but that of a histogram's bucket, and
+        the stream, of which there are not too many, and by which viewers are counted, too."""
         self.overflowed += len(rows)
         rows = rows.copy()
-        rows[:, [label.source is not Source.BUCKET for label in cells.cube.labels]] = self._other
+        rows[:, [label.source not in (Source.BUCKET, Source.STREAM) for label in cells.cube.labels]] = self._other
         numbers, known = cells.table.find(rows)
         if not known.all():
             new, inverse = np.unique(rows[~known], axis=0, return_inverse=True)
@@ -388,12 +390,27 @@ class Labelling:
     def slots_of_cells(self, cube: int, measure: int, cells: Numbers) -> Slots:
         """Return the slots [cells] of a measure of a cube, which are made where they are not there yet."""
         own = self._cells[cube]
+        if isinstance(own.cube.measures[measure].value, OfViewers):
+            return self._slots_of_viewers(own, own.cube.measures[measure], cells)
         slots = own.slots[:, measure]
         later = np.unique(cells[slots[cells] == LATER])
         for cell in later.tolist():
             texts = self.vocabulary.named(own.table.rows[cell].tolist())
             slots[cell] = self.slot(own.cube.measures[measure], own.texts[measure](texts))
         return slots[cells]
+
+    def _slots_of_viewers(self, cells: Cells, measure: Measure, numbers: Numbers) -> Slots:
+        """Return the slots [numbers] of a measure that events and viewers tell together: the same ones for both.
+
+        Over the bound a series is one of OTHER from when it is first asked for, which must not be asked twice.
+        """
+        own = next(own for own in self.of_viewers if any(row.measure is measure for row in own.measures))
+        place = next(place for place, row in enumerate(own.measures) if row.measure is measure)
+        rows = cells.table.rows[numbers][:, [cells.cube.labels.index(label) for label in own.labels]]
+        kinds, kind = np.unique(rows, axis=0, return_inverse=True)
+        values = [tuple(self.vocabulary.named(row)) for row in kinds.tolist()]
+        found: Slots = own.of_values(values, self._slot_of_values)[kind.ravel(), place]
+        return found
 
     def rows_of_cells(self) -> list[Codes]:
         """Return the labels of every cell, by cube."""

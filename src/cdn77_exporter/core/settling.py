@@ -48,14 +48,16 @@ class Settling:
         self._soonest_ms = min(filter(None, returned), default=0)
         self.saturated = 0  # sums of a tick that ended at `MOST_SUM`
 
-    def count(self, opened: OpenTick) -> None:
-        """Add up the sums of a tick."""
+    def count(self, opened: OpenTick, *, returns: bool = True) -> None:
+        """Add up the sums of a tick; `returns`: also the requests of viewers, which return with it."""
         for number, (cube, kept) in enumerate(zip(self._cubes, opened.sums, strict=True)):
             if not kept.cells:
                 continue
             cells, sums = kept.take()
             self.saturated += int(np.count_nonzero(sums == MOST_SUM))
             for place, measure in enumerate(cube.measures):
+                if not returns and isinstance(measure.value, Returned):
+                    continue
                 self._count(number, place, measure, cells, sums[:, cube.places(measure)])
 
     def _count(self, cube: int, place: int, measure: Measure, cells: Numbers, columns: Numbers) -> None:

@@ -135,12 +135,21 @@ class ProfileSlots:
         groups = self._of_profile[profiles].astype(np.int64)
         counted = groups >= 0
         slots = np.full((len(groups), len(self.measures)), NONE)
-        for group in np.unique(groups[counted]).tolist():
+        slots[counted] = self._of_groups(groups[counted], slot)
+        return slots
+
+    def of_values(self, values: Iterable[Values], slot: SlotOf) -> Slots:
+        """Return the slots [values, measures] of the profiles that have these values of the labels."""
+        groups = [found if (found := self._numbers.get(own)) is not None else self._number(own) for own in values]
+        return self._of_groups(np.array(groups, np.int64), slot)
+
+    def _of_groups(self, groups: Numbers, slot: SlotOf) -> Slots:
+        for group in np.unique(groups).tolist():
             if self._slots[group, 0] == LATER:
                 own = self._groups[group] or ()
                 self._slots[group] = [slot(measure, own) for measure in self.measures]
-        slots[counted] = self._slots[groups[counted]]
-        return slots
+        found: Slots = self._slots[groups]
+        return found
 
     def _reach(self, end: int) -> None:
         more = end - len(self._of_profile)

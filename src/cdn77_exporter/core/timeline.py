@@ -164,9 +164,9 @@ class Timeline:
             max_label_values=rules.max_label_values,
         )
         self.owed = Owed(self.series)
-        self._returns_after = (
-            0  # up to this tick the requests of viewers were not counted, so they do not return either
-        )
+        self._counts_returns = any(isinstance(row.value, Returned) for row in measures.rows)
+        # Up to this tick no viewer returns: a process before has held requests for it and has not counted whose.
+        self._returns_after = 0
         self.unsettled: dict[int, int] = {}  # requests that are not done, with their ticks
         self._told: list[tuple[int, bytes]] = []
         self._settling = Settling(self.series, self.labelling, measures.cubes)
@@ -337,7 +337,7 @@ class Timeline:
 
     def _settle(self, tick: int) -> None:
         opened = self._open.pop(tick, None) or OpenTick(self._measures.cubes)
-        self._settling.count(opened)
+        self._settling.count(opened, returns=tick > self._returns_after)
         movement = self.viewers.advance(tick, opened.take_viewers())
         if tick <= self._returns_after:
             movement.forget_returns()
@@ -470,6 +470,7 @@ class Timeline:
             "viewers_since_ms": (self.settled - self.viewers.lengths.kept) * 1000,
             "presence_seconds": self._rules.presence_seconds,
             "session_gap_seconds": self._rules.session_gap_seconds,
+            "returns": int(self._counts_returns),
             "returns_after": self._returns_after,
         }
         profiles = [
@@ -546,7 +547,9 @@ class Timeline:
                 self._split.append((tick - before, tick))
             self._restore_held(max(self._at_or_after(tick), self.settled + self._tick), encoded)
         begun = any(isinstance(row.value, Returned) for row in self._catalogue.begun)
-        self._returns_after = max(self._open, default=0) if begun else meta.get("returns_after", 0)
+        self._returns_after = meta.get("returns_after", 0)
+        if begun or not meta.get("returns"):
+            self._returns_after = max(self._returns_after, *self._open, 0)
         self._settling.correct_gauges(self.viewers)
 
     def _hand_on(self) -> None:
