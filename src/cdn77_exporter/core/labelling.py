@@ -400,16 +400,16 @@ class Labelling:
         return slots[cells]
 
     def _slots_of_viewers(self, cells: Cells, measure: Measure, numbers: Numbers) -> Slots:
-        """Return the slots [numbers] of a measure that events and viewers tell together: the same ones for both.
+        """Return the slots [numbers] of a measure by stream that events and viewers tell together: the same for both.
 
         Over the bound a series is one of OTHER from when it is first asked for, which must not be asked twice.
         """
         own = next(own for own in self.of_viewers if any(row.measure is measure for row in own.measures))
         place = next(place for place, row in enumerate(own.measures) if row.measure is measure)
-        rows = cells.table.rows[numbers][:, [cells.cube.labels.index(label) for label in own.labels]]
-        kinds, kind = np.unique(rows, axis=0, return_inverse=True)
-        values = [tuple(self.vocabulary.named(row)) for row in kinds.tolist()]
-        found: Slots = own.of_values(values, self._slot_of_values)[kind.ravel(), place]
+        streams = cells.table.rows[numbers, cells.cube.labels.index(STREAM)].astype(np.int64)
+        different, which = _distinct(streams, len(self.vocabulary))
+        values = [(stream,) for stream in self.vocabulary.named(different.tolist())]
+        found: Slots = own.of_values(values, self._slot_of_values)[which, place]
         return found
 
     def rows_of_cells(self) -> list[Codes]:
