@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import re
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -14,6 +15,7 @@ import pytest
 
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.demo.traffic import AGENTS, Plan, Stream, Traffic, stream_name, usual_streams, write
+from cdn77_exporter.demo.watching import InTime
 from tests.support.examples import sample
 from tests.support.geo_database import locate
 from tests.support.truth import COUNTERS, Truth, device_type, labels
@@ -92,8 +94,11 @@ def test_watch_time_is_that_of_the_oracle() -> None:
     plan = Plan(lines_per_second=3, viewers=60, stay_seconds=60, file_seconds=10, late=((1, 2, 8.0), (0, 4, 8.0)),
                 bad_share=0, streams=usual_streams(90))  # fmt: skip
     traffic = Traffic(plan, start_ms=START_MS, prefix="logs")
+    traffic.in_time = in_time = InTime()
     uploads = [*traffic.until(START_MS + 90_000), *traffic.finish()]
     names = tuple(f"+{shard}+{number}." for shard, number, _ in plan.late)
+    for one in random.Random(1).sample(uploads, len(uploads)):
+        in_time.counted(one.key, 7 if any(name in one.key for name in names) else 0)
     at_ms = traffic.generated_ms + 4000
     for with_late in (True, False):
         some = [one for one in uploads if with_late or not any(name in one.key for name in names)]
@@ -102,10 +107,10 @@ def test_watch_time_is_that_of_the_oracle() -> None:
         truth = Truth(events).players(at_ms)["cdn77_watch_seconds_total"]
         own = {
             labels(stream_name=stream, device_type=device): watched / 1000
-            for (stream, device), watched in traffic.totals.watched(at_ms, late=with_late).items()
+            for (stream, device), watched in (traffic.totals.watching if with_late else in_time).before(at_ms).items()
         }
         assert own == truth
-    assert traffic.totals.watched(at_ms).total() > traffic.totals.watched(at_ms, late=False).total() > 0
+    assert traffic.totals.watching.before(at_ms).total() > in_time.before(at_ms).total() > 0
 
 
 def test_the_same_plan_gives_the_same_files() -> None:

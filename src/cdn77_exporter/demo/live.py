@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cdn77_exporter.demo.watching import InTime
+
 _LOG_LINES = 6
 _PLAIN_SECONDS = 5.0
 _LEVEL_STYLES = {"error": "red", "critical": "red", "warning": "yellow"}
@@ -33,7 +35,7 @@ class Progress:
     events_counted: int = 0
     lines_rejected: int = 0
     events_late: int = 0
-    late_by_key: Counter[str] = field(default_factory=Counter)
+    in_time: InTime | None = None  # to be told which files were late
     files_deleted: int = 0
     pushes: int = 0
     samples: int = 0
@@ -61,7 +63,8 @@ class Progress:
             self.events_counted += line.get("events", 0)
             self.lines_rejected += sum(rejects.values()) if isinstance(rejects, dict) else rejects
             self.events_late += line.get("late", 0)
-            self.late_by_key[line.get("key", "")] += line.get("late", 0)
+            if self.in_time is not None:
+                self.in_time.counted(line.get("key", ""), line.get("late", 0))
         elif message in ("batch_pushed", "batch_incomplete"):
             self.pushes += 1
             self.samples += line.get("samples", 0)

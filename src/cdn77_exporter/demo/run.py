@@ -30,7 +30,8 @@ from cdn77_exporter.core.measures import (
 )
 from cdn77_exporter.demo.children import Child, ChildError, free_port
 from cdn77_exporter.demo.live import Comparison, LiveView, PlainView, Progress, View, compare, show_comparison
-from cdn77_exporter.demo.traffic import PRESENCE_MS, Plan, Totals, Traffic, Upload, usual_streams, write
+from cdn77_exporter.demo.traffic import Plan, Traffic, Upload, usual_streams, write
+from cdn77_exporter.demo.watching import InTime, Watching
 from cdn77_exporter.edge.s3 import S3Bucket
 
 _BUCKET, _PREFIX = "demo-logs", "real-time-logs/all-logs"
@@ -209,10 +210,10 @@ class _Receiver:
             return orjson.loads(await answer.read())
 
 
-def _watched(totals: Totals, instants: Mapping[tuple[str, ...], int], *, late: bool) -> dict[tuple[str, ...], float]:
+def _watched(watching: Watching | InTime, instants: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], float]:
     """Return the seconds watched, by stream and device type, each before its own instant (Unix ms)."""
     last_ms = max(instants.values(), default=0)
-    at = {at_ms: totals.watched(at_ms, late=late) for at_ms in {last_ms, *instants.values()}}
+    at = {at_ms: watching.before(at_ms) for at_ms in {last_ms, *instants.values()}}
     return {key: at[instants.get(key, last_ms)][key] / 1000 for key in at[last_ms]}
 
 
@@ -224,6 +225,7 @@ class _Demo:
         self._console = console
         self._folder = folder
         self._progress = Progress(options.seconds)
+        self._in_time = InTime()
         self._view: View = LiveView(console) if console.is_terminal else PlainView(console)
 
     async def run(self) -> int:
@@ -329,6 +331,7 @@ class _Demo:
         progress = self._progress
         progress.phase, progress.began = "writing traffic", time.monotonic()
         traffic = Traffic(_plan(self._options), start_ms=int(time.time() * 1000), prefix=_PREFIX)
+        progress.in_time = traffic.in_time = self._in_time
 
         def wrote(upload: Upload) -> None:
             progress.files_written += 1
@@ -378,11 +381,7 @@ class _Demo:
                 held = {key: value for key, (_, value) in newest.items()}
                 if isinstance(metric.value, Watched):
                     instants = {key: at_ms for key, (at_ms, _) in newest.items()}
-                    written, least = (_watched(traffic.totals, instants, late=late) for late in (True, False))
-                    # On a busy machine other files come late, too; a late request adds as long as a presence less.
-                    late = self._progress.late_by_key
-                    others = sum(late[key] for key in late.keys() - traffic.totals.late_keys)
-                    least = {key: seconds - others * PRESENCE_MS / 1000 for key, seconds in least.items()}
+                    written, least = (_watched(one, instants) for one in (traffic.totals.watching, self._in_time))
                     found.append(compare(metric.name, written, held, least))
                     continue
                 totals = traffic.totals.counters[metric.name]

@@ -20,6 +20,8 @@ from typing import Any
 import orjson
 from isal import igzip
 
+from cdn77_exporter.demo.watching import File, InTime, Watching
+
 Locate = Callable[[str], tuple[str, str]]
 
 
@@ -114,7 +116,6 @@ _CACHE = ("HIT",) * 82 + ("MISS",) * 10 + ("EXPIRED",) * 4 + ("REVALIDATED",) * 
 _STATUS = (200,) * 86 + (206,) * 7 + (304,) * 3 + (404,) * 3 + (503,)
 _PLAYLISTS = ("tracks-v3/rewind-3600.fmp4.m3u8", "tracks-v1a1/mono.fmp4.m3u8", "index.fmp4.m3u8", "embed.html")
 _SESSION_GAP_SECONDS = 120  # SESSION_GAP_SECONDS, where it is not set
-PRESENCE_MS = 30_000  # PRESENCE_SECONDS, where it is not set
 _ABORTED, _TIMED_OUT = 0.02, 0.004  # shares of the requests
 
 _COMMON: dict[str, Any] = {
@@ -214,13 +215,10 @@ class Totals:
     locate: Locate | None = None
     lines: int = 0
     events: int = 0
-    late_keys: set[str] = field(default_factory=set)  # of files that come late
     rejects: Counter[str] = field(default_factory=Counter)
     counters: dict[str, Counter[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(Counter))
+    watching: Watching = field(default_factory=Watching)
     _seen: dict[tuple[str, ...], int] = field(default_factory=dict)
-    # By stream, device type and IP: milliseconds watched before the last request, and its time. Of all, and in time.
-    _watched: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
-    _in_time: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
 
     def count(
         self,
@@ -261,23 +259,6 @@ class Totals:
             counters["cdn77_sessions_total"][stream, device] += 1
         if self._appears(ms, stream, ip, "country", country):
             counters["cdn77_viewers_by_country_total"][stream, country] += 1
-
-    def watch(self, ms: int, player: tuple[str, str, str], *, late: bool) -> None:
-        """Take in a player's request (stream, device type, IP), in the order of time; `late`: it is in a late file."""
-        for known in (self._watched,) if late else (self._watched, self._in_time):
-            watched, before = known.get(player, (0, ms))
-            known[player] = watched + min(ms - before, PRESENCE_MS), ms
-
-    def watched(self, at_ms: int, *, late: bool = True) -> Counter[tuple[str, ...]]:
-        """Return the milliseconds watched before an instant after all requests, by stream and device type.
-
-        `late`: with the requests in late files. Of these only what goes beyond that which was known counts, so that
-        what was told is nowhere more than with them, and nowhere less than without them.
-        """
-        found: Counter[tuple[str, ...]] = Counter()
-        for (stream, device, _), (watched, last) in (self._watched if late else self._in_time).items():
-            found[stream, device] += watched + min(at_ms - last, PRESENCE_MS)
-        return found
 
     def _appears(self, ms: int, *viewer: str, seconds: float = 0) -> bool:
         """Return whether a viewer seen at `ms` was not seen for so long before, by default the session window."""
@@ -329,6 +310,7 @@ class Traffic:
         self._draw = random.Random(plan.seed)  # noqa: S311
         self.totals = Totals(plan.session_window_seconds, locate)
         self.events: list[dict[str, Any]] | None = [] if keep_events else None
+        self.in_time: InTime | None = None  # to be told of requests, for who can say which files were late
         self._writers = [str(uuid.UUID(int=self._draw.getrandbits(128), version=4)) for _ in range(plan.shards)]
         self._sequences = [0] * plan.shards
         self._late = {(shard, number): seconds for shard, number, seconds in plan.late}
@@ -375,9 +357,12 @@ class Traffic:
                 line, reason = self._bad_line(viewer, f"{stem}{ms:03d}Z")
             else:
                 line, reason = self._event(viewer, base_ms + ms, f"{stem}{ms:03d}Z"), ""
-            late = self._file_line(base_ms + ms, line, reason)
+            file = self._file_line(base_ms + ms, line, reason)
             if not reason:
-                self.totals.watch(base_ms + ms, (viewer.stream, viewer.device, viewer.ip), late=late)
+                player = (viewer.stream, viewer.device, viewer.ip)
+                self.totals.watching.see(base_ms + ms, player)
+                if self.in_time is not None:
+                    self.in_time.see(base_ms + ms, player, file)
         self._second += 1
 
     def _event(self, viewer: _Viewer, ms: int, timestamp: str) -> bytes:
@@ -494,18 +479,15 @@ class Traffic:
 
     # Files
 
-    def _file_line(self, ms: int, line: bytes, reason: str) -> bool:
-        """Put a line, which is rejected for a reason or is an event, into the file that is open when it is written.
-
-        Return whether that file comes late.
-        """
+    def _file_line(self, ms: int, line: bytes, reason: str) -> File:
+        """Put a line, which is rejected for a reason or is an event, into the file that is open when it is written."""
         draw, plan = self._draw.random, self._plan
         shard = int(draw() * plan.shards)
         delay = draw() * plan.overlap_seconds if plan.overlap_seconds and draw() < 0.3 else 0.0
         written = (ms - self.begin_ms) / 1000 + delay + self._shift(shard)
         file = (shard, int(written / plan.file_seconds))
         self._open.setdefault(file, []).append((line, reason))
-        return file in self._late
+        return file
 
     def _shift(self, shard: int) -> float:
         """Return by how many seconds a shard ends its files later than the first: they do not all end at once."""
@@ -532,8 +514,8 @@ class Traffic:
             name = f"rtl.{self._writers[shard]}+{shard}+{sequence}.ndjson.gz"
             key = "/".join(filter(None, (self._prefix, moment.strftime("%Y%m%d/%H"), name)))
             due_ms = end_ms + int((plan.upload_seconds + late) * 1000)
-            if late:
-                self.totals.late_keys.add(key)
+            if self.in_time is not None:
+                self.in_time.named((shard, number), key)
             self._waiting.append(Upload(due_ms, key, _gzip(lines), shard, len(lines)))
 
     def _lines_of(self, found: list[tuple[bytes, str]]) -> list[bytes]:
