@@ -46,8 +46,8 @@ _GROWTH, _GROWTH_WHEN_RESTORED = 1.25, 1.5
 _STEP = 1 << 14  # viewers
 _STEP_OF_GROWTH = 1 << 16  # the passing arrays of an insertion stay small
 _NEVER = np.int64(-(1 << 41))  # before every event and every window
-#: After so long somebody comes who was not there before.
-ENDLESS_MS = 1 << 40
+# After so long somebody comes who was not there before.
+_ENDLESS_MS = 1 << 40
 _BEFORE_FIRST_MS = 30 * 86_400_000  # before the first tick: longer than every window
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _EVEN, _HALF = np.uint64(0xFFFFFFFFFFFFFFFE), np.uint64(32)
@@ -519,7 +519,7 @@ class _Part:
         after = visits.first - reached
         known = after <= self._returns_ms
         added = np.maximum(visits.last - np.where(known, reached, visits.first), 0)
-        movement.come_back(profiles, np.where(known, after, ENDLESS_MS), added)
+        movement.come_back(profiles, np.where(known, after, _ENDLESS_MS), added)
 
     def _only_moved(self, profiles: Numbers, starts: Places, before: Numbers, same: Flags) -> Flags:
         """Return which viewers show one device and one country, as before, though their place may be another."""
