@@ -27,6 +27,8 @@ class Audience:
         self.stream = labels.index(STREAM) if STREAM in labels else None
         own = [place for place, label in enumerate(labels) if label != STREAM]
         self.sets = LabelSets(self.table, own, limit) if limit and own else None
+        #: By the numbers of its texts, the number of a label set's profile and its hash.
+        self.known: dict[tuple[int, ...], tuple[int, int]] = {}
 
     def forget(self, numbers: Numbers) -> None:
         """Forget label sets; those that come again are new."""

@@ -54,6 +54,8 @@ _BOUNDED = (Source.FIELD, Source.TRACK)  # labels whose values are anybody's
 _NOT_TOLD = (Source.WINDOW, Source.CONSTANT, Source.BUCKET)  # labels whose values are no log's
 _BUCKETS_BELOW_0 = 1 << 20  # more than there are
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+Hashes = npt.NDArray[np.uint64]
+
 _NO_CODES: Codes = np.zeros(0, np.uint32)
 
 
@@ -98,7 +100,7 @@ class Labelling:
         self._viewer_rows = RowTable(6)  # stream, device, country; country and region of the place; address version
         self._numbers: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # profile of each of these rows
         self._admitted: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by text
-        self._stream_hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
+        self._stream_hashes: Hashes = np.zeros(0, np.uint64)  # by text; 0 before it is asked for
         self._lingering: set[str] = set()  # streams that have no series, and viewers
         self._tidy_at = _FIRST_TEXTS
         self._free_at = _FIRST_PROFILES
@@ -447,21 +449,24 @@ class Labelling:
 
     # Viewers
 
-    def viewers(self, profiles: Codes, addresses: bytes, seen: Viewers) -> npt.NDArray[np.void]:
+    def hashes(self, addresses: bytes) -> Hashes:
+        """Return the keyed hashes of packed addresses [addresses]."""
+        return hash_addresses(addresses, self._key)
+
+    def viewers(self, profiles: Codes, addresses: bytes, hashes: Hashes, seen: Viewers) -> npt.NDArray[np.void]:
         """Return rows of `SEEN`; `profiles` [profiles, 3] by text: stream, device, country."""
         self._room_for_texts()
         streams = profiles[:, 0]
         self._note_admitted(np.unique(streams[~self._admitted[streams]]).tolist())
         streams = np.where(self._admitted[streams], streams, np.uint32(self._other))
         profiles = self._bound(PROFILE, profiles, np.bincount(seen.profiles, minlength=len(profiles)), ("audience", 0))
-        hashes = hash_addresses(addresses, self._key)
         rows = np.empty(len(seen), SEEN)
         rows["key"] = (hashes[seen.addresses] ^ self._hashes_of(streams)[seen.profiles]) * _ODD | np.uint64(1)
         rows["profile"] = self._profiles_of(np.column_stack((streams, profiles[:, 1:])), addresses, hashes, seen)
         rows["first"], rows["last"] = seen.first, seen.last
         return rows
 
-    def audience(self, number: int, labels: Codes, addresses: bytes, seen: Viewers) -> npt.NDArray[np.void]:
+    def audience(self, number: int, labels: Codes, hashes: Hashes, seen: Viewers) -> npt.NDArray[np.void]:
         """Return rows of `SEEN` of an audience beyond the first; `labels` [profiles, labels] by text."""
         audience = self._audiences[number - 1]
         requests = np.bincount(seen.profiles, minlength=len(labels))
@@ -474,15 +479,21 @@ class Labelling:
         labels = self._bound(audience.labels, labels, requests, ("audience", number))
         labels = self._limited_labels(audience, labels, requests)
         kinds, kind = np.unique(labels, axis=0, return_inverse=True)
-        profiles = [profile_of(audience.labels, self.vocabulary.named(row)) for row in kinds.tolist()]
-        numbers = np.array([self._profiles.number(profile) for profile in profiles], np.uint32)[kind.ravel()]
-        keys = np.array([self._hash_of(profile) for profile in profiles], np.uint64)[kind.ravel()]
+        found = [self._profile_of_audience(audience, tuple(row)) for row in kinds.tolist()]
+        numbers, keys = (np.array(column, np.uint64)[kind.ravel()] for column in zip(*found, strict=True))
         rows = np.empty(len(seen), SEEN)
-        hashes = hash_addresses(addresses, self._key)
         rows["key"] = (hashes[seen.addresses] ^ keys[seen.profiles]) * _ODD | np.uint64(1)
         rows["profile"] = numbers[seen.profiles]
         rows["first"], rows["last"] = seen.first, seen.last
         return rows
+
+    def _profile_of_audience(self, audience: Audience, row: tuple[int, ...]) -> tuple[int, int]:
+        """Return the number of the profile of a label set, and its hash."""
+        found = audience.known.get(row)
+        if found is None:
+            profile = profile_of(audience.labels, self.vocabulary.named(row))
+            found = audience.known[row] = self._profiles.number(profile), self._hash_of(profile)
+        return found
 
     def _limited_labels(self, audience: Audience, labels: Codes, requests: npt.NDArray[np.int64]) -> Codes:
         """Return the labels [profiles, labels] with OTHER in label sets over the audience's limit."""
@@ -506,9 +517,7 @@ class Labelling:
         content = f"audience:{profile.device}:{profile.country}".encode("utf-8", "replace")
         return int.from_bytes(hashlib.blake2b(content, key=self._key, digest_size=8).digest(), "little")
 
-    def _profiles_of(
-        self, profiles: Codes, addresses: bytes, hashes: npt.NDArray[np.uint64], seen: Viewers
-    ) -> npt.NDArray[np.uint32]:
+    def _profiles_of(self, profiles: Codes, addresses: bytes, hashes: Hashes, seen: Viewers) -> npt.NDArray[np.uint32]:
         """Return the profile of each row [rows], whose place and version are those of its address."""
         kinds, kind = self._kinds(addresses, hashes)
         pairs, inverse = _distinct(
@@ -516,7 +525,7 @@ class Labelling:
         )
         return self._numbers_of(np.column_stack((profiles[pairs // len(kinds)], kinds[pairs % len(kinds)])))[inverse]
 
-    def _kinds(self, addresses: bytes, hashes: npt.NDArray[np.uint64]) -> tuple[Codes, Numbers]:
+    def _kinds(self, addresses: bytes, hashes: Hashes) -> tuple[Codes, Numbers]:
         """Return the places and versions that addresses have [kinds, 3], and which of them each has [addresses]."""
         is_4 = is_version_4(addresses)
         places = self._places.codes(addresses, hashes)
@@ -649,6 +658,12 @@ class Labelling:
         self._viewer_rows.remove(rows[np.isin(self._numbers[rows], gone)])
         for own in self.of_viewers:
             own.forget_profiles(gone)
+        self._forget_known()
+
+    def _forget_known(self) -> None:
+        """Ask again which profiles audiences have: some numbers of profiles or texts are others now."""
+        for audience in self._audiences:
+            audience.known = {}
 
     def _counted_streams(self, opened: Iterable[OpenTick]) -> set[str]:
         texts = self.vocabulary.texts
@@ -711,6 +726,7 @@ class Labelling:
         for values in self._values.values():
             values.known = values.known[:count][used]
         self._places.forget()
+        self._forget_known()
         for sets in [*(cells.sets for cells in self._cells), *(own.sets for own in self._audiences)]:
             if sets is not None:
                 sets.forget_waiting()

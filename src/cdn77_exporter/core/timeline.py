@@ -235,11 +235,13 @@ class Timeline:
                 for tick, begin, end, order in self._by_tick(groups.ticks):
                     rows = order[begin:end]
                     self._opened(tick).add_sums(number, cells[rows], groups.sums.take(rows, axis=0))
+        hashes = self.labelling.hashes(counts.addresses)
         if len(counts.viewers):
-            self._see(self.labelling.viewers(codes[counts.viewers.labels], counts.addresses, counts.viewers))
+            labels = codes[counts.viewers.labels]
+            self._see(self.labelling.viewers(labels, counts.addresses, hashes, counts.viewers))
         for number, viewers in enumerate(counts.audiences[1:], 1):
             if len(viewers):
-                seen = self.labelling.audience(number, codes[viewers.labels], counts.addresses, viewers)
+                seen = self.labelling.audience(number, codes[viewers.labels], hashes, viewers)
                 self._see(seen)
         return [self._enter(file, stats) for file, stats in files]
 
