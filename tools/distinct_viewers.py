@@ -1,14 +1,14 @@
-"""Writes recording rules for the number of distinct viewers of long spans: between which two numbers it is.
+"""Writes recording rules that enclose the number of distinct viewers of long spans between two bounds.
 
-They need `cdn77_viewer_return_seconds` (RETURN_HORIZON). In a span [a, b) each viewer has one request whose last one
-was before a. The span is cut into pieces; of the requests in the piece from a + x to a + y
+They need `cdn77_viewer_return_seconds` (RETURN_HORIZON). In a span [a, b) each viewer makes one request whose previous
+one was before a. The rules cut the span into pieces. Of the requests between a + x and a + y
 
-- those after a gap of more than y have their last one before a, so at least so many viewers there are;
-- those after a gap of at most x have not, so at most as many as the others there are.
+- those with a gap of more than y have their previous one before a: there are at least this many viewers;
+- those with a gap of at most x do not: there are at most as many viewers as the others.
 
-In the first piece, as in any that is as long as a player is present after a request, no more viewers come than players
-are there at its end. `lower` is exact; `upper` looks a tick further to both sides, as `increase()` sees what is between
-samples only.
+At the beginning of the span, and for any piece no longer than a player is present after a request, there are at most as
+many viewers as players at its end. `lower` is exact; `upper` looks one tick further on both sides, because `increase()`
+only sees what lies between samples.
 
     python tools/distinct_viewers.py --horizon 7d 1h 1d 7d > distinct-viewers.rules.yml
 """
@@ -27,9 +27,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Expressions:
-    """The bounds of the number of distinct viewers by stream, as PromQL. All lengths are seconds.
+    """PromQL for the bounds of the number of distinct viewers by stream. All lengths are in seconds.
 
-    `lag`: how far behind the time of asking the span ends. `presence`: PRESENCE_SECONDS of the exporter.
+    `lag`: how long before the time of the query the span ends. `presence`: PRESENCE_SECONDS of the exporter.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
-"""The rows of `cdn77_viewer_return_seconds`: for each request of a viewer the seconds since its last one on the stream.
+"""The rows of `cdn77_viewer_return_seconds`: the seconds between a viewer's requests on a stream.
 
-In any span of time [a, b) each of its viewers has exactly one request whose last one was before a. So the requests of
-which it was longer ago than they are behind a are as many as the span has viewers, and two neighbouring bounds of a
-histogram enclose their number, with nothing to be kept for the span itself.
+In any span of time [a, b) each viewer makes exactly one request whose previous one was before a: the one with a gap
+longer than the time since a. So the number of these requests is the number of distinct viewers, and two neighbouring
+bounds of a histogram enclose it, without anything being stored for the span.
 
-What is less than a tick ago is not told apart: it is in the lowest bucket.
+Gaps shorter than a tick are not told apart: they are all in the lowest bucket.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ NAME = "cdn77_viewer_return_seconds"
 _FAMILY = Family(
     NAME,
     Kind.HISTOGRAM,
-    "Seconds since a viewer's last request on the stream, for each of its requests; endless for the first one and for "
-    "those after more than RETURN_HORIZON.",
+    "Seconds between a viewer's requests on the stream; beyond every bound for its first one, and for one after more "
+    "than RETURN_HORIZON.",
 )
 
 
 def bounds_ms(horizon_seconds: int, tick_seconds: int) -> list[int]:
-    """Return the bounds (ms) of classic buckets, ascending: from the horizon down to a tick, a factor of the square
-    root of 2 apart."""
+    """Return the bounds of classic buckets in milliseconds, ascending.
+
+    They are a factor of the square root of 2 apart, from the horizon down to a tick.
+    """
     every = (round(horizon_seconds * 1000 / 2 ** (number / 2)) for number in count())
     return sorted(takewhile(lambda found: found >= tick_seconds * 1000, every))
 
