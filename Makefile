@@ -16,6 +16,11 @@ FAST_JOBS ?= 2
 # Servers that the tests use when they are there. With CI set, a test whose server is missing fails.
 SERVERS := prometheus victoria-metrics ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
 
+# Debian has an older Prometheus; the tests that ask what it makes of our samples are run with both.
+PROMETHEUS_3 := .servers/prometheus-3
+ON_PROMETHEUS_3 := -m prometheus tests/contract tests/docs/test_answers.py tests/e2e/test_kills.py \
+	tests/e2e/test_end_to_end.py tests/e2e/test_command_check.py
+
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-fast sanitize lint format bench bench-smoke soak docs generate locks build sbom clean
 
@@ -34,12 +39,17 @@ $(INSTALLED) $(INSTALLED_DEMO) $(INSTALLED_BENCH): pyproject.toml constraints.tx
 
 servers: ## install the servers that the tests use (Debian, as root; no service is started)
 	@sh tools/debian_packages.sh $(SERVERS) || [ -z "$$CI" ]
+	@sh tools/prometheus_3.sh $(PROMETHEUS_3) || true
 
 demo: $(INSTALLED_DEMO) ## the real service, a real S3 API and Prometheus, for DEMO_SECONDS (60)
 	@$(BIN)/python -m cdn77_exporter demo
 
-test: $(INSTALLED) servers ## every test: unit, flow, contract, end to end, deployment
+test: $(INSTALLED) servers ## every test: unit, flow, contract, end to end, deployment; what asks Prometheus also with 3
 	$(BIN)/python -m pytest -n $(JOBS)
+	@if [ -x $(PROMETHEUS_3)/usr/bin/prometheus ]; then \
+		echo 'the same with Prometheus 3:'; \
+		PATH="$(abspath $(PROMETHEUS_3))/usr/bin:$$PATH" $(BIN)/python -m pytest -n $(JOBS) $(ON_PROMETHEUS_3); \
+	fi
 
 test-fast: $(INSTALLED) ## unit and flow, without what is slow: under a minute of CPU
 	$(BIN)/python -m pytest -n $(FAST_JOBS) -m 'not slow' --hypothesis-profile=fast tests/unit tests/flow

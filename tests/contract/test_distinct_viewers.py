@@ -12,7 +12,6 @@ import pytest
 
 from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.edge.state import Database
-from tests.contract.test_histograms_on_receivers import push
 from tests.support.files import event, stream_name
 from tests.support.prometheus import Prometheus
 from tests.support.samples import Received
@@ -35,7 +34,7 @@ class Server(Received):
 
     def take(self, bodies: Iterable[tuple[bytes, int]]) -> None:
         for body, _ in bodies:
-            push(self._server, body)
+            self._server.store(body)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class WaitsOnServer(World):
         self.database.commit(self.timeline.take_changes([], 0, []))
 
     def take(self, body: bytes) -> None:
-        push(self.server, body)
+        self.server.store(body)
 
     def finish(self) -> None:
         """Let the receiver take all that is owed."""
@@ -78,15 +78,6 @@ class WaitsOnServer(World):
             self.pass_time(15)
             self.push("stored")
         assert len(self.timeline.owed) == 0
-
-
-def push(server: Prometheus, body: bytes) -> None:
-    """Write a request to a server, as the exporter does."""
-    request = urllib.request.Request(server.write_url, data=body)  # noqa: S310 - on this machine
-    request.add_header("Content-Encoding", "snappy")
-    request.add_header("Content-Type", "application/x-protobuf")
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        assert answer.status == 204
 
 
 @pytest.fixture
@@ -117,7 +108,8 @@ def windows(world: WaitsOnServer, of: str, minutes: int) -> float:
     """Add up `increase()` over windows that share their edges, over the whole life."""
     step = minutes * 60
     end = end_of(world) // step * step + 2 * step
-    found = world.server.query_range(f"sum({of}(increase({NAME}[{minutes}m])))", test_owed.START - 600, end, step)
+    query = world.server.spanning(f"sum({of}(increase({NAME}[{minutes}m])))")
+    found = world.server.query_range(query, test_owed.START - 600, end, step)
     return sum(value for values in found.values() for _, value in values)
 
 
