@@ -12,6 +12,7 @@ from cdn77_exporter.flow.lease import (
     CHECK_SECONDS,
     CONFIRM_SECONDS,
     LEASE_SECONDS,
+    RENEW_SECONDS,
     Lease,
     OwnersReceiver,
     last_tick_key,
@@ -203,6 +204,69 @@ def test_who_was_thrown_out_pushes_nothing_more() -> None:
         assert first.said.of("lease_lost")[0]["holder"] == second.lease.owner
         await second.push(30)
         assert second.bodies == [b"30"]
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("copies.lease_lost")
+def test_an_upload_that_is_begun_by_who_was_thrown_out_proves_nothing() -> None:
+    """Neither while a renewal is under way, nor when it has failed half way."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        first, second = _Process(bucket), _Process(bucket)
+        assert await first.take()
+        await first.push(15)
+        assert await second.take()
+        released = bucket.hold("abort_upload")  # the renewal has begun the next upload, and has not ended the last
+        keeping = asyncio.create_task(first.lease.keep(first.stop))
+        await asyncio.sleep(1.5 * RENEW_SECONDS)
+        pushing = asyncio.create_task(first.push(30))
+        await asyncio.sleep(1)
+        released.set()
+        await asyncio.wait({keeping, pushing}, timeout=60)
+        assert first.bodies == [b"15"]
+        assert isinstance(keeping.exception(), LeaseLost) or isinstance(pushing.exception(), LeaseLost)
+        await second.push(30)
+
+        third = _Process(bucket)
+        for key, upload in await bucket.list_uploads(PREFIX):
+            await bucket.abort_upload(key, upload)
+        assert await third.take()
+        fourth = _Process(bucket)
+        assert await fourth.take()
+        bucket.fail("abort_upload", *[Transient("no answer")] * 3)
+        keeping = asyncio.create_task(third.lease.keep(third.stop))
+        await asyncio.sleep(2.5 * RENEW_SECONDS)
+        with pytest.raises(LeaseLost):
+            await third.push(45)
+        assert not third.bodies
+        keeping.cancel()
+
+    simulate(main())
+
+
+@pytest.mark.guarantee("copies.lease_lost")
+def test_a_renewal_that_fails_half_way_is_finished_by_the_next() -> None:
+    """The lease stays this process's own, and no more than a few of its uploads are there at a time."""
+
+    async def main() -> None:
+        bucket = FakeBucket()
+        process, other = _Process(bucket), _Process(bucket)
+        assert await process.take()
+        bucket.fail("abort_upload", *[Transient("no answer", lost=True)] * 5)
+        keeping = asyncio.create_task(process.lease.keep(process.stop))
+        waiting = asyncio.create_task(other.take())
+        for number in range(1, 20):
+            await asyncio.sleep(RENEW_SECONDS)
+            assert len(await bucket.list_uploads(PREFIX)) <= 4
+            if number < 3 or number > 14:
+                await process.push(15 * number)
+        await asyncio.sleep(RENEW_SECONDS)
+        assert [key for key, _ in await bucket.list_uploads(PREFIX)] == [PREFIX + process.lease.owner]
+        assert not waiting.done()
+        waiting.cancel()
+        keeping.cancel()
 
     simulate(main())
 

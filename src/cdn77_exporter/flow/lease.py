@@ -34,6 +34,8 @@ CHECK_SECONDS = 5.0
 #: A bucket that takes longer has not answered: so it is told soon why nothing is pushed.
 CONFIRM_SECONDS = 10.0
 _WAIT_SECONDS = 2.0
+_MOST_UPLOADS = 4  # of a process at a time, when they can be begun and not ended
+_LOST = "another process has taken the lease of the bucket"
 _TICK = re.compile(rb"([0-9]{1,12})(?: ([0-9]{1,15}))?\n?")
 
 T = TypeVar("T")
@@ -86,7 +88,9 @@ class Lease:
     last_tick: int = field(default=0, init=False)
     last_upload_ms: int = field(default=0, init=False)
     _sole: str = ""  # what the names of the earlier owners of this process's state begin with
-    _upload: str | None = None
+    # Its uploads, the one that proves the lease first: each was begun while the one before it was there.
+    _uploads: list[str] = field(default_factory=list)
+    _lost: bool = False
     _remembers: bool = True  # whether the last tick can be kept in the bucket
     _checked: float = 0.0  # when the lease was last seen to be this process's own
     _committed: int = 0  # the last tick that was committed, which may be pushed next
@@ -159,7 +163,7 @@ class Lease:
             await self.bucket.abort_upload(self._key, own)
             return False
         await self._recall()
-        self._upload, self._checked = own, self.clock.monotonic()
+        self._uploads, self._checked = [own], self.clock.monotonic()
         self.problems.solved("standby")
         self.report("lease_taken", holder=self.owner, previous=self._holder(dead) if dead else "")
         return True
@@ -191,32 +195,36 @@ class Lease:
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Renew the lease until the stop; LeaseLost when another process has ended it."""
-        while self._upload is not None and not stop.is_set():
+        while self._uploads and not stop.is_set():
             await pause(self.clock, stop, RENEW_SECONDS)
             # The lister says what is wrong; who cannot reach the bucket cannot count either.
             with contextlib.suppress(Transient, Misconfigured):
-                await self._renew()
+                async with self._turn:  # an upload that is begun proves nothing before the last one has ended
+                    await self._renew()
 
     async def _renew(self) -> None:
-        old = self._upload
-        if old is None:
-            return
-        self._upload = await self.bucket.begin_upload(self._key)
-        if not await self.bucket.abort_upload(self._key, old):
-            held = await self.bucket.list_uploads(self.prefix)
-            others = [key.removeprefix(self.prefix) for key, _ in held if key != self._key]
-            if others:
-                await self._lose(others[0])
+        if 0 < len(self._uploads) < _MOST_UPLOADS:
+            self._uploads.append(await _in_time(self.bucket.begin_upload(self._key)))
+        while len(self._uploads) > 1:
+            if not await _in_time(self.bucket.abort_upload(self._key, self._uploads[0])):
+                await self._look_for_others(await _in_time(self.bucket.list_uploads(self.prefix)))
+            del self._uploads[0]
+
+    async def _look_for_others(self, held: list[tuple[str, str]]) -> None:
+        others = [key.removeprefix(self.prefix) for key, _ in held if key != self._key]
+        if others:
+            await self._lose(others[0])
 
     async def _lose(self, holder: str) -> None:
+        self._lost = True
         await self.release()
         self.report("lease_lost", error="another process has taken the lease", holder=holder)
-        raise LeaseLost("another process has taken the lease of the bucket")
+        raise LeaseLost(_LOST)
 
     async def release(self) -> None:
         """Give the lease up, so that a stand-by need not wait for its end."""
-        upload, self._upload = self._upload, None
-        if upload is not None:
+        uploads, self._uploads = self._uploads, []
+        for upload in uploads:
             with contextlib.suppress(Transient, Misconfigured):  # else it ends by itself
                 await self.bucket.abort_upload(self._key, upload)
 
@@ -233,27 +241,27 @@ class Lease:
 
         Wait while the bucket does not answer. Raises LeaseLost, and Transient when the stop comes first.
         """
-        async with self._turn:
-            attempt = 0
-            while True:
-                attempt += 1
-                try:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with self._turn:
                     return await self._confirm()
-                except (Transient, Misconfigured) as error:
-                    words = f"nothing is pushed before the lease is seen to be this process's own: {error}"
-                    self.problems.found("lease", f"{words}; {error.remedy}")
-                    if stop.is_set():
-                        raise Transient(words) from error
-                    self.report("push_retried", attempt=attempt, error=words, wait_seconds=_WAIT_SECONDS)
-                await pause(self.clock, stop, _WAIT_SECONDS)
+            except (Transient, Misconfigured) as error:
+                words = f"nothing is pushed before the lease is seen to be this process's own: {error}"
+                self.problems.found("lease", f"{words}; {error.remedy}")
+                if stop.is_set():
+                    raise Transient(words) from error
+                self.report("push_retried", attempt=attempt, error=words, wait_seconds=_WAIT_SECONDS)
+            await pause(self.clock, stop, _WAIT_SECONDS)
 
     async def _confirm(self) -> None:
+        if self._lost:
+            raise LeaseLost(_LOST)
         new = self._remembers and self._committed > self.last_tick
-        if self._upload is not None and (new or self.clock.monotonic() - self._checked >= CHECK_SECONDS):
+        if self._uploads and (new or self.clock.monotonic() - self._checked >= CHECK_SECONDS):
             began = self.clock.monotonic()
-            held = [key for key, _ in await _in_time(self.bucket.list_uploads(self.prefix))]
-            if self._key not in held:
-                await self._lose(held[0].removeprefix(self.prefix) if held else "")
+            await self._check(await _in_time(self.bucket.list_uploads(self.prefix)))
             self._checked = began
         if new:
             tick, uploaded_ms = self._committed, self._uploaded_ms
@@ -263,6 +271,17 @@ class Lease:
                 self._forget(error)
             self.last_tick = tick
         self.problems.solved("lease")
+
+    async def _check(self, held: list[tuple[str, str]]) -> None:
+        """Raise LeaseLost unless the upload that proves the lease is held, or one after it and no other process's."""
+        own = {upload for key, upload in held if key == self._key}
+        if self._uploads[0] in own:
+            return
+        await self._look_for_others(held)
+        left = [upload for upload in self._uploads if upload in own]
+        if not left:
+            await self._lose("")
+        self._uploads = left
 
 
 async def _in_time(answer: Awaitable[T]) -> T:
