@@ -1,6 +1,6 @@
-"""Generates the Python module of proto/remote_write.proto; with `--check` it only reports whether the module is stale.
+"""Generates the Python modules of the schemas in proto/; with `--check` it only reports which modules are stale.
 
-The schema is compiled under the path that the module has in the package, so that its name in protobuf's process-wide
+A schema is compiled under the path that its module has in the package, so that its name in protobuf's process-wide
 register is as unlikely to collide as its package name.
 """
 
@@ -14,9 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = ROOT / "proto" / "remote_write.proto"
+SCHEMAS = sorted((ROOT / "proto").glob("*.proto"))
 FOLDER = Path("cdn77_exporter") / "core" / "encode"
-OUTPUTS = (FOLDER / "remote_write_pb2.py", FOLDER / "remote_write_pb2.pyi")
+OUTPUTS = tuple(FOLDER / f"{schema.stem}_pb2{suffix}" for schema in SCHEMAS for suffix in (".py", ".pyi"))
 
 
 def generate(target: Path) -> None:
@@ -25,17 +25,17 @@ def generate(target: Path) -> None:
         sys.executable,
         "-m",
         "grpc_tools.protoc",
-        f"--proto_path={FOLDER}={SCHEMA.parent}",
+        f"--proto_path={FOLDER}={ROOT / 'proto'}",
         f"--proto_path={files('grpc_tools') / '_proto'}",
         f"--python_out={target}",
         f"--pyi_out={target}",
-        str(FOLDER / SCHEMA.name),
+        *(str(FOLDER / schema.name) for schema in SCHEMAS),
     ]
     subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603
 
 
 def stale(source: Path = ROOT / "src") -> list[str]:
-    """Return the generated files below `source` that differ from what the schema gives now."""
+    """Return the generated files below `source` that differ from what the schemas give now."""
     with tempfile.TemporaryDirectory() as name:
         generate(Path(name))
         return [

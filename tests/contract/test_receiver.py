@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import pytest
 import trustme
 
-from cdn77_exporter.core.encode.remote_write_1 import compress, labels_of, metadata_entries, series_entry
+from cdn77_exporter.core.encode.blocks import compress
+from cdn77_exporter.core.encode.remote_write_1 import labels_of, metadata_entries, series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.measures import MEASURES

@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 from cdn77_exporter import settings
 from cdn77_exporter.core.clocks import ClockSource
-from cdn77_exporter.core.encode import remote_write_1
+from cdn77_exporter.core.encode import blocks
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.edge.decoding import ExecutorDecoder, fetched
@@ -886,7 +886,7 @@ def live_through(plan: Plan, folder: Path) -> Campaign:
         patch.object(ownership, "Database", database),
         patch.object(Upkeep, "measure_lag", idle),
         patch.object(Shutdown, "listen", lambda shutdown: None),  # a signal ends the campaign, not one of its processes
-        patch.object(remote_write_1, "MAX_SAMPLES", plan.most_samples),
+        patch.object(blocks, "MAX_SAMPLES", plan.most_samples),
     ):
         try:
             simulate(campaign.run())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cdn77_exporter.core import timeline
 from cdn77_exporter.core.already_told import AlreadyTold
-from cdn77_exporter.core.encode import remote_write_1
+from cdn77_exporter.core.encode import blocks
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.timeline import Rules, Timeline
 from cdn77_exporter.edge.state import Database
@@ -235,7 +235,7 @@ STEPS = st.lists(
 @pytest.mark.parametrize("stored", range(24))
 def test_zeros_of_which_only_the_first_were_stored(stored: int) -> None:
     """A series of whose beginning some requests were stored and the rest refused is seen whole, and once."""
-    with patch.object(remote_write_1, "MAX_SAMPLES", 20):  # its zeros fill a request
+    with patch.object(blocks, "MAX_SAMPLES", 20):  # its zeros fill a request
         world = World()
         world.count(STREAMS[1], 1)
         world.pass_time(420)
@@ -313,7 +313,7 @@ def test_any_sequence_of_ends_is_told_in_the_end(
     steps: list[tuple[str, int, int]], most_samples: int, idle_seconds: int, fold_seconds: int
 ) -> None:
     """Stored, refused, lost, timed out, restarted, late or not: in the end every increase() is what happened."""
-    limits = patch.object(remote_write_1, "MAX_SAMPLES", most_samples)
+    limits = patch.object(blocks, "MAX_SAMPLES", most_samples)
     with limits, patch.object(timeline, "FOLD_SECONDS", fold_seconds):
         live_through(steps, idle_seconds)
 

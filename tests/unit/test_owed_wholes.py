@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cdn77_exporter.core import timeline
 from cdn77_exporter.core.catalogue import Catalogue, series_key
 from cdn77_exporter.core.decoded import FileStats
-from cdn77_exporter.core.encode import remote_write_1
+from cdn77_exporter.core.encode import blocks
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.measures import STREAM, Measures, native_histogram
 from cdn77_exporter.core.owed import Owed, Sample
@@ -129,7 +129,7 @@ def test_any_sequence_of_ends_is_told_in_the_end(
     steps: list[tuple[str, int, int]], most_samples: int, fold_seconds: int
 ) -> None:
     """Stored, refused, restarted, late or not: in the end every bucket's increase() is what was observed."""
-    limits = patch.object(remote_write_1, "MAX_SAMPLES", most_samples)
+    limits = patch.object(blocks, "MAX_SAMPLES", most_samples)
     with limits, patch.object(timeline, "FOLD_SECONDS", fold_seconds):
         world = WorldOfWholes()
         for verb, first, second in steps:

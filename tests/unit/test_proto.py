@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
+from google.protobuf.descriptor import FileDescriptor
 
+from cdn77_exporter.core.encode import remote_write_2_pb2
 from cdn77_exporter.core.encode.remote_write_pb2 import DESCRIPTOR, Histogram, MetricMetadata, WriteRequest
 from tools.generate_proto import OUTPUTS, ROOT, stale
 
@@ -56,31 +58,70 @@ def test_the_generated_module_is_fresh() -> None:
 
 
 def test_a_stale_module_is_found(tmp_path: Path) -> None:
-    """A changed and a missing file are both named."""
-    first, second = OUTPUTS
+    """A changed file and those that are missing are named."""
+    first, *others = OUTPUTS
     (tmp_path / first).parent.mkdir(parents=True)
     shutil.copyfile(ROOT / "src" / first, tmp_path / first)
     with (tmp_path / first).open("a") as lines:
         lines.write("# changed\n")
-    assert stale(tmp_path) == [first.as_posix(), second.as_posix()]
+    assert stale(tmp_path) == [first.as_posix(), *(one.as_posix() for one in others)]
 
 
-@pytest.mark.parametrize("message", SPECIFIED)
-def test_the_schema_is_the_published_one(message: str) -> None:
+#: That of 2.0, which Prometheus 3.5 reads.
+SPECIFIED_2 = {
+    "Request": {"symbols": (4, Field.TYPE_STRING, True), "timeseries": (5, Field.TYPE_MESSAGE, True)},
+    "TimeSeries": {
+        "labels_refs": (1, Field.TYPE_UINT32, True),
+        "samples": (2, Field.TYPE_MESSAGE, True),
+        "histograms": (3, Field.TYPE_MESSAGE, True),
+        "metadata": (5, Field.TYPE_MESSAGE, False),
+        "created_timestamp": (6, Field.TYPE_INT64, False),
+    },
+    "Metadata": {
+        "type": (1, Field.TYPE_ENUM, False),
+        "help_ref": (3, Field.TYPE_UINT32, False),
+        "unit_ref": (4, Field.TYPE_UINT32, False),
+    },
+    **{name: SPECIFIED[name] for name in ("Sample", "Histogram", "BucketSpan")},
+}
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "specified", "message"),
+    [
+        *((DESCRIPTOR, SPECIFIED, message) for message in SPECIFIED),
+        *((remote_write_2_pb2.DESCRIPTOR, SPECIFIED_2, message) for message in SPECIFIED_2),
+    ],
+)
+def test_the_schema_is_the_published_one(
+    descriptor: FileDescriptor, specified: dict[str, dict[str, tuple[int, int, bool]]], message: str
+) -> None:
     """Every field has the number and the type of the specification."""
-    fields = DESCRIPTOR.message_types_by_name[message].fields
-    assert {field.name: (field.number, field.type, field.is_repeated) for field in fields} == SPECIFIED[message]
+    fields = descriptor.message_types_by_name[message].fields
+    assert {field.name: (field.number, field.type, field.is_repeated) for field in fields} == specified[message]
 
 
 def test_every_message_is_looked_at() -> None:
-    """No message is declared without a place in the table above."""
+    """No message is declared without a place in the tables above."""
     assert set(DESCRIPTOR.message_types_by_name) == set(SPECIFIED)
+    assert set(remote_write_2_pb2.DESCRIPTOR.message_types_by_name) == set(SPECIFIED_2)
+
+
+def test_no_field_of_a_request_is_one_of_the_other_version() -> None:
+    """Who reads a request of one version as the other finds nothing in it, and one byte tells which it is."""
+    numbers = [
+        {number for number, _, _ in table.values()} for table in (SPECIFIED["WriteRequest"], SPECIFIED_2["Request"])
+    ]
+    assert numbers[0].isdisjoint(numbers[1])
 
 
 def test_metric_types_have_the_published_numbers() -> None:
     """The enumerations are the specification's, in their order."""
     names = ["UNKNOWN", "COUNTER", "GAUGE", "HISTOGRAM", "GAUGEHISTOGRAM", "SUMMARY", "INFO", "STATESET"]
     assert dict(MetricMetadata.MetricType.items()) == {name: number for number, name in enumerate(names)}
+    assert dict(remote_write_2_pb2.Metadata.MetricType.items()) == {
+        f"METRIC_TYPE_{'UNSPECIFIED' if name == 'UNKNOWN' else name}": number for number, name in enumerate(names)
+    }
     assert dict(Histogram.ResetHint.items()) == {"UNKNOWN": 0, "YES": 1, "NO": 2, "GAUGE": 3}
 
 

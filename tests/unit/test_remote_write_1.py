@@ -11,14 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key
-from cdn77_exporter.core.encode.remote_write_1 import (
-    RemoteWrite1,
-    compress,
-    labels_of,
-    metadata_entries,
-    series_entry,
-    timestamp_bytes,
-)
+from cdn77_exporter.core.encode.blocks import compress, timestamp_bytes
+from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, labels_of, metadata_entries, series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, Sample, WriteRequest
 from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES, RequestLimit
 from cdn77_exporter.core.measures import MEASURES, REQUESTS, VIEWERS, Measure

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key, split_key
-from cdn77_exporter.core.encode import remote_write_1
-from cdn77_exporter.core.encode.remote_write_1 import Encoded, RemoteWrite1
+from cdn77_exporter.core.encode.blocks import Encoded
+from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
 from cdn77_exporter.core.measures import ACTIVE_VIEWERS, MEASURES, REQUESTS, TIME_TO_FIRST_BYTE, VIEWERS, Kind, Measure
 from cdn77_exporter.core.series import SeriesTable
 from cdn77_exporter.core.series_rows import pending_of, values_of
@@ -141,7 +141,7 @@ STEPS = st.lists(
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of three series, so that a few series fill several."""
-    monkeypatch.setattr(remote_write_1, "_BLOCK", 3)
+    monkeypatch.setattr(RemoteWrite1, "BLOCK", 3)
 
 
 def drive(both: Both, steps: list[tuple[str, int, int]]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key
-from cdn77_exporter.core.encode import remote_write_1
+from cdn77_exporter.core.encode import blocks
 from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
 from cdn77_exporter.core.measures import STREAM, VIEWERS, Measures, native_histogram
 from cdn77_exporter.core.series import STALE_BITS, Frame, SeriesTable
@@ -173,7 +173,7 @@ def test_requests_of_histograms_are_bounded_in_bytes() -> None:
     for number in range(30):
         for bucket in range(0, 60, 2):
             written.observe(f"s{number}", bucket, 1)
-    with patch.object(remote_write_1, "MAX_BYTES", 2000):
+    with patch.object(blocks, "MAX_BYTES", 2000):
         bodies = written.encoder.encode(written.table, written.table.emit(START, pad_from=START))
     for body, _ in bodies:
         received.take(body)

@@ -103,6 +103,8 @@ class SeriesTable:
         self.value: Values = np.zeros(size)
         self.changed: Slots = np.zeros(size, np.int64)  # tick of the last change
         self.written: Slots = np.zeros(size, np.int64)  # tick of the last sample
+        #: Unix ms of the zero with which a counter began; 0 where that is not known, and for gauges.
+        self.created_ms: Slots = np.zeros(size, np.int64)
         self.live: _Flags = np.zeros(size, np.bool_)
         self.there: _Flags = np.zeros(size, np.bool_)  # whether the slot has a series
         self.born: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # how many series have had the slot
@@ -194,7 +196,7 @@ class SeriesTable:
     def _join(self, slot: int, other: int | None) -> None:
         """Let a new part of a whole be as the `other` parts are, if there are any."""
         if other is not None:
-            for column in (self.changed, self.written, self.live, self.owed, self._ending):
+            for column in (self.changed, self.written, self.created_ms, self.live, self.owed, self._ending):
                 column[slot] = column[other]
 
     def _behave(self, slot: int, code: int) -> Metric | None:
@@ -215,8 +217,8 @@ class SeriesTable:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4)
-        columns = "value changed written live there born per _behaviour _counted _before _dirty _stream _ending owed"
-        for name in columns.split():
+        columns = "value changed written created_ms live there born per owed"
+        for name in (*columns.split(), *["_behaviour", "_counted", "_before", "_dirty", "_stream", "_ending"]):
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old
@@ -369,8 +371,9 @@ class SeriesTable:
         skipped = np.maximum(0, (self.written[slots] - earliest) // self._tick + 1)
         late = (skipped > 0) | (self.written[slots] == tick - self._tick)  # which has no room, wherever zeros may begin
         late &= self.written[slots] < tick  # a tick that is written again is the last one: no later one has the value
-        first = earliest + skipped[late] * self._tick
-        self.zero_ticks = dict(zip(slots[late].tolist(), first.tolist(), strict=True))
+        first = earliest + skipped * self._tick
+        self.zero_ticks = dict(zip(slots[late].tolist(), first[late].tolist(), strict=True))
+        self.created_ms[slots] = np.minimum(first, tick) * 1000 + offset_ms
         frames = []
         for skip in np.unique(skipped[skipped < len(ticks)]).tolist():
             times = tuple(at * 1000 + offset_ms for at in ticks[skip:])
@@ -433,7 +436,7 @@ class SeriesTable:
             self._of_stream[number] -= 1
             if not self._of_stream[number]:
                 streams.add(self._stream_of(key))
-        for numbers in (self.value, self.changed, self.written, self._before):
+        for numbers in (self.value, self.changed, self.written, self.created_ms, self._before):
             numbers[slots] = 0
         for flags in (self.there, self._dirty):
             flags[slots] = False

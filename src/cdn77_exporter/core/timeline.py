@@ -21,8 +21,9 @@ from cdn77_exporter.core.catalogue import Catalogue, External
 from cdn77_exporter.core.changes import Changes, CountedFile, ProfileRow, Request, Snapshot
 from cdn77_exporter.core.columns import Counts, stable_order
 from cdn77_exporter.core.content import Content
-from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1, samples_of, without
+from cdn77_exporter.core.encode.reading import samples_of, without
 from cdn77_exporter.core.encode.request_limit import RequestLimit
+from cdn77_exporter.core.encode.version import RemoteWrite, Spoken
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import MEASURES, Measure, Measures, Returned
@@ -53,7 +54,7 @@ class Encoder(Protocol):
         """Return request bodies with their numbers of samples, in the order in which they must be sent."""
 
     def describe(self, measures: Iterable[Measure]) -> bytes:
-        """Return a request body that holds the metadata of metrics."""
+        """Return a request body that holds the metadata of metrics; nothing where every request has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Timeline:
 
     `locate`: country and region of an address, None without a GeoIP database, which may come later. `start_ms`: the
     process's start, None when it is not known yet (see `begin`). `key`: the secret that viewers are hashed with, the
-    same for the life of the state. `encoder`: None for remote write 1.0.
+    same for the life of the state. `encoder`: None for remote write, in the version that is `spoken`.
     """
 
     def __init__(
@@ -144,7 +145,10 @@ class Timeline:
         self._measures = measures
         self._catalogue = Catalogue(measures, rules.external)
         self.request_limit = RequestLimit()
-        self._encoder = encoder or RemoteWrite1(self._catalogue, self.request_limit)
+        self.spoken = Spoken()
+        self._encoder = encoder or RemoteWrite(
+            self._catalogue, self.spoken, self.request_limit, describes=rules.send_metadata
+        )
         self.series = SeriesTable(self._catalogue, self._tick, rules.series_idle_seconds)
         self._profiles = Profiles()
         self.viewers = ViewerWindow(self._profiles, rules.lengths, self._tick)
@@ -375,7 +379,8 @@ class Timeline:
         self.emitted = tick
         if bodies and self._rules.send_metadata and tick - self._described >= _METADATA_SECONDS:
             self._described = tick
-            bodies.append((self._encoder.describe(self._measures.rows), 0))  # no sample waits for it
+            description = self._encoder.describe(self._measures.rows)
+            bodies += [(description, 0)] if description else []  # no sample waits for it
         if bodies:
             self._told.append((tick, msgspec.msgpack.encode(told)))
         return [self._request(tick, body, samples) for body, samples in bodies]

@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from cdn77_exporter.commands.check.findings import Findings
+from cdn77_exporter.core.encode.blocks import compress
 from cdn77_exporter.core.encode.histograms import entry_of, histogram_of
-from cdn77_exporter.core.encode.remote_write_1 import compress
 from cdn77_exporter.core.encode.remote_write_pb2 import Label
 from cdn77_exporter.core.errors import HistogramsRefused
 from cdn77_exporter.core.wholes import SUM_NUMBER

@@ -6,7 +6,8 @@ import time
 
 from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.check.histograms import check_histograms
-from cdn77_exporter.core.encode.remote_write_1 import compress, metadata_entries, series_entry
+from cdn77_exporter.core.encode.blocks import compress
+from cdn77_exporter.core.encode.remote_write_1 import metadata_entries, series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.measures import Histograms

@@ -1,4 +1,4 @@
-"""Native histograms of remote write 1.0: the parts of a whole put together as one sample, and taken apart again.
+"""Native histograms of remote write: the parts of a whole put together as one sample, and taken apart again.
 
 An entry is encoded when one of its parts has changed; then only the timestamp, its last field, is overwritten.
 
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cdn77_exporter.core.encode.remote_write_pb2 import BucketSpan, Histogram, Label, TimeSeries
+from cdn77_exporter.core.encode.remote_write_2_pb2 import Histogram as Histogram2
+from cdn77_exporter.core.encode.remote_write_2_pb2 import TimeSeries as TimeSeries2
+from cdn77_exporter.core.encode.remote_write_pb2 import BucketSpan, Histogram, Label, TimeSeries, WriteRequest
 from cdn77_exporter.core.series import Frame, SeriesTable
 from cdn77_exporter.core.wholes import SUM_NUMBER, Flags, Slots
 
@@ -24,11 +26,10 @@ SCHEMA = 3
 ZERO_THRESHOLD = 1e-6
 #: It is overwritten; as the last field of the last field its bytes are the last of an entry.
 _ANY_TIME = 1 << 40
-#: The tag of a series in a WriteRequest.
-_TIMESERIES = b"\x0a"
 
 _Numbers = npt.NDArray[np.int32]
 _Values = npt.NDArray[np.float64]
+Head = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +111,31 @@ def decoded(histogram: Histogram) -> Decoded:
 
 
 class HistogramEntries:
-    """Encoded entries of wholes by the slot that stands for each. `labels_of`: the encoded labels of a key's series."""
+    """Encoded entries of wholes by the slot that stands for each.
 
-    def __init__(self, labels_of: Callable[[str], bytes]) -> None:
-        self._labels_of = labels_of
+    `tag`: that of an entry in a request; `form`: the message that it is.
+    """
+
+    def __init__(self, tag: bytes, form: type[TimeSeries] | type[TimeSeries2]) -> None:
+        self._tag = tag
+        self._form = form
         self._entries: dict[int, bytes] = {}
         self._values: _Values = np.zeros(0)  # [slots]: those that the entry of its whole has
-        self._born: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
 
-    def encode(self, series: SeriesTable, frame: Frame, stamp: bytes) -> Iterator[bytes]:
-        """Yield the entries of a frame with one time, which has all parts of each whole or none; `stamp`: the time."""
-        self._forget_others(series)
+    def forget(self, slots: Slots, end: int) -> None:
+        """Forget the entries of slots that have another series, or head, now; `end`: one above all slots."""
+        if len(self._values) < end:
+            more = max(end, len(self._values) * 5 // 4) - len(self._values)
+            self._values = np.append(self._values, np.zeros(more))
+        self._values[slots] = 0
+        for slot in slots.tolist():
+            self._entries.pop(slot, None)
+
+    def encode(self, series: SeriesTable, frame: Frame, stamp: bytes, head: Head) -> Iterator[tuple[int, bytes]]:
+        """Yield wholes and the entries of a frame with one time, which has all parts of each whole or none.
+
+        `stamp`: the time. `head`: returns what an entry has before its samples.
+        """
         slots, values = frame.slots, frame.values
         wholes = series.wholes.first[slots]
         found = np.unique(wholes).tolist()
@@ -130,42 +145,37 @@ class HistogramEntries:
         parts = np.isin(wholes, new)
         histograms = histograms_of(wholes[parts], series.wholes.number[slots[parts]], values[parts])
         for whole, histogram in zip(new.tolist(), histograms, strict=True):
-            self._entries[whole] = _entry(self._labels_of(series.key(whole)), [histogram])[: -len(stamp)]
+            self._entries[whole] = self._entry(head(whole), [histogram])[: -len(stamp)]
         for whole in found:
-            yield self._entries[whole] + stamp
+            yield whole, self._entries[whole] + stamp
 
-    def encode_runs(self, series: SeriesTable, frame: Frame) -> Iterator[bytes]:
-        """Yield the entries of a frame with several times."""
+    def encode_runs(self, series: SeriesTable, frame: Frame, head: Head) -> Iterator[tuple[int, bytes]]:
+        """Yield the same for a frame with several times."""
         first = series.wholes.first[frame.slots]
         for whole in np.unique(first).tolist():
             own = first == whole
             numbers, values = series.wholes.number[frame.slots[own]], frame.values[own]
             samples = [histogram_of(numbers, values, at_ms) for at_ms in frame.times_ms]
-            yield _entry(self._labels_of(series.key(whole)), samples)
+            yield whole, self._entry(head(whole), samples)
 
-    def _forget_others(self, series: SeriesTable) -> None:
-        """Forget the entries of slots that have another series now."""
-        end = series.end
-        if len(self._born) < end:
-            more = max(end, len(self._born) * 5 // 4) - len(self._born)
-            self._born = np.append(self._born, np.zeros(more, np.uint32))
-            self._values = np.append(self._values, np.zeros(more))
-        new = np.flatnonzero(self._born[:end] != series.born[:end])
-        self._values[new] = 0
-        self._born[new] = series.born[new]
-        for slot in new.tolist():
-            self._entries.pop(slot, None)
+    def _entry(self, head: bytes, histograms: Sequence[Histogram]) -> bytes:
+        content = head + _samples(self._form, histograms)
+        return self._tag + _varint(len(content)) + content
 
 
 def entry_of(labels: Sequence[Label], histograms: Sequence[Histogram]) -> bytes:
-    """Return a series' entry as it stands in a WriteRequest."""
-    return _entry(TimeSeries(labels=labels).SerializeToString(), histograms)
+    """Return a series' entry as it stands in a WriteRequest of 1.0."""
+    request = WriteRequest()
+    request.timeseries.add(labels=labels, histograms=histograms)
+    return bytes(request.SerializeToString())
 
 
-def _entry(labels: bytes, histograms: Sequence[Histogram]) -> bytes:
-    """Return the same for labels that are encoded already."""
-    content = labels + TimeSeries(histograms=histograms).SerializeToString()
-    return _TIMESERIES + _varint(len(content)) + content
+def _samples(form: type[TimeSeries] | type[TimeSeries2], histograms: Sequence[Histogram]) -> bytes:
+    """Return histograms as they stand in a TimeSeries; what one is has the same bytes in both versions."""
+    if form is TimeSeries:
+        return bytes(TimeSeries(histograms=histograms).SerializeToString())
+    own = [Histogram2.FromString(one.SerializeToString()) for one in histograms]
+    return bytes(TimeSeries2(histograms=own).SerializeToString())
 
 
 def _varint(number: int) -> bytes:
