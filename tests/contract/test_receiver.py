@@ -303,10 +303,12 @@ async def until_ready(writer: RemoteWriter) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            return await writer.write(request_body(metadata=[("m", "counter", "Things.")]))
+            await writer.write(request_body(metadata=[("m", "counter", "Things.")]))
         except Transient:
             if time.monotonic() > deadline:
                 raise
+        else:
+            return
         await asyncio.sleep(0.1)
 
 

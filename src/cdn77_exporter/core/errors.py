@@ -35,7 +35,8 @@ class Transient(Exception):
     """The same call may work later; `retry_after` is the wait in seconds that the server asked for.
 
     `answered`: the server itself said so, and has not done what it was asked. `lost`: it may have done it, since the
-    connection broke or the time ran out before its answer arrived. `remedy` says in a sentence what to do.
+    connection broke or the time ran out before its answer arrived; or it has done a part of it, as `written` says, the
+    number of samples. `remedy` says in a sentence what to do.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Transient(Exception):
         *,
         answered: bool = False,
         lost: bool = False,
+        written: int | None = None,
         remedy: str = "it is tried again",
     ) -> None:
         super().__init__(reason)
@@ -52,12 +54,15 @@ class Transient(Exception):
         self.retry_after = retry_after
         self.answered = answered
         self.lost = lost
+        self.written = written
         self.remedy = remedy
 
     def within(self, seconds: float) -> Transient:
         """Return the same with a wait of at most so many seconds, if the server asked for one."""
         wait = None if self.retry_after is None else min(self.retry_after, seconds)
-        return Transient(self.reason, wait, answered=self.answered, lost=self.lost, remedy=self.remedy)
+        return Transient(
+            self.reason, wait, answered=self.answered, lost=self.lost, written=self.written, remedy=self.remedy
+        )
 
 
 class Misconfigured(Exception):
@@ -73,13 +78,25 @@ class Misconfigured(Exception):
         self.of_object = of_object
 
 
-class Refused(Exception):
-    """The receiver refused this request permanently. `status`, `words`: its answer, cut to 500 characters."""
+class UnsupportedVersion(Misconfigured):
+    """The receiver does not take this version of remote write."""
 
-    def __init__(self, status: int, words: str) -> None:
+
+class NotUnderstood(Transient):
+    """The receiver has not understood a request of remote write 2.0: it may take the same as one of 1.0."""
+
+
+class Refused(Exception):
+    """The receiver refused this request permanently. `status`, `words`: its answer, cut to 500 characters.
+
+    `written`: how many of its samples were stored all the same, as the receiver says; None when it does not.
+    """
+
+    def __init__(self, status: int, words: str, written: int | None = None) -> None:
         super().__init__(f"{status}: {words}")
         self.status = status
         self.words = words
+        self.written = written
 
     @property
     def too_old(self) -> bool:

@@ -22,8 +22,9 @@ from cdn77_exporter.core.changes import Changes, CountedFile, ProfileRow, Reques
 from cdn77_exporter.core.columns import Counts, stable_order
 from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.encode.reading import samples_of, without
+from cdn77_exporter.core.encode.remote_write import RemoteWrite
 from cdn77_exporter.core.encode.request_limit import RequestLimit
-from cdn77_exporter.core.encode.version import RemoteWrite, Spoken
+from cdn77_exporter.core.encode.version import Spoken
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.labelling import Labelling
 from cdn77_exporter.core.measures import MEASURES, Measure, Measures, Returned

@@ -19,15 +19,18 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self, TypeVar
 
 import cramjam
 import orjson
 from aiohttp import web
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from cdn77_exporter.core.encode import remote_write_2_pb2 as pb2
+from cdn77_exporter.core.encode.parts import series_in
 from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, TimeSeries, WriteRequest
+from cdn77_exporter.core.encode.version import version_of
 from cdn77_exporter.core.errors import Refused
 
 MAX_SAMPLES = 2000
@@ -38,15 +41,36 @@ AHEAD_MS = 600 * 1000
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+#: What a request of each version has to have.
 _HEADERS = {
-    "Content-Encoding": re.compile(r"snappy"),
-    "Content-Type": re.compile(r"application/x-protobuf(;\s*proto=prometheus\.WriteRequest)?"),
-    "X-Prometheus-Remote-Write-Version": re.compile(r"0\.1\.\d+"),
-    "User-Agent": re.compile(r"\S.*"),
+    version: {
+        "Content-Encoding": re.compile(r"snappy"),
+        "Content-Type": re.compile(rf"application/x-protobuf{content}"),
+        "X-Prometheus-Remote-Write-Version": re.compile(number),
+        "User-Agent": re.compile(r"\S.*"),
+    }
+    for version, content, number in (
+        (1, r"(;\s*proto=prometheus\.WriteRequest)?", r"0\.1\.\d+"),
+        (2, r";\s*proto=io\.prometheus\.write\.v2\.Request", r"2\.0\.\d+"),
+    )
 }
+_KINDS = {number: name.lower() for name, number in MetricMetadata.MetricType.items()}
 
 Labels = tuple[tuple[str, str], ...]  # with __name__, sorted
 Sample = tuple[int, float]  # Unix milliseconds, value
+
+
+class Written(NamedTuple):
+    """How much of a request was stored; samples that were there already are counted."""
+
+    samples: int = 0
+    histograms: int = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an answer to a request of 2.0 tells."""
+        numbers = {"Samples": self.samples, "Histograms": self.histograms, "Exemplars": 0}
+        return {f"X-Prometheus-Remote-Write-{name}-Written": str(number) for name, number in numbers.items()}
 
 
 def wall_ms() -> int:
@@ -73,8 +97,11 @@ class Store:
         """Return all samples, the oldest first; stale markers are among them as NaN."""
         return {labels: list(samples) for labels, samples in self._series.items()}
 
-    def take(self, body: bytes) -> None:
-        """Check a request and keep its samples; raises Refused and keeps nothing when any part of it is wrong."""
+    def take(self, body: bytes) -> Written:
+        """Check a request of either version and keep its samples; return how many.
+
+        Raises Refused and keeps nothing when any part of it is wrong.
+        """
         request = parse(body)
         count = sum(len(series.samples) + len(series.histograms) for series in request.timeseries)
         if count > MAX_SAMPLES:
@@ -93,6 +120,8 @@ class Store:
         self.metadata.update(metadata)
         self.requests += 1
         self.samples += sum(map(len, fresh.values()))
+        histograms = sum(len(series.histograms) for series in request.timeseries)
+        return Written(count - histograms, histograms)
 
     def _add(self, labels: Labels, series: TimeSeries, fresh: list[Sample], latest_ms: int) -> None:
         """Check a series' samples against what came before, and add the new ones to `fresh`."""
@@ -138,7 +167,7 @@ def _samples_of(series: TimeSeries) -> list[Sample]:
 
 
 def parse(body: bytes) -> WriteRequest:
-    """Inflate and parse a request's body; raises Refused when it is not remote write 1.0."""
+    """Inflate and parse a request's body, one of 2.0 as the same of 1.0; raises Refused when it is neither."""
     try:
         size = cramjam.snappy.decompress_raw_len(body)
         if size > MAX_BYTES:
@@ -147,13 +176,51 @@ def parse(body: bytes) -> WriteRequest:
     except cramjam.DecompressionError as error:
         raise Refused(400, f"snappy: {error}") from error
     try:
-        request = WriteRequest.FromString(plain)
+        if version_of(body) == 2:
+            return _as_1(_strict(pb2.Request.FromString(plain)), body)
+        return _strict(WriteRequest.FromString(plain))
     except DecodeError as error:
         raise Refused(400, f"protobuf: {error}") from error
-    for part in (request, *request.timeseries, *request.metadata):
-        if len(UnknownFieldSet(part)):
-            raise Refused(400, "protobuf: a field that remote write 1.0 does not have, or that is not taken here")
+
+
+_Request = TypeVar("_Request", WriteRequest, pb2.Request)
+
+
+def _strict(request: _Request) -> _Request:
+    """Return a request that has no field that is not known."""
+    parts: Iterable[Message] = (request, *request.timeseries)
+    if isinstance(request, WriteRequest):
+        parts = (*parts, *request.metadata)
+    if any(len(UnknownFieldSet(part)) for part in parts):
+        raise Refused(400, "protobuf: a field that remote write does not have, or that is not taken here")
     return request
+
+
+def _as_1(request: pb2.Request, body: bytes) -> WriteRequest:
+    """Check what only 2.0 has, and return the same as a request of 1.0."""
+    symbols = list(request.symbols)
+    if symbols[:1] != [""]:
+        raise Refused(400, "the first symbol is not empty")
+    if len(set(symbols)) != len(symbols):
+        raise Refused(400, "a symbol occurs twice")
+    for entry in request.timeseries:
+        refs = [*entry.labels_refs, entry.metadata.help_ref, entry.metadata.unit_ref]
+        if len(entry.labels_refs) % 2 or max(refs) >= len(symbols):
+            raise Refused(400, "a label that is no pair of symbols")
+        if not entry.samples and not entry.histograms:
+            raise Refused(400, "a series without samples")
+        if entry.samples and entry.histograms:
+            raise Refused(400, "a series with samples and native histograms")
+        stamps = [one.timestamp for one in entry.samples] + [one.timestamp for one in entry.histograms]
+        if entry.created_timestamp > min(stamps):
+            raise Refused(400, "a series that was created after its first sample")
+    found = WriteRequest()
+    for series in series_in(body):
+        found.timeseries.extend(series.entries)
+        if series.about is not None and series.about.help:
+            name = dict(_checked_labels(series.entries[0]))["__name__"]
+            found.metadata.add(type=series.about.kind, metric_family_name=name, help=series.about.help)
+    return found
 
 
 def _checked_labels(series: TimeSeries) -> Labels:
@@ -176,10 +243,9 @@ def _checked_labels(series: TimeSeries) -> Labels:
 def _checked_metadata(entry: MetricMetadata) -> tuple[str, tuple[str, str]]:
     if not _METRIC_NAME.fullmatch(entry.metric_family_name):
         raise Refused(400, f"metadata without a valid metric name: {entry.metric_family_name!r}")
-    kinds = {value: name for name, value in MetricMetadata.MetricType.items()}
-    if entry.type not in kinds:
+    if entry.type not in _KINDS:
         raise Refused(400, f"metadata of {entry.metric_family_name} with an unknown type {entry.type}")
-    return entry.metric_family_name, (kinds[entry.type].lower(), entry.help)
+    return entry.metric_family_name, (_KINDS[entry.type], entry.help)
 
 
 def _text(labels: Iterable[tuple[str, str]]) -> str:
@@ -256,19 +322,23 @@ class Receiver:
     async def _write(self, request: web.Request) -> web.StreamResponse:
         if self._before is not None and (answer := await self._before(request)) is not None:
             return answer
+        body = await request.read()
+        version = version_of(body)
+        written = Written()
         try:
-            self._check(request)
-            self.store.take(await request.read())
+            self._check(request, version)
+            written = self.store.take(body)
         except Refused as refusal:
-            return web.Response(status=refusal.status, text=refusal.words + "\n")
-        return web.Response(status=204)
+            headers = written.headers if version == 2 else None
+            return web.Response(status=refusal.status, text=refusal.words + "\n", headers=headers)
+        return web.Response(status=204, headers=written.headers if version == 2 else None)
 
-    def _check(self, request: web.Request) -> None:
+    def _check(self, request: web.Request, version: int) -> None:
         if self._credentials is not None:
             expected = "Basic " + base64.b64encode(":".join(self._credentials).encode()).decode()
             if request.headers.get("Authorization") != expected:
                 raise Refused(401, "Unauthorized")
-        for name, form in _HEADERS.items():
+        for name, form in _HEADERS[version].items():
             found = request.headers.get(name, "")
             if not form.fullmatch(found):
                 raise Refused(415 if name.startswith("Content-") else 400, f"the header {name} is {found!r}")

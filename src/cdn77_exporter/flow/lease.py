@@ -301,10 +301,10 @@ class OwnersReceiver:
     lease: Lease
     stop: asyncio.Event
 
-    async def write(self, body: bytes) -> None:
-        """Make one attempt; raises LeaseLost, or as the receiver does."""
+    async def write(self, body: bytes) -> int | None:
+        """Make one attempt as the receiver does; raises LeaseLost too."""
         await self.lease.confirm(self.stop)
-        await self.receiver.write(body)
+        return await self.receiver.write(body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,11 @@ class Decodes(Protocol):
 class Receives(Protocol):
     """The receiver as the pusher sees it."""
 
-    async def write(self, body: bytes) -> None:
-        """Make one attempt; raises Transient, Refused or Misconfigured."""
+    async def write(self, body: bytes) -> int | None:
+        """Make one attempt; return how many samples it says to have written, None when it does not say.
+
+        Raises Transient, Refused or Misconfigured.
+        """
 
 
 class Recalls(Protocol):

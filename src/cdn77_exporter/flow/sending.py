@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from cdn77_exporter.core.changes import Unsent
 from cdn77_exporter.core.encode.parts import Series, has_histograms, mentions, request_of, series_in, size_of, within
 from cdn77_exporter.core.encode.request_limit import LearnedLimit, RequestLimit
-from cdn77_exporter.core.errors import HistogramsRefused, Misconfigured, Refused, Transient
+from cdn77_exporter.core.encode.version import Spoken
+from cdn77_exporter.core.errors import HistogramsRefused, Misconfigured, NotUnderstood, Refused, Transient
 from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal, names_stored
+from cdn77_exporter.flow.negotiation import Negotiation
 from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
 
@@ -126,6 +128,18 @@ class _Part:
         rest = [one for one in self.series if one.labels not in self.doubtful]
         return [*alone, self._with(rest)] if rest else alone
 
+    def moments(self) -> list[_Part]:
+        """Split a single series into its samples. What is refused of them may be stored: others were."""
+        parts = [self._with([one]) for one in self.series[0].moments()]
+        for part in parts:
+            part.lost = True
+        return parts
+
+    def note_written(self, samples: int | None) -> None:
+        """Note that some of its samples are stored, if the receiver says so."""
+        if samples:
+            self.failed = self.mixed = True
+
     @property
     def may_be_partly_stored(self) -> bool:
         """True if some of its series may be stored without the others."""
@@ -168,7 +182,8 @@ class Sender:
     """Sends requests.
 
     `mark`: notes the request of which an answer may be lost from now on, 0 for none; negative when it is sent in parts.
-    `limit`: how large requests may be; it is set here, by what the receiver refuses.
+    `limit`: how large requests may be; it is set here, by what the receiver refuses. `spoken`: the version of remote
+    write, by what it understands.
     """
 
     common: Common
@@ -179,6 +194,7 @@ class Sender:
     leaves: bool
     mark: Callable[[int], Awaitable[None]]
     limit: RequestLimit = field(default_factory=RequestLimit)
+    spoken: Spoken = field(default_factory=Spoken)
     _failing_since: float | None = field(default=None, init=False)
     _refused_whole: bool = field(default=False, init=False)  # the last request, each part of it that was tried
     _known: dict[bytes, _Known] = field(default_factory=dict, init=False)
@@ -188,8 +204,10 @@ class Sender:
     # When native histograms, which the receiver refuses, are tried again; None as long as it takes them.
     _histograms_from: float | None = field(default=None, init=False)
     _sizes: LearnedLimit = field(init=False)
+    _negotiation: Negotiation = field(init=False)
 
     def __post_init__(self) -> None:
+        self._negotiation = Negotiation(self.common, self.receiver, self.spoken)
         self._sizes = LearnedLimit(self.limit)
 
     async def describe(self, body: bytes) -> None:
@@ -198,7 +216,7 @@ class Sender:
         if clock.monotonic() < self._metadata_from:
             return
         try:
-            await self.receiver.write(body)
+            await self._negotiation.write(body, 0)
         except (Refused, Transient, Misconfigured) as error:
             if not _is_away(error):
                 self._metadata_from = clock.monotonic() + _METADATA_SECONDS
@@ -383,20 +401,30 @@ class Sender:
         await self.mark(-work.request.number if work.in_parts else work.request.number)
         work.attempts += 1
         try:
-            await self.receiver.write(part.body)
-        except Refused:
+            await self._write(part)
+        except Refused as error:
             self._failing_since = None  # it works, but does not want this
+            part.note_written(error.written)
             raise
         except (Transient, Misconfigured) as error:
             if isinstance(error, Transient):
                 part.lost = part.lost or error.lost
                 part.failed = part.failed or error.answered
+                part.note_written(error.written)
                 if error.answered and self._failing_since is None:
                     self._failing_since = self.common.clock.monotonic()
             work.in_doubt = work.in_doubt or part.lost
             if not work.in_doubt:
                 await self.mark(0)
             raise
+
+    async def _write(self, part: _Part) -> None:
+        """Write it in the version that the receiver takes, and at once in the other one if it turns out to be that."""
+        try:
+            await self._negotiation.write(part.body, part.samples)
+        except NotUnderstood as error:
+            part.lost = part.lost or error.lost
+            await self._negotiation.write(part.body, part.samples)
 
     async def _try(self, work: _Work, part: _Part) -> Failure | None:
         """Make one attempt of a part and enter it in the accounts if it is stored; return why it is not."""
@@ -447,6 +475,8 @@ class Sender:
             in_a_row += not isinstance(error, Refused)
             if len(one.series) > 1:
                 left += reversed(one.halves())
+            elif one.samples > 1 and isinstance(error, Refused) and error.written:
+                left += reversed(one.moments())
             else:
                 alone.append((one, error))
         for one, why in alone:
@@ -530,7 +560,9 @@ class Sender:
             delivery = after_giving_up(lost=part.lost)
         # A replicating receiver may have stored what it answered with a failure, and then says that it has it.
         in_doubt = part.lost or (part.failed and isinstance(error, Refused) and names_stored(error))
-        if in_doubt and delivery is not Delivery.STORED and work.recalled:
+        # Words mean this very request only where it is stored as a whole or not at all.
+        numbered = isinstance(error, Refused) and error.written is not None
+        if in_doubt and (numbered or delivery is not Delivery.STORED) and work.recalled:
             there = await self.recalls.holds(part.body)
             work.recalled = there is not None
             if there is not None:

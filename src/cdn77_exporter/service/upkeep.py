@@ -189,6 +189,7 @@ class Upkeep:
         watch("series", lambda: len(timeline.series))
         watch("owed_series", lambda: len(timeline.owed))
         watch("request_limit_samples", lambda: min(MAX_SAMPLES, timeline.request_limit.samples))
+        watch("remote_write_version", lambda: timeline.spoken.version)
         watch("streams", lambda: len(timeline.streams))
         watch("viewers", lambda: len(timeline.viewers))
         watch("limited_requests", lambda: timeline.streams.refused)

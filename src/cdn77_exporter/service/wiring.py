@@ -63,6 +63,7 @@ async def build_pipeline(
         report=telemetry,
         pushed=AlreadyTold(lease.last_tick, lease.last_upload_ms),
     )
+    timeline.spoken.want(settings.remote_write_version)
     lease.note(timeline.emitted)  # an earlier process may have left requests
     decoder = make_decoder(settings, telemetry)
     thread = ThreadPoolExecutor(1, "aggregate")
@@ -120,6 +121,7 @@ async def build_pipeline(
             leaves=keeps_state,
             recalls=Memory(writer, settings.prometheus_url),
             limit=timeline.request_limit,
+            spoken=timeline.spoken,
         ),
         deleter=Deleter(common, bucket, state, keep_files=keep),
         fetched=Channel(max(2, 2 * decoder.most), "fetched"),

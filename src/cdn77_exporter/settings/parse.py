@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cdn77_exporter.core.clocks import ClockSource
+from cdn77_exporter.core.encode.version import RemoteWriteVersion
 from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN
 from cdn77_exporter.edge.plain_file import NotAFile, open_plain, what_is
 from cdn77_exporter.telemetry.messages import Level
@@ -393,6 +394,14 @@ def level(text: str) -> Level:
         return Level(text.lower())
     except ValueError:
         raise ValueError("is not a level; `debug`, `info`, `warning` or `error`") from None
+
+
+def remote_write_version(text: str) -> RemoteWriteVersion:
+    """Return which version of remote write is wanted."""
+    try:
+        return RemoteWriteVersion(text.lower())
+    except ValueError:
+        raise ValueError("names no version of remote write; `auto`, `1` or `2`") from None
 
 
 def clock_source(text: str) -> ClockSource:

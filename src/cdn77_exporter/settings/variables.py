@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 
 from cdn77_exporter.core.clocks import ClockSource
+from cdn77_exporter.core.encode.version import RemoteWriteVersion
 from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.core.path_pattern import DEFAULT_STREAM_PATTERN, DEFAULT_TRACK_PATTERN
 from cdn77_exporter.settings import measures_file, metrics, parse
@@ -158,6 +159,12 @@ class Receiver:
     prometheus_client_key: Path | None = env(
         parse.readable_file, None, "A PEM file with its private key.", "/etc/ssl/client.key"
     )
+    remote_write_version: RemoteWriteVersion = env(
+        parse.remote_write_version,
+        "auto",
+        "The version of remote write: `1`, `2`, or `auto` for 2.0 with a receiver that proves that it understands it, "
+        "and 1.0 with any other.",
+    )
     push_retry_seconds: float = env(
         parse.duration(1, 7 * parse.DAY),
         "3600",
@@ -165,7 +172,10 @@ class Receiver:
         "can go out. While it does not answer at all everything waits.",
     )
     send_metadata: bool = env(
-        parse.flag, "true", "Send type and help of the metrics too, now and then, in requests of their own."
+        parse.flag,
+        "true",
+        "Send type and help of the metrics too: by remote write 2.0 with every series, by 1.0 now and then in requests "
+        "of their own.",
     )
 
 

@@ -67,6 +67,9 @@ class Push(msgspec.Struct, frozen=True, kw_only=True):
     refused: Annotated[Count, Meta(description="Requests that were refused permanently.")]
     outbox_requests: Annotated[Count, Meta(description="Requests that are committed and not yet acknowledged.")]
     outbox_bytes: Count
+    version: Annotated[
+        int | None, Meta(description="The version of remote write in which samples are sent; null before the start.")
+    ]
     limit_samples: Annotated[
         int | None, Meta(description="The most samples of a request; null unless the receiver refused larger ones.")
     ]

@@ -194,6 +194,7 @@ class Overview:
             refused=int(total("requests_refused_total")),
             outbox_requests=self.counts.get("requests", 0),
             outbox_bytes=self.counts.get("bytes", 0),
+            version=pipeline.pusher.spoken.version if pipeline else None,
             limit_samples=limit.samples if limit else None,
             limit_bytes=limit.size if limit else None,
             owed=[Owed(series=visible(self._mask(name)), accepted=float(tick) or None) for name, tick in owed],

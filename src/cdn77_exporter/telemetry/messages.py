@@ -67,6 +67,7 @@ MessageName = Literal[
     "request_outcome_unknown",
     "request_limit_learned",
     "request_limit_lifted",
+    "remote_write_version",
     "histograms_refused",
     "histograms_taken",
     "metadata_refused",
@@ -832,6 +833,13 @@ _PUSH = (
         (),
         "The receiver takes large requests again.",
         _NONE,
+    ),
+    Message(
+        "remote_write_version",
+        Level.INFO,
+        (_number("version", "1 or 2"),),
+        "The version of remote write in which samples are sent from now on, by what the receiver understands.",
+        "None. `REMOTE_WRITE_VERSION` says which versions are tried.",
     ),
     Message(
         "histograms_refused",

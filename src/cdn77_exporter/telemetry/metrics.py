@@ -24,6 +24,7 @@ _PROBES = (
     probe("series", "Series in memory, idle ones included."),
     probe("owed_series", "Series of which the receiver has not seen all; no file is deleted while there are any."),
     probe("request_limit_samples", "Most samples of a request: 2,000, or fewer if the receiver refused larger ones."),
+    probe("remote_write_version", "The version of remote write in which samples are sent, 1 or 2."),
     probe("streams", "Streams that are counted under their own names."),
     probe("viewers", "Viewers in the session windows."),
     probe("limited_requests", 'Requests counted under stream_name="other" since the start.'),

@@ -179,6 +179,10 @@ def _request_2(series: Sequence[Series]) -> bytes:
     return compress(symbols.encoded() + pb2.Request(timeseries=entries).SerializeToString())
 
 
+#: A request of remote write 2.0 that has nothing in it.
+NOTHING_2 = _request_2(())
+
+
 def in_version(body: bytes, version: int) -> bytes:
     """Return the same content in a version of remote write; what 1.0 does not say of series is unknown in 2.0."""
     if version_of(body) == version:

@@ -6,25 +6,31 @@ request that an earlier process has left needs nothing beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from cdn77_exporter.core.catalogue import Catalogue
-from cdn77_exporter.core.encode.blocks import Encoded
-from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
-from cdn77_exporter.core.encode.remote_write_2 import RemoteWrite2
-from cdn77_exporter.core.encode.request_limit import RequestLimit
-from cdn77_exporter.core.measures import Measure
-from cdn77_exporter.core.series import Frame, SeriesTable
+from enum import StrEnum
 
 _TAGS_OF_2 = (0x22, 0x2A)  # symbols and series
+
+
+class RemoteWriteVersion(StrEnum):
+    """The version that is wanted; `auto`: 2.0 as soon and as long as the receiver understands it."""
+
+    AUTO = "auto"
+    ONE = "1"
+    TWO = "2"
 
 
 @dataclass(slots=True)
 class Spoken:
     """The version in which ticks are written now, 1 or 2. It is set by one thread and read by others."""
 
+    wanted: RemoteWriteVersion = RemoteWriteVersion.ONE
     version: int = 1
+
+    def want(self, wanted: RemoteWriteVersion) -> None:
+        """Want a version; as long as nothing is known of the receiver ticks are written in the best of those."""
+        self.wanted = wanted
+        self.version = 1 if wanted is RemoteWriteVersion.ONE else 2
 
 
 def version_of(body: bytes) -> int:
@@ -37,37 +43,3 @@ def version_of(body: bytes) -> int:
         return 2 if body[place + 2 + max(0, literal - 59)] in _TAGS_OF_2 else 1
     except IndexError:
         return 1
-
-
-class RemoteWrite:
-    """Encodes every tick in the version that is `spoken` then.
-
-    `limit`: how large requests may be now. `describes`: whether series of 2.0 say what their metric is.
-    """
-
-    def __init__(self, catalogue: Catalogue, spoken: Spoken, limit: RequestLimit, *, describes: bool) -> None:
-        self._catalogue = catalogue
-        self._spoken = spoken
-        self._limit = limit
-        self._describes = describes
-        self._version = 0
-        self._encoder: RemoteWrite1 | RemoteWrite2
-
-    def _now(self) -> RemoteWrite1 | RemoteWrite2:
-        """Return the encoder of the version; after a change nothing of the other one is kept."""
-        version = self._spoken.version
-        if version != self._version:
-            self._version = version
-            if version == 2:
-                self._encoder = RemoteWrite2(self._catalogue, describes=self._describes)
-            else:
-                self._encoder = RemoteWrite1(self._catalogue, self._limit)
-        return self._encoder
-
-    def encode(self, series: SeriesTable, frames: Iterable[Frame]) -> list[Encoded]:
-        """Return request bodies with their numbers of samples, in the order in which they must be sent."""
-        return self._now().encode(series, frames)
-
-    def describe(self, measures: Iterable[Measure]) -> bytes:
-        """Return a request body that holds the metadata of metrics; nothing where every request has it."""
-        return self._now().describe(measures)

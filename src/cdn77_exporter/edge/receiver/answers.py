@@ -19,7 +19,10 @@ MOST_HEAD_BYTES = 1024 * 1024
 _LONGEST_VALUE = 4096
 _STATUS = re.compile(rb"HTTP/1\.([01])[ \t]+(\d{3})(?!\d)")
 _END = re.compile(rb"\r?\n\r?\n")
-_MATTERS = {b"content-type", b"content-encoding", b"connection", b"location", b"retry-after", b"date", b"server"}
+_MATTERS = {
+    *(b"content-type", b"content-encoding", b"connection", b"location", b"retry-after", b"date", b"server"),
+    *(f"x-prometheus-remote-write-{kind}-written".encode() for kind in ("samples", "histograms", "exemplars")),
+}
 _UNFIT = re.compile(rb"[^\x20-\x7e\x80-\xff]")
 _BODILESS = {204, 304}
 

@@ -1,4 +1,4 @@
-"""The receiver of remote write 1.0: one attempt of one request over one kept connection, and what its answer means."""
+"""The receiver: one attempt of one request over one kept connection, and what its answer means."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import msgspec
 from yarl import URL
 
 from cdn77_exporter import __version__
+from cdn77_exporter.core.encode.version import version_of
 from cdn77_exporter.core.errors import (
     NO_HISTOGRAMS,
     TOO_LARGE,
@@ -26,6 +27,7 @@ from cdn77_exporter.core.errors import (
     Misconfigured,
     Refused,
     Transient,
+    UnsupportedVersion,
 )
 from cdn77_exporter.edge.http_faults import TlsFault, retry_after, tls_fault
 from cdn77_exporter.edge.receiver.answers import Connector
@@ -37,15 +39,25 @@ _DRAIN_BYTES = 65536  # of an answer that nobody reads, so that the connection c
 _CONNECT_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 45.0  # longer than the time between two ticks
 
-_PROTOCOL_HEADERS = {
-    "Content-Encoding": "snappy",
-    "Content-Type": "application/x-protobuf",
-    "X-Prometheus-Remote-Write-Version": "0.1.0",
+_HEADERS = {
     "User-Agent": f"cdn77-exporter/{__version__}",
     "Accept-Encoding": "identity",  # an answer is a sentence; nothing to inflate
 }
-
-_WRITE_HEADERS = ("Content-Encoding", "Content-Type", "X-Prometheus-Remote-Write-Version")
+#: What a request has beside these, by its version.
+_WRITE_HEADERS = {
+    version: {
+        "Content-Encoding": "snappy",
+        "Content-Type": content,
+        "X-Prometheus-Remote-Write-Version": number,
+    }
+    for version, content, number in (
+        (1, "application/x-protobuf", "0.1.0"),
+        (2, "application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+    )
+}
+#: A receiver of remote write 2.0 has at least one of these in its answer; those that are missing are 0.
+_WRITTEN = tuple(f"X-Prometheus-Remote-Write-{kind}-Written" for kind in ("Samples", "Histograms", "Exemplars"))
+_MOST_DIGITS = 18
 
 _CREDENTIALS = "check PROMETHEUS_USER and PROMETHEUS_PASSWORD, or PROMETHEUS_BEARER_TOKEN"
 _REMEDIES = {
@@ -57,7 +69,7 @@ _REMEDIES = {
     405: "check the path of PROMETHEUS_URL; what lies there takes no POST (Prometheus: /api/v1/write)",
     407: "a proxy before the receiver asks for credentials: put them into HTTPS_PROXY or HTTP_PROXY as "
     "`http://user:password@host:port`, or name the receiver in NO_PROXY",
-    415: "PROMETHEUS_URL must lead to a receiver of remote write 1.0 (snappy and protobuf)",
+    415: "PROMETHEUS_URL must lead to a receiver of that version of remote write; REMOTE_WRITE_VERSION=auto tries both",
 }
 _REDIRECTED = "set PROMETHEUS_URL to the address that it redirects to, if that is the receiver; it is not followed"
 _WEB_PAGE = "PROMETHEUS_URL leads to a web page (a login form or a proxy, perhaps), not to a remote-write receiver"
@@ -145,22 +157,27 @@ class RemoteWriter:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {**self._own_headers, **_PROTOCOL_HEADERS}
+        return {**self._own_headers, **_HEADERS}
 
-    async def write(self, body: bytes) -> None:
-        """Try one compressed WriteRequest once; returns when the receiver has it.
+    async def write(self, body: bytes) -> int | None:
+        """Try one request of either version once; returns when the receiver has it, or says so.
 
-        Raises Refused, Misconfigured or Transient.
+        Return how many samples it says to have written; None when it does not, as of 1.0. Raises Refused, Misconfigured
+        or Transient.
         """
-        async with self._answer("POST", self._url, data=body, headers=self._headers) as response:
-            await _judge(response)
+        version = version_of(body)
+        headers = {**self._headers, **_WRITE_HEADERS[version]}
+        async with self._answer("POST", self._url, data=body, headers=headers) as response:
+            written = _written(response) if version == 2 else None
+            await _judge(response, written)
+            return written
 
     async def ask(self, url: str, form: Mapping[str, str], most_bytes: int) -> tuple[int, bytes]:
         """Ask another address of the receiver with the same credentials: the status and at most so many bytes.
 
         Raises Misconfigured or Transient when there is no answer.
         """
-        headers = {name: text for name, text in self._headers.items() if name not in _WRITE_HEADERS}
+        headers = {name: text for name, text in self._headers.items() if name not in _WRITE_HEADERS[1]}
         method = "POST" if form else "GET"
         async with self._answer(method, URL(url), data=form or None, headers=headers) as response:
             return response.status, await _read(response, most_bytes)
@@ -270,7 +287,15 @@ def _reveal(secret: SecretText) -> str:
     return (secret() if callable(secret) else secret) or ""
 
 
-async def _judge(response: aiohttp.ClientResponse) -> None:
+def _written(response: aiohttp.ClientResponse) -> int | None:
+    """Return how many samples, native histograms among them, an answer says to have written; None when it does not."""
+    texts = [text.strip() for name in _WRITTEN if (text := response.headers.get(name)) is not None]
+    if not texts or any(not (text.isascii() and text.isdigit()) or len(text) > _MOST_DIGITS for text in texts):
+        return None
+    return sum(int(response.headers.get(name, "0")) for name in _WRITTEN[:2])
+
+
+async def _judge(response: aiohttp.ClientResponse, written: int | None) -> None:
     """Return for an accepted request; raise what the answer means for any other."""
     status = response.status
     if 200 <= status < 300:
@@ -284,16 +309,18 @@ async def _judge(response: aiohttp.ClientResponse) -> None:
     if status == 400 and _PLAIN_TO_TLS.search(words):
         raise Misconfigured(said, "the receiver speaks TLS: let PROMETHEUS_URL begin with https")
     if status in _REMEDIES:
-        raise Misconfigured(said, _REMEDIES[status])
+        raise (UnsupportedVersion if status == 415 else Misconfigured)(said, _REMEDIES[status])
     if NO_HISTOGRAMS.search(words):  # Prometheus says so with 500
-        raise HistogramsRefused(status, words)
+        raise HistogramsRefused(status, words, written)
     # Some say with 500 what no other attempt can change: Prometheus up to 2.x that a sample is too old, gateways that a
     # request is too large.
     passes = status in _TRANSIENT or (status >= 500 and not TOO_LARGE.search(words))
     if passes and not TOO_OLD.search(words):
         lost = status in _ANSWER_LOST
-        raise Transient(said, retry_after(response.headers), answered=not lost, lost=lost)
-    raise Refused(status, words)
+        raise Transient(
+            said, retry_after(response.headers), answered=not lost, lost=lost or bool(written), written=written
+        )
+    raise Refused(status, words, written)
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from cdn77_exporter.core.changes import Unsent
+from cdn77_exporter.core.encode.parts import series_in
 from cdn77_exporter.core.encode.request_limit import RequestLimit
+from cdn77_exporter.core.encode.version import Spoken
 from cdn77_exporter.flow.channel import Channel
 from cdn77_exporter.flow.delivery import Delivery, Forgetful
 from cdn77_exporter.flow.ports import Accounts, Common, Outbox, Recalls, Receives
@@ -35,7 +37,7 @@ class Pusher:
     """Sends committed requests one after the other, each until its end.
 
     `leaves`: a stop does not wait for a receiver that does not answer; the state keeps the outbox. `limit`: how large
-    requests may be, which is learned from the receiver.
+    requests may be, which is learned from the receiver, as is the version of remote write that is `spoken`.
     """
 
     common: Common
@@ -46,6 +48,7 @@ class Pusher:
     leaves: bool = False
     recalls: Recalls = field(default_factory=Forgetful)
     limit: RequestLimit = field(default_factory=RequestLimit)
+    spoken: Spoken = field(default_factory=Spoken)
     stats: PushStats = field(default_factory=PushStats, init=False)
     _sender: Sender = field(init=False)
     _marked: int = field(default=0, init=False)  # the request that the state knows as being sent
@@ -63,6 +66,7 @@ class Pusher:
             self.leaves,
             self._mark,
             self.limit,
+            self.spoken,
         )
 
     async def run(self, inbox: Channel[Batch], outlet: Channel[Receipt]) -> None:
@@ -124,6 +128,8 @@ class Pusher:
         whole, body = body, await self.accounts.to_send(body)
         if not body:
             return Delivery.NOT_STORED if self._sender.wants(whole) else Delivery.NOT_WANTED
+        if body != whole:
+            request = request._replace(samples=sum(one.samples for one in series_in(body)))
         lost, in_parts = request.number == abs(self._interrupted), request.number == -self._interrupted
         return await self._sender.deliver(request, body, lost=lost, in_parts=in_parts)
 
