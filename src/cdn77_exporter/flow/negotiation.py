@@ -81,8 +81,8 @@ class Negotiation:
             if self._spoken.wanted is RemoteWriteVersion.TWO or not (error.answered or error.lost):
                 raise
             self._keep_1(_NO_ANSWER_SECONDS)  # it may fail on this alone
-        else:
-            self._decide(takes=understood)
+            return
+        self._decide(takes=understood)
 
     def _keep_1(self, seconds: float) -> None:
         self._takes_2 = False
