@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import pytest
 
+from cdn77_exporter.core.encode.version import version_of
 from tests.support.truth import Labels
 
 BINARY = shutil.which("prometheus")
@@ -212,8 +213,9 @@ class Prometheus:
         return {name: float(value) for name, _, value in rows}
 
     def store(self, body: bytes) -> None:
-        """Write a request, as the exporter does; the server must take it."""
-        headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+        """Write a request of either version, as the exporter does; the server must take it."""
+        proto = ";proto=io.prometheus.write.v2.Request" if version_of(body) == 2 else ""
+        headers = {"Content-Encoding": "snappy", "Content-Type": f"application/x-protobuf{proto}"}
         request = urllib.request.Request(self.write_url, data=body, headers=headers)  # noqa: S310 - on this machine
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             assert answer.status == 204

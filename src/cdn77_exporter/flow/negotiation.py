@@ -18,9 +18,10 @@ from cdn77_exporter.flow.ports import Common, Receives
 _KEEP_SECONDS = 86_400.0
 _NO_ANSWER_SECONDS = 60.0
 
-_NO_2 = "the receiver does not understand remote write 2.0: it does not say how many samples it has written"
-_NO_2_REMEDY = "set REMOTE_WRITE_VERSION to auto or 1, or PROMETHEUS_URL to a receiver of 2.0 (Prometheus 3)"
-_NEITHER_REMEDY = "PROMETHEUS_URL must lead to a receiver of remote write 1.0 or 2.0 (snappy and protobuf)"
+NO_2 = "the receiver does not understand remote write 2.0: it does not say how many samples it has written"
+NO_2_REMEDY = "set REMOTE_WRITE_VERSION to auto or 1, or PROMETHEUS_URL to a receiver of 2.0 (Prometheus 3)"
+NEITHER = "it speaks neither version of remote write"
+NEITHER_REMEDY = "PROMETHEUS_URL must lead to a receiver of remote write 1.0 or 2.0 (snappy and protobuf)"
 
 
 class Negotiation:
@@ -60,7 +61,7 @@ class Negotiation:
         elif self._takes_2:
             await self._write_2(body, samples)
         elif self._spoken.wanted is RemoteWriteVersion.TWO:
-            raise Misconfigured(_NO_2, _NO_2_REMEDY)
+            raise Misconfigured(NO_2, NO_2_REMEDY)
         else:
             await self._write_1(body, samples)
 
@@ -115,9 +116,7 @@ class Negotiation:
             if self._spoken.wanted is RemoteWriteVersion.ONE:
                 raise
             if not self._takes_2:
-                raise Misconfigured(
-                    f"{error.reason}; it speaks neither version of remote write", _NEITHER_REMEDY
-                ) from error
+                raise Misconfigured(f"{error.reason}; {NEITHER}", NEITHER_REMEDY) from error
             self._takes_1 = False
             await self._write_2(body, samples)
 

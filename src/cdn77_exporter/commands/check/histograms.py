@@ -10,6 +10,7 @@ import numpy as np
 from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.core.encode.blocks import compress
 from cdn77_exporter.core.encode.histograms import entry_of, histogram_of
+from cdn77_exporter.core.encode.parts import in_version
 from cdn77_exporter.core.encode.remote_write_pb2 import Label
 from cdn77_exporter.core.errors import HistogramsRefused
 from cdn77_exporter.core.wholes import SUM_NUMBER
@@ -28,9 +29,9 @@ _REMEDY = (
 )
 
 
-async def check_histograms(writer: RemoteWriter, settings: Settings, findings: Findings) -> None:
+async def check_histograms(writer: RemoteWriter, version: int, settings: Settings, findings: Findings) -> None:
     """Write one native histogram, of a series of our own, and look for it."""
-    body = _probe(settings)
+    body = in_version(_probe(settings), version)
     async with findings.contact(HISTOGRAMS):
         try:
             await writer.write(body)

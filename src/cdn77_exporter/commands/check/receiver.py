@@ -6,8 +6,10 @@ import time
 
 from cdn77_exporter.commands.check.findings import Findings
 from cdn77_exporter.commands.check.histograms import check_histograms
+from cdn77_exporter.commands.check.versions import Versions, find_versions, understands_2
 from cdn77_exporter.core.encode.blocks import compress
-from cdn77_exporter.core.encode.remote_write_1 import metadata_entries, series_entry
+from cdn77_exporter.core.encode.parts import in_version
+from cdn77_exporter.core.encode.remote_write_1 import series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
 from cdn77_exporter.core.measures import Histograms
@@ -27,7 +29,7 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
     through = f" through {proxy}" if proxy else ""
     async with findings.contact(RECEIVER, through=proxy):
         try:
-            await writer.write(compress(metadata_entries(settings.measures.rows)))
+            versions = await find_versions(writer, settings)
         except Refused as error:
             # It was reached and has let us in; what it has against a request without samples need not matter.
             findings.warn(
@@ -35,23 +37,25 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
                 f"reached, but it answers {error} to a request without samples",
                 "if the receiver's documentation says nothing of it, start the exporter and look for request_refused",
             )
+            versions = Versions(takes_1=True, takes_2=await understands_2(writer), wanted=settings.remote_write_version)
         else:
             milliseconds = (time.monotonic() - began) * 1000
             findings.ok(RECEIVER, f"reached{through}, logged in, accepting (an empty write took {milliseconds:.0f} ms)")
     if findings.all[-1].status == "failed":
         findings.skip(OUT_OF_ORDER, "not asked, since the receiver does not take writes")
         return
-    await _check_window(writer, settings, findings)
+    versions.tell(findings)
+    await _check_window(writer, versions.used, settings, findings)
     if settings.histograms is Histograms.NATIVE:
-        await check_histograms(writer, settings, findings)
+        await check_histograms(writer, versions.used, settings, findings)
 
 
-async def _check_window(writer: RemoteWriter, settings: Settings, findings: Findings) -> None:
+async def _check_window(writer: RemoteWriter, version: int, settings: Settings, findings: Findings) -> None:
     base = query_base(settings.prometheus_url)
     api = None if base is None else QueryApi(writer, base)
     window = await _window(api, findings)
     if settings.backfill_window > FOLD_SECONDS:
-        await _check_backfill(writer, api, window, settings, findings)
+        await _check_backfill(writer, api, window, _probe(version, settings), settings, findings)
 
 
 async def _window(api: QueryApi | None, findings: Findings) -> str | None:
@@ -71,16 +75,19 @@ async def _window(api: QueryApi | None, findings: Findings) -> str | None:
 
 
 async def _check_backfill(
-    writer: RemoteWriter, api: QueryApi | None, window: str | None, settings: Settings, findings: Findings
+    writer: RemoteWriter,
+    api: QueryApi | None,
+    window: str | None,
+    body: bytes,
+    settings: Settings,
+    findings: Findings,
 ) -> None:
-    """Write one sample, of a series of our own, as old as `BACKFILL_WINDOW` allows, and look for it."""
+    """Write `body`: one sample of a series of our own, as old as `BACKFILL_WINDOW` allows; and look for it."""
     seconds = settings.backfill_window
     remedy = (
         f"set storage.tsdb.out_of_order_time_window of Prometheus to more than {seconds / 3600:g} h, or "
         f"BACKFILL_WINDOW to less than what the receiver takes ({window or '55m'})"
     )
-    at_ms = round((time.time() - seconds) * 1000)
-    body = _probe(at_ms, seconds, settings)
     async with findings.contact(BACKFILL):
         try:
             await writer.write(body)
@@ -107,8 +114,10 @@ async def _check_backfill(
             findings.ok(BACKFILL, f"samples that are {seconds / 3600:g} h old are taken")
 
 
-def _probe(at_ms: int, seconds: float, settings: Settings) -> bytes:
+def _probe(version: int, settings: Settings) -> bytes:
     """Return a request with one sample; the same window's samples of later checks come after it."""
+    seconds = settings.backfill_window
+    at_ms = round((time.time() - seconds) * 1000)
     own = {"__name__": PROBE, PROBE_LABEL: f"{seconds:g}s", **dict(settings.external_labels.pairs)}
     labels = [Label(name=name, value=value) for name, value in sorted(own.items())]
-    return compress(series_entry(labels, [Sample(value=1.0, timestamp=at_ms)]))
+    return in_version(compress(series_entry(labels, [Sample(value=1.0, timestamp=at_ms)])), version)
