@@ -61,14 +61,14 @@ Sample = tuple[int, float]  # Unix milliseconds, value
 
 
 class Written(NamedTuple):
-    """How much of a request was stored; samples that were there already are counted."""
+    """The numbers of samples of a request that were stored, or were there already."""
 
     samples: int = 0
     histograms: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
-        """What an answer to a request of 2.0 tells."""
+        """The headers in which an answer to a request of 2.0 tells them."""
         numbers = {"Samples": self.samples, "Histograms": self.histograms, "Exemplars": 0}
         return {f"X-Prometheus-Remote-Write-{name}-Written": str(number) for name, number in numbers.items()}
 

@@ -1,4 +1,4 @@
-"""Which version of remote write the receiver speaks: found out before anything depends on it, and proved by numbers.
+"""The version of remote write that the receiver speaks: asked before anything depends on it, and proved by numbers.
 
 A receiver of 1.0 may answer 204 to a request of 2.0 and store nothing of it. One of 2.0 says how many samples it has
 written. So an empty request of 2.0 is sent first: whoever says of it what was written understands it, and nobody has

@@ -35,9 +35,7 @@ class Versions:
         if self.wanted is RemoteWriteVersion.TWO and not self.takes_2:
             findings.fail(VERSION, NO_2, NO_2_REMEDY)
         elif self.wanted is RemoteWriteVersion.ONE and not self.takes_1:
-            findings.fail(
-                VERSION, "the receiver takes no remote write 1.0, but 2.0", "set REMOTE_WRITE_VERSION to auto"
-            )
+            findings.fail(VERSION, "the receiver takes 2.0 alone", "set REMOTE_WRITE_VERSION to auto")
         elif self.used == 2:
             findings.ok(VERSION, "2.0, and it tells how many samples were written")
         elif self.takes_2:

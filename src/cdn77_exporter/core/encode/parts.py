@@ -27,7 +27,7 @@ _UNREADABLE = (cramjam.DecompressionError, DecodeError, IndexError)
 
 
 class About(NamedTuple):
-    """What a series of remote write 2.0 says of itself: the type and the help of its metric, and when it began."""
+    """The metadata of a series of remote write 2.0: type and help of its metric, and when it began."""
 
     kind: int = 0
     help: str = ""

@@ -28,7 +28,7 @@ class Spoken:
     version: int = 1
 
     def want(self, wanted: RemoteWriteVersion) -> None:
-        """Want a version; as long as nothing is known of the receiver ticks are written in the best of those."""
+        """Set the version that is wanted; ticks are written in the best one until the receiver is known."""
         self.wanted = wanted
         self.version = 1 if wanted is RemoteWriteVersion.ONE else 2
 
