@@ -147,7 +147,7 @@ async def test_what_a_tick_counts_is_added() -> None:
     snapshot = state.database.load()
     assert snapshot is not None
     assert list(snapshot.held) == [(30, b"a"), (45, b"b"), (30, b"c"), (60, b"d"), (45, b"e")]
-    assert [(value, live) for _, value, _, _, live in latest(snapshot.series).tolist()] == [(7.0, False)]
+    assert [(value, live) for _, value, _, _, live, _ in latest(snapshot.series).tolist()] == [(7.0, False)]
     state.close()
 
 

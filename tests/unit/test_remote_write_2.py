@@ -19,6 +19,7 @@ from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES, RequestLimit
 from cdn77_exporter.core.encode.version import version_of
 from cdn77_exporter.core.measures import MEASURES, REQUESTS, STREAM, VIEWERS, Measure, Measures, native_histogram
 from cdn77_exporter.core.series import STALE_BITS, Frame, SeriesTable
+from cdn77_exporter.core.series_rows import _VALUES_0_3_0, latest
 from tests.support.examples import examples
 from tests.support.requests import compressed
 from tests.support.samples import bits
@@ -180,6 +181,24 @@ def test_a_counter_that_begins_again_has_a_new_time() -> None:
         for body, _ in both.emit(START + 15 * number):
             created += [entry.created_timestamp for entry in parsed(body).timeseries]
     assert sorted(set(created)) == [(START - 300) * 1000, (START + 15 * 150 - 300) * 1000]
+
+
+def test_a_restart_does_not_change_when_a_series_began() -> None:
+    """The time is in the state, so that the next process tells the same; of a series of 0.3.0 it tells none."""
+    both = Both()
+    both.add(VIEWERS, "s")
+    both.add(NATIVE[0], "s", "3")
+    both.add(NATIVE[1], "s", "sum")
+    both.emit(START)
+    new = both.table.take_new()
+    run = both.table.take_changes(new)
+    rows = latest([run])
+    old = rows[["slot", "value", "changed", "written", "live"]].tolist()
+    for runs, created in (([run], (START - 300) * 1000), ([np.array(old, _VALUES_0_3_0).tobytes()], 0)):
+        again = Both()
+        again.table.restore(new, runs, b"", START)
+        found = [entry.created_timestamp for body, _ in again.emit(START + 15) for entry in parsed(body).timeseries]
+        assert found == [created] * 2
 
 
 def test_a_request_holds_series_of_one_block() -> None:

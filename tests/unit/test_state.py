@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdn77_exporter.core import series_rows
 from cdn77_exporter.core.changes import AsideFile, Changes, CountedFile, ProfileRow, Request, Snapshot
 from cdn77_exporter.core.content import UNKNOWN
 from cdn77_exporter.core.errors import StateError, StateLocked, Transient
@@ -28,7 +29,7 @@ from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.series_rows import latest, pending_of, values_of
 from cdn77_exporter.core.viewers.rows import FACET, STATE, merge_runs, packed, unpacked
 from cdn77_exporter.edge.state import Database, State, schema
-from cdn77_exporter.edge.state.migration import SAME_TABLES
+from cdn77_exporter.edge.state.migration import SAME_SCHEMA, SAME_TABLES
 from tests.support.examples import examples
 
 
@@ -44,8 +45,8 @@ def _viewers(runs: Iterable[bytes]) -> list[tuple[int, ...]]:
 
 
 def series_of(snapshot: Snapshot) -> list[tuple[object, ...]]:
-    """Slot, key and the latest row of each series."""
-    rows = {slot: row for slot, *row in latest(snapshot.series).tolist()}
+    """Slot, key and the latest row of each series, without the time at which it began."""
+    rows = {slot: row for slot, *row, _ in latest(snapshot.series).tolist()}
     return [(slot, key, *rows[slot]) for slot, key in snapshot.series_keys]
 
 
@@ -628,6 +629,26 @@ def test_a_state_without_sums_gets_them(tmp_path: Path) -> None:
         connection.execute("DELETE FROM series WHERE slot = 4")
         connection.execute(schema.SERIES.triggers[1])
     assert _expect_refusal_or(path, content)
+
+
+def test_a_state_of_0_3_0_is_taken_up(tmp_path: Path) -> None:
+    """Its runs of series do not say when they began; runs that are merged with them do, and nothing else changes."""
+    path = tmp_path / "state.db"
+    _filled(path)
+    database = Database(str(path))
+    old = np.array([(4, 7.5, 15, 30, True), (0, 2.5, 15, 30, False)], series_rows._VALUES_0_3_0)
+    for number in range(5):  # so that some are merged
+        database.commit(_changes(20 + number, series_new=[], series=old.tobytes(), profiles=[], metrics=[]))
+    database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA user_version = {SAME_SCHEMA}")
+    for _ in range(2):
+        database = Database(str(path))
+        snapshot = database.load()
+        assert snapshot is not None
+        rows = {row[0]: row[1:] for row in latest(snapshot.series).tolist()}
+        assert (rows[4], rows[0]) == ((7.5, 15, 30, True, 0), (2.5, 15, 30, False, 0))
+        database.close()
 
 
 @pytest.mark.guarantee("copies.damaged")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cdn77_exporter.core.catalogue import Catalogue, Metric, first_value, split_key
 from cdn77_exporter.core.measures import PART, Kind, Mean, Measure, OfViewers
-from cdn77_exporter.core.series_rows import PENDING, VALUES, latest
+from cdn77_exporter.core.series_rows import COLUMNS, PENDING, VALUES, latest, packed
 from cdn77_exporter.core.wholes import Wholes
 
 #: Seconds of zeros that are written before a series begins; a counter that was not written for longer begins anew.
@@ -103,8 +103,7 @@ class SeriesTable:
         self.value: Values = np.zeros(size)
         self.changed: Slots = np.zeros(size, np.int64)  # tick of the last change
         self.written: Slots = np.zeros(size, np.int64)  # tick of the last sample
-        #: Unix ms of the zero with which a counter began; 0 where that is not known, and for gauges.
-        self.created_ms: Slots = np.zeros(size, np.int64)
+        self.created: Slots = np.zeros(size, np.int64)  # tick of the zero with which a counter began; 0 for others
         self.live: _Flags = np.zeros(size, np.bool_)
         self.there: _Flags = np.zeros(size, np.bool_)  # whether the slot has a series
         self.born: npt.NDArray[np.uint32] = np.zeros(size, np.uint32)  # how many series have had the slot
@@ -196,7 +195,7 @@ class SeriesTable:
     def _join(self, slot: int, other: int | None) -> None:
         """Let a new part of a whole be as the `other` parts are, if there are any."""
         if other is not None:
-            for column in (self.changed, self.written, self.created_ms, self.live, self.owed, self._ending):
+            for column in (self.changed, self.written, self.created, self.live, self.owed, self._ending):
                 column[slot] = column[other]
 
     def _behave(self, slot: int, code: int) -> Metric | None:
@@ -217,7 +216,7 @@ class SeriesTable:
         if size <= len(self.value):
             return
         size = max(size, len(self.value) * 5 // 4)
-        columns = "value changed written created_ms live there born per owed"
+        columns = "value changed written created live there born per owed"
         for name in (*columns.split(), *["_behaviour", "_counted", "_before", "_dirty", "_stream", "_ending"]):
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
@@ -373,7 +372,7 @@ class SeriesTable:
         late &= self.written[slots] < tick  # a tick that is written again is the last one: no later one has the value
         first = earliest + skipped * self._tick
         self.zero_ticks = dict(zip(slots[late].tolist(), first[late].tolist(), strict=True))
-        self.created_ms[slots] = np.minimum(first, tick) * 1000 + offset_ms
+        self.created[slots] = np.minimum(first, tick)
         frames = []
         for skip in np.unique(skipped[skipped < len(ticks)]).tolist():
             times = tuple(at * 1000 + offset_ms for at in ticks[skip:])
@@ -436,7 +435,7 @@ class SeriesTable:
             self._of_stream[number] -= 1
             if not self._of_stream[number]:
                 streams.add(self._stream_of(key))
-        for numbers in (self.value, self.changed, self.written, self.created_ms, self._before):
+        for numbers in (self.value, self.changed, self.written, self.created, self._before):
             numbers[slots] = 0
         for flags in (self.there, self._dirty):
             flags[slots] = False
@@ -494,9 +493,10 @@ class SeriesTable:
         slots = np.flatnonzero(self._dirty | self._counted)
         self._dirty[slots] = False
         rows = np.zeros(len(slots), VALUES)
-        rows["slot"], rows["value"], rows["live"] = slots, self.value[slots], self.live[slots]
-        rows["changed"], rows["written"] = self.changed[slots], self.written[slots]
-        return rows.tobytes()
+        rows["slot"] = slots
+        for name in COLUMNS:
+            rows[name] = getattr(self, name)[slots]
+        return packed(rows)
 
     def pending(self) -> bytes:
         """Return rows of `PENDING`: slots counted since the last emission, with the value that was emitted last."""
@@ -529,8 +529,8 @@ class SeriesTable:
         rows = rows[rows["slot"] < self.end]
         rows = rows[self.there[rows["slot"]]]
         slots = rows["slot"]
-        self.value[slots], self.live[slots] = rows["value"], rows["live"]
-        self.changed[slots], self.written[slots] = rows["changed"], rows["written"]
+        for name in COLUMNS:
+            getattr(self, name)[slots] = rows[name]
         self.live[: self.end] = self.wholes.spread(self.live[: self.end])
         for column in (self.changed, self.written):
             self.wholes.level(column)

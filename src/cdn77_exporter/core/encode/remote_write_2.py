@@ -79,7 +79,7 @@ class RemoteWrite2(BlockEncoder):
         return b""
 
     def _marks(self, series: SeriesTable) -> tuple[npt.NDArray[np.integer], ...]:
-        return (series.born, series.created_ms)
+        return (series.born, series.created)
 
     def _take_in_block(self, series: SeriesTable, number: int, slots: npt.NDArray[np.int64]) -> None:
         super()._take_in_block(series, number, slots)
@@ -107,7 +107,7 @@ class RemoteWrite2(BlockEncoder):
         entry = TimeSeries(
             labels_refs=[symbols.number(valid_text(text)) for pair in pairs for text in pair],
             metadata=self._metadata(metric, symbols),
-            created_timestamp=int(series.created_ms[slot]),
+            created_timestamp=int(series.created[slot]) * 1000,
         )
         return bytes(entry.SerializeToString())
 

@@ -24,7 +24,7 @@ from cdn77_exporter.core.content import Content
 from cdn77_exporter.core.errors import StateError, Transient
 from cdn77_exporter.core.files import LogFile
 from cdn77_exporter.core.reasons import NO_STREAM_YET
-from cdn77_exporter.core.series_rows import latest
+from cdn77_exporter.core.series_rows import latest, packed
 from cdn77_exporter.core.viewers.rows import merge_runs
 from cdn77_exporter.edge.state import schema
 from cdn77_exporter.edge.state.file import (
@@ -261,7 +261,7 @@ class Database:
         runs = self._rows(schema.SERIES_RUNS, "WHERE level = ? ORDER BY id", (level,))
         merged = latest(rows for _, _, rows in runs)
         self._execute("DELETE FROM series_runs WHERE level = ?", (level,))
-        self._add_run(schema.SERIES_RUNS, level + 1, merged.tobytes())
+        self._add_run(schema.SERIES_RUNS, level + 1, packed(merged))
         self._merge_series(level + 1)
 
     def _merge_runs(self, level: int, since_ms: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from cdn77_exporter.core.errors import StateError, StateLocked
 from cdn77_exporter.edge.plain_file import look
 from cdn77_exporter.edge.state import schema
-from cdn77_exporter.edge.state.migration import OLD_VERSION, SAME_TABLES, add_sums, migrate
+from cdn77_exporter.edge.state.migration import OLD_VERSION, SAME_SCHEMA, SAME_TABLES, add_sums, migrate
 
 #: What SQLite raises on what it cannot read; the second, when not even its words can be.
 READ_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
@@ -80,7 +80,7 @@ def check(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("COMMIT")
     if application != schema.APPLICATION_ID:
         raise StateError(f"{path} is not a state file of this program", RESTART)
-    if version not in (OLD_VERSION, SAME_TABLES, schema.VERSION):
+    if version not in (OLD_VERSION, SAME_TABLES, SAME_SCHEMA, schema.VERSION):
         raise StateError(
             f"the state file {path} has version {version}, this program reads version {schema.VERSION}",
             "run the version that wrote it, or " + RESTART,
@@ -101,6 +101,8 @@ def check(connection: sqlite3.Connection, path: str) -> None:
             raise damaged(path, error) from error
     if version == SAME_TABLES:
         add_sums(connection)
+    if version == SAME_SCHEMA:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
     if not schema.is_intact(connection):
         raise damaged(path, "its schema is not this program's")
     if table := schema.incomplete(connection):

@@ -15,6 +15,8 @@ from cdn77_exporter.edge.state.schema import Damaged, Table
 OLD_VERSION = 3
 #: Of release 0.2.0, with the same tables, without their sums; runs of viewers say themselves what they hold.
 SAME_TABLES = 4
+#: Of release 0.3.0, with the same tables and sums; runs of series say themselves what they hold, too.
+SAME_SCHEMA = 5
 
 _WHERE = "stream_name,cdn_id,cache_status,pop"
 #: The metrics that the keys of series name by their place in this list.

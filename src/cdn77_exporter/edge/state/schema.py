@@ -19,7 +19,7 @@ from zlib import crc32
 import msgspec
 
 APPLICATION_ID = 0x63373765
-VERSION = 5
+VERSION = 6
 
 _encode = msgspec.msgpack.Encoder().encode
 
