@@ -22,7 +22,7 @@ ON_PROMETHEUS_3 := -m prometheus tests/contract tests/docs/test_answers.py tests
 	tests/e2e/test_end_to_end.py tests/e2e/test_command_check.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-fast sanitize lint format bench bench-smoke soak docs generate locks build sbom clean
+.PHONY: help setup servers demo test test-fast test-pythons sanitize lint format bench bench-smoke soak docs generate locks build sbom clean
 
 help: ## list the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -54,6 +54,9 @@ test: $(INSTALLED) servers ## every test: unit, flow, contract, end to end, depl
 test-fast: $(INSTALLED) ## unit and flow, without what is slow: under a minute of CPU
 	$(BIN)/python -m pytest -n $(FAST_JOBS) -m 'not slow' --hypothesis-profile=fast tests/unit tests/flow
 
+test-pythons: ## the fast tests on each other Python from 3.11 on that this machine has
+	@PYTHON='$(PYTHON)' sh tools/other_pythons.sh '$(VENV)'
+
 sanitize: $(INSTALLED) ## the compiled scan's tests and its fuzz, with the address and undefined-behaviour sanitizers
 	@sh tools/sanitize.sh '$(VENV)'
 
@@ -66,6 +69,10 @@ lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, shellcheck, hadolint
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/shellcheck .ci/run tools/*.sh
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/pre-commit validate-config
 	$(BIN)/python tools/audit.py
 
 format: $(INSTALLED) ## put the code into the house's form
@@ -108,5 +115,5 @@ sbom: $(INSTALLED) ## what a production installation consists of, as CycloneDX J
 	    --output-file dist/sbom.cdx.json build/sbom/bin/python
 
 clean: ## remove what the tasks have made, the virtual environment too
-	rm -rf $(VENV) build dist site state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* build dist site state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 FOLDER = Path("src/cdn77_exporter/core/scan")
 SOURCE = "_scan.c"
@@ -30,6 +31,24 @@ FLAGS = (
 )
 #: Set to 1, it asks for the wheel of Python alone, which is the same for every platform.
 PURE = "CDN77_EXPORTER_PURE"
+#: The address of the repository that builds, for the links of the package. Without it there are none: an address that
+#: is written down here would be wrong in every copy, and somebody else's where nobody holds it.
+REPOSITORY = "CDN77_EXPORTER_REPOSITORY"
+LINKS = {
+    "Source": "",
+    "Documentation": "/tree/main/docs",
+    "Changelog": "/blob/main/CHANGELOG.md",
+    "Issues": "/issues",
+}
+
+
+class Links(MetadataHookInterface):
+    """Puts the addresses of the project into the package's metadata."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the addresses under that of the repository, if it is known."""
+        repository = os.environ.get(REPOSITORY, "").rstrip("/")
+        metadata["urls"] = {name: repository + path for name, path in LINKS.items()} if repository else {}
 
 
 class CompiledScan(BuildHookInterface[Any]):

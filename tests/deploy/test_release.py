@@ -204,3 +204,28 @@ def test_tasks_are_explained() -> None:
     declared = re.search(r"(?m)^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"))
     assert declared
     assert listed == set(declared[1].split())
+
+
+def test_links_are_those_of_the_repository_that_builds(tmp_path: Path) -> None:
+    """The package's links lead to the repository that is named at the build; without one there are none."""
+    for repository, expected in (("", set()), ("https://git.example.com/a/b/", {"https://git.example.com/a/b"})):
+        environ = {**os.environ, hatch_build.PURE: "1", hatch_build.REPOSITORY: repository}
+        folder = tmp_path / (repository and "named")
+        run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT, environ=environ)
+        with zipfile.ZipFile(the_wheel(folder)) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            links = [line for line in archive.read(name).decode().splitlines() if line.startswith("Project-URL: ")]
+        assert {link.partition(", ")[2] for link in links if "Source" in link} == expected
+        assert len(links) == (len(hatch_build.LINKS) if repository else 0)
+
+
+def test_supported_pythons_are_those_that_are_tested() -> None:
+    """The classifiers name the Pythons of the workflow and of `make test-pythons`, and no others."""
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["classifiers"]
+    prefix = "Programming Language :: Python :: 3."
+    named = {text.removeprefix("Programming Language :: Python :: ") for text in classifiers if text.startswith(prefix)}
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert named == set(workflow["jobs"]["pythons"]["strategy"]["matrix"]["python"])
+    script = (ROOT / "tools/other_pythons.sh").read_text("utf-8")
+    (versions,) = re.findall(r"^for version in (.*); do$", script, re.MULTILINE)
+    assert named == set(versions.split())
