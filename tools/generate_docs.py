@@ -11,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,72 @@ def _rows_proved(test: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [ast.literal_eval(row) for mark in proving for row in mark.args]
 
 
+@dataclass(frozen=True)
+class SenderTests:
+    """The published sender tests of remote write: all that there are, and what is said of them in ours.
+
+    `passes`: case -> our tests. `deviates`: case -> our test, and why. `not_applicable`: case -> why.
+    """
+
+    published: list[str]
+    passes: dict[str, list[str]]
+    deviates: dict[str, tuple[str, str]]
+    not_applicable: dict[str, str]
+
+
+def sender_tests(path: Path = _TESTS / "contract" / "test_sender_suite.py") -> SenderTests:
+    """Return what the suite says of itself, which is read and not imported."""
+    found = SenderTests([], {}, {}, {})
+    names: dict[str, str] = {}
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name, value = node.targets[0].id, node.value
+            if name.startswith("_NO") and isinstance(value, ast.Constant):
+                names[name] = str(value.value)
+            elif name == "PUBLISHED":
+                for folder, cases in ast.literal_eval(value).items():
+                    found.published.extend(f"{folder}/{case}" for case in cases.split())
+            elif name == "NOT_APPLICABLE" and isinstance(value, ast.Dict):
+                for key, why in zip(value.keys, value.values, strict=True):
+                    assert isinstance(key, ast.Constant)  # noqa: S101
+                    text = names[why.id] if isinstance(why, ast.Name) else ast.literal_eval(why)
+                    found.not_applicable[str(key.value)] = text
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            _add_sender_test(found, node)
+    return found
+
+
+def _add_sender_test(found: SenderTests, test: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    for mark in (mark for mark in test.decorator_list if isinstance(mark, ast.Call)):
+        kind, cases = ast.unparse(mark.func), mark.args
+        if kind == "pytest.mark.sender":
+            for case in cases:
+                found.passes.setdefault(ast.literal_eval(case), []).append(test.name)
+        elif kind == "pytest.mark.sender_deviates":
+            (why,) = (ast.literal_eval(keyword.value) for keyword in mark.keywords)
+            found.deviates.update((ast.literal_eval(case), (test.name, why)) for case in cases)
+
+
+def receivers() -> str:
+    """Return the page on receivers, with the table of the published sender tests made anew."""
+    page, found = DOCS / "receivers.md", sender_tests()
+    passed, other, none = len(found.passes), len(found.deviates), len(found.not_applicable)
+    counts = f"Of {len(found.published)} cases {passed} pass, {none} do not apply, {other} deviate on purpose."
+    lines = ["", counts, "", '<details markdown="1">', "<summary>All cases</summary>", ""]
+    lines += ["| published test | here | why, or the test that shows it |", "|---|---|---|"]
+    for case in found.published:
+        if case in found.deviates:
+            test, why = found.deviates[case]
+            lines.append(f"| `{case}` | deviates on purpose | {_cell(why)} (`::{test}`) |")
+        elif case in found.not_applicable:
+            lines.append(f"| `{case}` | does not apply | {_cell(found.not_applicable[case])} |")
+        else:
+            lines.append(f"| `{case}` | passes | {', '.join(f'`::{test}`' for test in found.passes.get(case, ()))} |")
+    made = _page([*lines, "", "</details>", ""])
+    text = page.read_text("utf-8") if page.is_file() else ""
+    return TABLE.sub(lambda table: table[1] + made + table[3], text)
+
+
 def _guarantee_table(name: str, table: dict[str, Any], proofs: dict[str, list[str]]) -> list[str]:
     """Return the lines of a table, and of the list below it that names the tests of each row."""
     lines = [f"| {' | '.join(cells)} |" for cells in (table["headings"], *table["rows"].values())]
@@ -335,6 +402,7 @@ PAGES = {
     "guarantees.md": guarantees,
     "metrics.md": metrics,
     "operations.md": log_messages,
+    "receivers.md": receivers,
     "measures-file.md": measures_page,
     "schemas/device-rules.schema.json": device_rules.schema,
     "schemas/measures.schema.json": measures_file.schema,

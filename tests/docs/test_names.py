@@ -38,7 +38,7 @@ _OF_CHECK = {"cdn77_exporter_check", "cdn77_exporter_check_histogram"}
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
 #: Names in small letters of Prometheus and Mimir, and reasons of `inspect` that the service does not know.
 _OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found", "ip_version"}
-_OTHERS |= {"histogram_quantile", "native_histograms_ingestion_enabled"}
+_OTHERS |= {"histogram_quantile", "native_histograms_ingestion_enabled", "created_timestamp"}
 #: What the code reports to `/readyz` as wrong.
 PROBLEMS = {
     name

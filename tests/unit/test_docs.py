@@ -71,6 +71,18 @@ def test_every_guarantee_is_proved_and_on_the_page() -> None:
         assert len(cells) == len(tables[row.partition(".")[0]]["headings"]), row
 
 
+def test_every_published_sender_test_is_in_the_table() -> None:
+    """Each case passes, does not apply or deviates with a reason, one of these; nothing else is marked."""
+    found = generate_docs.sender_tests()
+    groups = (found.passes, found.deviates, found.not_applicable)
+    assert len(set(found.published)) == len(found.published) > 150
+    assert sorted(case for group in groups for case in group) == sorted(found.published)
+    assert all(why for _, why in found.deviates.values())
+    assert all(found.not_applicable.values())
+    page = generate_docs.receivers()
+    assert all(page.count(f"| `{case}` |") == 1 for case in found.published)
+
+
 def test_proofs_are_tests_with_the_mark(tmp_path: Path) -> None:
     """A function that pytest does not run proves nothing; a test may prove several rows."""
     mark = '@pytest.mark.guarantee("a.b", "a.c")\n'

@@ -126,7 +126,7 @@ class Negotiation:
         except UnsupportedVersion as error:
             self._not_understood(error.reason, lost=False)
         except Refused as error:
-            if self._proven or error.written is not None:
+            if self._proven or error.written is not None or self._spoken.wanted is RemoteWriteVersion.TWO:
                 raise
             self._not_understood(str(error), lost=False)
         else:
@@ -143,6 +143,8 @@ class Negotiation:
 
     def _not_understood(self, why: str, *, lost: bool) -> NoReturn:
         self._decide(takes=False)
+        if self._spoken.wanted is RemoteWriteVersion.TWO:
+            raise Misconfigured(f"{NO_2} ({why})", NO_2_REMEDY)
         raise NotUnderstood(why, lost=lost)
 
     def _in_version(self, body: bytes, version: int) -> bytes:
