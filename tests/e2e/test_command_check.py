@@ -343,7 +343,14 @@ def test_whether_native_histograms_are_kept(
             assert code == (status == "failed")
         assert ("HISTOGRAMS to classic" in found["native histograms"]["remedy"]) == (status == "failed")
         setting.set(HISTOGRAMS="classic")
-        assert "native histograms" not in setting.check()[1]
+        code, found = setting.check()
+        assert (code, found["native histograms"]["status"]) == (0, "ok")
+        assert words in found["native histograms"]["found"]
+        # That of Debian's VictoriaMetrics has no version in it.
+        program = r"Prometheus \d+\.\d+\.\d+\S*" if receiver is Prometheus else r"VictoriaMetrics( \d+\S+)?"
+        assert re.fullmatch(program, found["receiver's program"]["found"])
+        samples = found["out-of-order samples"]["found"]
+        assert samples.startswith("taken, as old as" if receiver is VictoriaMetrics else "off; ")
 
 
 @pytest.mark.guarantee("receiver.proxy")

@@ -13,6 +13,7 @@ from cdn77_exporter.core.encode.histograms import entry_of, histogram_of
 from cdn77_exporter.core.encode.parts import in_version
 from cdn77_exporter.core.encode.remote_write_pb2 import Label
 from cdn77_exporter.core.errors import HistogramsRefused
+from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.core.wholes import SUM_NUMBER
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import Memory
@@ -30,13 +31,14 @@ _REMEDY = (
 
 
 async def check_histograms(writer: RemoteWriter, version: int, settings: Settings, findings: Findings) -> None:
-    """Write one native histogram, of a series of our own, and look for it."""
+    """Write one native histogram, of a series of our own, and look for it; a receiver without them fails where they are
+    wanted."""
     body = in_version(_probe(settings), version)
-    async with findings.contact(HISTOGRAMS):
+    async with findings.contact(HISTOGRAMS, needed=settings.histograms is Histograms.NATIVE):
         try:
             await writer.write(body)
         except HistogramsRefused as error:
-            findings.fail(HISTOGRAMS, f"refused ({error})", _REMEDY)
+            _tell_none(f"refused ({error})", settings, findings)
             return
         memory = Memory(writer, settings.prometheus_url)
         found = await memory.holds(body)
@@ -50,7 +52,14 @@ async def check_histograms(writer: RemoteWriter, version: int, settings: Setting
         elif found:
             findings.ok(HISTOGRAMS, "accepted and kept")
         else:
-            findings.fail(HISTOGRAMS, "accepted, but not kept: the one that was written cannot be found", _REMEDY)
+            _tell_none("accepted, but not kept: the one that was written cannot be found", settings, findings)
+
+
+def _tell_none(words: str, settings: Settings, findings: Findings) -> None:
+    if settings.histograms is Histograms.NATIVE:
+        findings.fail(HISTOGRAMS, words, _REMEDY)
+    else:
+        findings.ok(HISTOGRAMS, f"{words}; none are sent, since HISTOGRAMS is not native")
 
 
 def _probe(settings: Settings) -> bytes:

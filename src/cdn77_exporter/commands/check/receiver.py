@@ -12,14 +12,15 @@ from cdn77_exporter.core.encode.parts import in_version
 from cdn77_exporter.core.encode.remote_write_1 import series_entry
 from cdn77_exporter.core.encode.remote_write_pb2 import Label, Sample
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient
-from cdn77_exporter.core.measures import Histograms
 from cdn77_exporter.core.timeline import FOLD_SECONDS
 from cdn77_exporter.edge.receiver import RemoteWriter
 from cdn77_exporter.edge.receiver.query import Memory, QueryApi, TooMuch, query_base, seconds_of
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.settings.metrics import PROBE, PROBE_LABEL
 
-RECEIVER, OUT_OF_ORDER, BACKFILL = "receiver", "out-of-order samples", "BACKFILL_WINDOW"
+RECEIVER, SERVER, OUT_OF_ORDER, BACKFILL = "receiver", "receiver's program", "out-of-order samples", "BACKFILL_WINDOW"
+#: A server that takes samples of any age, as its documentation says; it does not tell so itself.
+_TAKES_ALL = "VictoriaMetrics"
 
 
 async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Findings) -> None:
@@ -44,33 +45,52 @@ async def check_receiver(writer: RemoteWriter, settings: Settings, findings: Fin
     if findings.all[-1].status == "failed":
         findings.skip(OUT_OF_ORDER, "not asked, since the receiver does not take writes")
         return
-    versions.tell(findings)
-    await _check_window(writer, versions.used, settings, findings)
-    if settings.histograms is Histograms.NATIVE:
-        await check_histograms(writer, versions.used, settings, findings)
-
-
-async def _check_window(writer: RemoteWriter, version: int, settings: Settings, findings: Findings) -> None:
     base = query_base(settings.prometheus_url)
     api = None if base is None else QueryApi(writer, base)
-    window = await _window(api, findings)
+    server = await _server(api, findings)
+    versions.tell(findings)
+    await _check_window(writer, api, server, versions.used, settings, findings)
+    await check_histograms(writer, versions.used, settings, findings)
+
+
+async def _server(api: QueryApi | None, findings: Findings) -> str:
+    """Say what the receiver is, and which version of it, if it tells; return that."""
+    server = ""
+    if api is not None:
+        try:
+            server = await api.server()
+        except (Transient, Misconfigured, Refused, TooMuch):
+            server = ""
+    if server:
+        findings.ok(SERVER, server)
+    else:
+        findings.skip(SERVER, "it does not tell")
+    return server
+
+
+async def _check_window(
+    writer: RemoteWriter, api: QueryApi | None, server: str, version: int, settings: Settings, findings: Findings
+) -> None:
+    window = await _window(api, server, findings)
     if settings.backfill_window > FOLD_SECONDS:
         await _check_backfill(writer, api, window, _probe(version, settings), settings, findings)
 
 
-async def _window(api: QueryApi | None, findings: Findings) -> str | None:
+async def _window(api: QueryApi | None, server: str, findings: Findings) -> str | None:
     """Say how late samples may come, if the query API tells; return that as the receiver has it, empty for off."""
     if api is None:
         findings.skip(OUT_OF_ORDER, "no query API is known for this kind of address; the exporter does without")
         return None
+    if server.startswith(_TAKES_ALL):
+        findings.ok(OUT_OF_ORDER, "taken, as old as its retention allows")
+        return None
     try:
-        version = await api.version()
         window = await api.out_of_order_window()
     except (Transient, Misconfigured, Refused, TooMuch):
         findings.skip(OUT_OF_ORDER, "the query API does not say; the exporter does without")
         return None
-    about = f"Prometheus {version}: " if version else ""
-    findings.ok(OUT_OF_ORDER, f"{about}taken up to {window} late" if window else f"{about}off; the exporter needs none")
+    late = "off; the exporter needs none, and writes nothing that is an hour older than the newest sample"
+    findings.ok(OUT_OF_ORDER, f"taken up to {window} late" if window else late)
     return window
 
 

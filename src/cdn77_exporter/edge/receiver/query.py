@@ -24,6 +24,17 @@ _BASES = (
 _MOST_BYTES = 256 * 1024 * 1024
 _WINDOW = re.compile(r"^\s*out_of_order_time_window:\s*(\S+)", re.MULTILINE)
 
+#: The metric in which a server tells its version -> what it is called.
+_SERVERS = {
+    "vm_app_version": "VictoriaMetrics",
+    "thanos_build_info": "Thanos",
+    "cortex_build_info": "Cortex or Mimir",
+    "prometheus_build_info": "Prometheus",
+}
+_SERVER = re.compile(
+    rf'^(?P<program>{"|".join(_SERVERS)})\{{(?:.*,)?\s*(?:short_)?version="(?P<version>[^"]{{0,40}})"', re.MULTILINE
+)
+
 _CREDENTIALS = "check PROMETHEUS_USER and PROMETHEUS_PASSWORD, or PROMETHEUS_BEARER_TOKEN: it asks for a login too"
 
 _NO_ANSWER = "the answer is none of the Prometheus query API"
@@ -156,9 +167,20 @@ class QueryApi:
             raise Transient(f"the query API answers {status} {words}")
         raise Refused(status, words)
 
-    async def version(self) -> str:
-        """Return the server's version."""
-        return str(self._data(await self._ask("/api/v1/status/buildinfo")).get("version", ""))
+    async def server(self) -> str:
+        """Return the server's name and version, such as `Prometheus 2.42.0`; empty when it does not tell.
+
+        What imitates Prometheus also tells a version of Prometheus, so its own metrics are asked first.
+        """
+        try:
+            found = _SERVER.search((await self._ask("/metrics")).decode("utf-8", "replace"))
+        except (Misconfigured, Refused, TooMuch):
+            found = None
+        if found is not None:
+            return f"{_SERVERS[found['program']]} {found['version'].lstrip('v')}".strip()
+        told = self._data(await self._ask("/api/v1/status/buildinfo"))
+        version = str(told.get("version", ""))
+        return f"{told.get('application') or 'Prometheus'} {version}" if version else ""
 
     async def out_of_order_window(self) -> str:
         """Return the out-of-order window in force, such as `2h`; empty when there is none."""
