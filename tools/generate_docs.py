@@ -24,6 +24,7 @@ from cdn77_exporter.flow.in_flight import IN_MEMORY, MOVES, OUTSTANDING, At, fre
 from cdn77_exporter.settings import SECTIONS, Variable, device_rules, measures_file
 from cdn77_exporter.settings.toml_kinds import Key, Tables
 from cdn77_exporter.telemetry import messages
+from cdn77_exporter.telemetry.conditions import CONDITIONS
 from cdn77_exporter.telemetry.kinds import Kind
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS, updated_by
 
@@ -263,6 +264,19 @@ def devices() -> str:
     return TABLE.sub(table, page.read_text("utf-8")) if page.is_file() else ""
 
 
+def status_page() -> str:
+    """Return the page on the status page, with the table of conditions made anew."""
+    page = DOCS / "status-page.md"
+    lines = ["", "| `what` | colour | it holds when | what to do | in the log | alerts |", "|---|---|---|---|---|---|"]
+    for row in CONDITIONS.values():
+        said = ", ".join(f"[`{name}`](operations.md#{name})" for name in row.messages) or "–"
+        alerts = ", ".join(f"[{name}](operations.md#{name.lower()})" for name in row.alerts) or "–"
+        cells = (f"`{row.name}`", str(row.severity), row.meaning, row.action, said, alerts)
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    text = page.read_text("utf-8") if page.is_file() else ""
+    return TABLE.sub(lambda found: found[1] + _page([*lines, ""]) + found[3], text)
+
+
 def _device_rule(rule: DeviceRule) -> str:
     def words(some: tuple[str, ...]) -> str:
         listed = [f"`{word}`" for word in some]
@@ -404,6 +418,7 @@ PAGES = {
     "operations.md": log_messages,
     "receivers.md": receivers,
     "measures-file.md": measures_page,
+    "status-page.md": status_page,
     "schemas/device-rules.schema.json": device_rules.schema,
     "schemas/measures.schema.json": measures_file.schema,
 }

@@ -524,7 +524,16 @@ EXPORTER = Dashboard(
                     4,
                     (240, 600),
                 ),
-                Panel("Problems", "stat", "short", ((now("problems", "min"), ""),), "See /readyz.", 4, 4, (1, 1)),
+                Panel(
+                    "Problems",
+                    "stat",
+                    "short",
+                    ((now("problems", "sum"), ""),),
+                    "See /readyz.",
+                    4,
+                    4,
+                    (1, 1),
+                ),
                 Panel(
                     "Since the last poll",
                     "stat",

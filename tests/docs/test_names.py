@@ -14,6 +14,7 @@ from cdn77_exporter.core.measures import MEASURES, Histograms
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.returns import return_rows
 from cdn77_exporter.settings import VARIABLES, device_rules
+from cdn77_exporter.telemetry.conditions import CONDITIONS
 from cdn77_exporter.telemetry.messages import MESSAGES
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY
@@ -39,12 +40,6 @@ _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIM
 #: Names in small letters of Prometheus and Mimir, and reasons of `inspect` that the service does not know.
 _OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found", "ip_version"}
 _OTHERS |= {"histogram_quantile", "native_histograms_ingestion_enabled", "created_timestamp"}
-#: What the code reports to `/readyz` as wrong.
-PROBLEMS = {
-    name
-    for path in (ROOT / "src" / _PROGRAM).rglob("*.py")
-    for name in re.findall(r'problems\.found\(\s*"(\w+)"', path.read_text("utf-8"))
-}
 
 
 def metrics() -> set[str]:
@@ -91,7 +86,7 @@ def test_every_name_in_small_letters_exists() -> None:
     known = {*MESSAGES, *REJECT_REASONS, *UNREADABLE_REASONS, *_OTHERS}
     known |= {field.name for event in MESSAGES.values() for field in event.fields}
     known |= {label for metric in MEASURES.rows for label in metric.labels} | {metric.name for metric in MEASURES.rows}
-    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, *_OF_CHECK} | PROBLEMS
+    known |= {own.name for own in SELF_METRICS} | metrics() | {_PROGRAM, *_OF_CHECK, *CONDITIONS}
     known |= {*built_in().devices, *(key.name for key in device_rules.RULE.keys)}
     for own in SELF_METRICS:
         known |= {value for _, values in own.labels for value in values}
@@ -101,11 +96,15 @@ def test_every_name_in_small_letters_exists() -> None:
     assert [(place, word) for place, word in sorted(words) if word not in known] == []
 
 
-def test_every_problem_has_its_row() -> None:
-    """The table of problems has exactly the names under which the code reports them to `/readyz`."""
-    assert len(PROBLEMS) > 10
-    told = [re.findall(r"`(\w+)`", what) for _, (what, _) in rows("`what`", "it is about")]
-    assert sorted(name for names in told for name in names) == sorted(PROBLEMS)
+def test_every_condition_is_found_and_solved_somewhere() -> None:
+    """The code has a place that finds each condition of the table, and the rules for Prometheus have its alerts."""
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "src" / _PROGRAM).rglob("*.py"))
+    code = re.sub(r"(?s)class Condition.*?MappingProxyType", "", code)
+    found = set(re.findall(r'(?:found|_tell)\((?:[^()"]|\([^()]*\))*"(\w+)"', code)) | {"clock", "clock_doubtful"}
+    assert found >= CONDITIONS.keys()
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.rules.yml").read_text("utf-8"))
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    assert {alert for row in CONDITIONS.values() for alert in row.alerts} <= alerts
 
 
 def test_every_file_that_is_named_is_there() -> None:

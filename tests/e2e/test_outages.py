@@ -9,6 +9,7 @@ from urllib.error import URLError
 
 import pytest
 
+from cdn77_exporter.telemetry.conditions import CONDITIONS, ConditionName
 from tests.e2e.killing import Campaign, campaign
 from tests.e2e.scene import PREFIX, Bucket
 from tests.support.exporter_process import Exporter
@@ -66,18 +67,19 @@ RECEIVER_FAULTS: tuple[Fault, ...] = (
 )
 
 
-def problems(exporter: Exporter) -> dict[str, str]:
-    """What `/readyz` says is wrong: subject and remedy."""
+def problems(exporter: Exporter) -> dict[ConditionName, str]:
+    """What `/readyz` says is wrong: the condition, and what is said of it."""
     try:
         status, body = exporter.get("/readyz")
     except URLError:
         return {"start": "it does not listen yet"}
-    found = {problem["what"]: problem["remedy"] for problem in json.loads(body)["problems"]}
-    assert (status == 200) is (not found)
+    told = json.loads(body)
+    found = {problem["what"]: f"{problem['words']}; {problem['remedy']}" for problem in told["problems"]}
+    assert (status == 200) is told["ready"] is not any(not CONDITIONS[what].ready for what in found)
     return found
 
 
-def wait_for_problem(exporter: Exporter, what: str, *words: str, seconds: float = 30) -> None:
+def wait_for_problem(exporter: Exporter, what: ConditionName, *words: str, seconds: float = 30) -> None:
     """Wait until `/readyz` names it, with these words in what it says to do."""
     exporter.wait_until(
         lambda: all(word in problems(exporter).get(what, "") for word in words), seconds, f"{what}: {words}"

@@ -23,7 +23,7 @@ def check_waiting(exporter: Exporter) -> None:
     """It stands by: it says so, is alive, is not ready, and has touched no log file."""
     exporter.wait_for("standby_waiting")
     status, body = exporter.get("/readyz")
-    problems = {problem["what"]: problem["remedy"] for problem in json.loads(body)["problems"]}
+    problems = {problem["what"]: problem["words"] for problem in json.loads(body)["problems"]}
     assert status == 503
     assert "takes over" in problems["standby"]
     assert exporter.get("/healthz")[0] == 200

@@ -51,7 +51,7 @@ def test_a_shard_that_delivers_old_files_holds_up_no_other(tmp_path: Path, age_m
     (lagging,) = world.said.of("shard_lagging")
     assert lagging["shard"] == "2"
     assert abs(float(str(lagging["behind_seconds"])) - age_ms / 1000) < 90
-    assert ("shards", world.trouble.ever[0][1]) in world.trouble.ever
+    assert ("shard_lagging", world.trouble.ever[0][1]) in world.trouble.ever
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -61,8 +61,8 @@ def test_when_every_shard_is_old_none_is_said_to_be_behind_others(tmp_path: Path
     world = World(tmp_path, uploads)
     simulate(world.run())
     world.check()
-    words = [said for what, said in world.trouble.ever if what == "shards"]
-    assert any(said.startswith(("shard 0 is", "shards 0, 1 are")[shards - 1]) for said in words)
+    words = [said for what, said in world.trouble.ever if what == "shard_lagging"]
+    assert any(said.startswith(("shard 0 ", "shards 0, 1 ")[shards - 1]) for said in words)
     assert all("behind the time" in said and "others" not in said for said in words)
 
 
@@ -75,7 +75,7 @@ def test_a_shard_that_catches_up_is_waited_for_again(tmp_path: Path) -> None:
     world.check()
     (recovered,) = world.said.of("shard_recovered")
     assert recovered["shard"] == "1"
-    assert "shards" not in world.trouble.now
+    assert "shard_lagging" not in world.trouble.now
     names = [name for name, _ in world.said.events]
     after = world.said.events[names.index("shard_recovered") :]
     assert not sum(int(str(fields["late"])) for name, fields in after if name == "file_counted")
@@ -138,8 +138,8 @@ def test_a_shard_that_falls_silent_is_told_of_and_holds_up_nothing(tmp_path: Pat
     (silent,) = world.said.of("shard_silent")
     assert silent["shard"] == "1"
     assert float(str(silent["silent_seconds"])) >= 300
-    assert [what for what, _ in world.trouble.ever].count("shards") > 0
-    assert "shards" not in world.trouble.now
+    assert [what for what, _ in world.trouble.ever].count("shard_silent") > 0
+    assert "shard_lagging" not in world.trouble.now
     assert not world.said.of("shard_recovered")
 
 

@@ -73,7 +73,7 @@ def test_a_log_file_in_no_hour_folder_is_told_and_left_alone(folder: str) -> Non
     assert sweep.found() == []
     (said,) = sweep.bench.said.of("files_left_out")
     assert (said["count"], said["key"], said["oldest_seconds"]) == (1, key, 3600)
-    assert key in sweep.bench.trouble.now["files"]
+    assert key in sweep.bench.trouble.now["files_elsewhere"]
     other = sweep.put("20260110/14", 2)
     assert sweep.found() == [other]
     assert len(sweep.bench.said.of("files_left_out")) == 2
@@ -111,7 +111,7 @@ def test_what_is_older_than_seven_days_is_told_by_number_and_age() -> None:
     assert 9 * 86_400 < age_seconds < 10 * 86_400
     (swept,) = sweep.bench.said.of("sweep_finished")
     assert (swept["listed"], swept["left"], swept["oldest_seconds"]) == (2, 2, age_seconds)
-    assert "2 log files" in sweep.bench.trouble.now["files"]
+    assert "2 log files" in sweep.bench.trouble.now["files_left_out"]
     sweep.bucket.objects.clear()
     assert sweep.found() == []
     assert not sweep.bench.trouble.now

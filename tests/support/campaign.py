@@ -432,7 +432,7 @@ class Campaign:
             pipeline = process.service.overview._pipeline
             owed = len(pipeline.aggregator.timeline.owed) if pipeline else -1
             unsent = len(await pipeline.pusher.ledger.outbox()) if pipeline else -1
-            problems = {one.what: one.remedy for one in process.telemetry.problems.current()}
+            problems = {one.what: one.words for one in process.telemetry.problems.current()}
             if self.plan.lasting:
                 problems.pop("clock", None)
             if not left and not owed and not problems and not unsent:

@@ -46,6 +46,7 @@ from cdn77_exporter.flow.stages.fetch import Fetcher
 from cdn77_exporter.flow.stages.list import Lister
 from cdn77_exporter.flow.stages.push import Pusher
 from cdn77_exporter.flow.stages.sweep import Sweeper
+from cdn77_exporter.telemetry.conditions import CONDITIONS, ConditionName
 from cdn77_exporter.telemetry.messages import MESSAGES
 from tests.support import files as log_files
 from tests.support.plain_wholes import Content, Samples, content_of, over_all, rounded
@@ -355,11 +356,12 @@ class Trouble:
         self.now: dict[str, str] = {}
         self.ever: list[tuple[str, str]] = []
 
-    def found(self, what: str, remedy: str) -> None:
-        self.now[what] = remedy
-        self.ever.append((what, remedy))
+    def found(self, what: ConditionName, words: str, remedy: str = "") -> None:
+        told = f"{words}; {remedy or CONDITIONS[what].action}"
+        self.now[what] = told
+        self.ever.append((what, told))
 
-    def solved(self, what: str) -> None:
+    def solved(self, what: ConditionName) -> None:
         self.now.pop(what, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cdn77_exporter.commands import output
+from cdn77_exporter.core import phrases
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from cdn77_exporter.commands import output
 )  # fmt: skip
 def test_a_length_of_time_is_told_in_its_largest_units(seconds: float, text: str) -> None:
     """Seconds and minutes alone, hours with minutes, days with hours."""
-    assert output.span(seconds) == text
+    assert phrases.span(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_a_size_is_told_in_its_largest_unit(count: int, text: str) -> None:
 
 def test_a_count_has_its_unit_in_the_right_number() -> None:
     """One file, two files."""
-    assert [output.number(count, "file") for count in (1, 0, 1234)] == ["1 file", "0 files", "1,234 files"]
+    assert [phrases.number(count, "file") for count in (1, 0, 1234)] == ["1 file", "0 files", "1,234 files"]
 
 
 def test_no_bar_is_shown_where_nobody_looks(

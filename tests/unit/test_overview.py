@@ -81,13 +81,14 @@ async def test_the_api_is_what_its_description_says(client: aiohttp.ClientSessio
     schema["components"] = description["components"]
     jsonschema.validate(await ask(client, "/api/status"), schema, cls=jsonschema.Draft202012Validator)
     telemetry("poll_failed", error="no such bucket", remedy="look at S3_BUCKET")
-    telemetry.problems.found("bucket", "no such bucket; look at S3_BUCKET")
+    telemetry.problems.found("bucket", "no such bucket", "look at S3_BUCKET")
     await asyncio.sleep(0.03)  # a status is kept for half an interval
     told = await ask(client, "/api/status")
     jsonschema.validate(told, schema, cls=jsonschema.Draft202012Validator)
     assert "bucket" in [problem["what"] for problem in told["problems"]]
+    assert told["verdict"] == {"colour": "red", "headline": "No such bucket"}
     assert (told["ready"], told["working"], told["version"]) == (False, False, __version__)
-    assert (told["warnings"][0]["message"], told["warnings"][0]["text"]) == (
+    assert (told["warnings"][1]["message"], told["warnings"][1]["text"]) == (
         "poll_failed",
         "error: no such bucket, remedy: look at S3_BUCKET",
     )

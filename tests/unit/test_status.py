@@ -82,13 +82,18 @@ async def test_the_service_is_alive_while_it_answers(client: aiohttp.ClientSessi
 async def test_readiness_says_what_is_wrong_since_when_and_what_to_do(
     client: aiohttp.ClientSession, telemetry: Telemetry
 ) -> None:
-    """503 with the problems while something is wrong; 200 otherwise."""
+    """503 while a problem is not merely amber; 200 otherwise, with those that are."""
     async with client.get("/readyz") as answer:
         assert (answer.status, await answer.json()) == (200, {"ready": True, "problems": []})
-    telemetry.problems.found("receiver", "401: check AKIAEXAMPLEKEY")
+    telemetry.problems.found("lines_rejected", "1.1 % of the lines rejected", "look")
+    amber = {"what": "lines_rejected", "severity": "amber", "words": "1.1 % of the lines rejected", "remedy": "look"}
+    amber["since"] = "1970-01-01T00:00:00.000Z"
     async with client.get("/readyz") as answer:
-        problem = {"what": "receiver", "since": "1970-01-01T00:00:00.000Z", "remedy": "401: check ***"}
-        assert (answer.status, await answer.json()) == (503, {"ready": False, "problems": [problem]})
+        assert (answer.status, await answer.json()) == (200, {"ready": True, "problems": [amber]})
+    telemetry.problems.found("receiver", "401", "check AKIAEXAMPLEKEY")
+    red = {"what": "receiver", "severity": "red", "words": "401", "remedy": "check ***", "since": amber["since"]}
+    async with client.get("/readyz") as answer:
+        assert (answer.status, await answer.json()) == (503, {"ready": False, "problems": [red, amber]})
 
 
 @pytest.mark.parametrize(

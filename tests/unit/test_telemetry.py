@@ -23,6 +23,7 @@ from cdn77_exporter import settings
 from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.core.reasons import REJECT_REASONS
 from cdn77_exporter.flow.in_flight import MOVES, At
+from cdn77_exporter.telemetry.conditions import CONDITIONS, Condition, Severity
 from cdn77_exporter.telemetry.libraries import adopt_logging
 from cdn77_exporter.telemetry.logger import Telemetry
 from cdn77_exporter.telemetry.loop_lag import LoopLag
@@ -447,26 +448,51 @@ def test_problems_have_a_beginning_and_an_end() -> None:
     """`since` is when it was first found; a solved problem is gone, and begins again when it comes back."""
     now = [0.0]
     problems = Problems(now=lambda: now[0])
-    problems.found("bucket", "wait")
+    problems.found("bucket", "away", "wait")
     now[0] = 60.0
-    problems.found("receiver", "look")
-    problems.found("bucket", "wait longer")
+    problems.found("receiver", "401")
+    problems.found("bucket", "away", "wait longer")
     assert problems.current() == [
-        Problem(what="bucket", since="1970-01-01T00:00:00.000Z", remedy="wait longer"),
-        Problem(what="receiver", since="1970-01-01T00:01:00.000Z", remedy="look"),
+        Problem("bucket", Severity.RED, "1970-01-01T00:00:00.000Z", "away", "wait longer"),
+        Problem("receiver", Severity.RED, "1970-01-01T00:01:00.000Z", "401", CONDITIONS["receiver"].action),
     ]
     problems.solved("bucket")
-    problems.solved("nothing")
+    problems.solved("state")
     problems.found("bucket", "wait")
     assert problems.current()[-1].since == "1970-01-01T00:01:00.000Z"
     assert len(problems) == 2
 
 
 def test_problems_are_counted_by_a_gauge(voice: Voice) -> None:
-    """The gauge is the number of current problems."""
-    assert voice.metric("problems") == 0
-    voice.telemetry.problems.found("bucket", "wait")
-    assert voice.metric("problems") == 1
+    """The gauge has a series for each condition of the table, which is 1 while it holds."""
+    assert {what: voice.metric("problems", what=what) for what in CONDITIONS} == dict.fromkeys(CONDITIONS, 0)
+    voice.telemetry.problems.found("bucket", "away")
+    assert [what for what in CONDITIONS if voice.metric("problems", what=what)] == ["bucket"]
+
+
+def test_problems_are_told_when_they_begin_and_end(voice: Voice) -> None:
+    """The log has the words of the page and of `/readyz`, once for each problem."""
+    problems = voice.telemetry.problems
+    problems.found("files_missing", "2 files missing in shard 7")
+    problems.found("files_missing", "3 files missing in shard 7")
+    (problem,) = problems.current()
+    assert problem.headline == problem.words[:1].upper() + problem.words[1:]
+    assert problems.ready
+    problems.solved("files_missing")
+    found, solved = voice.lines
+    assert (found["message"], found["words"]) == ("problem_found", "2 files missing in shard 7")
+    assert (found["what"], found["severity"], found["remedy"]) == (problem.what, problem.severity, problem.remedy)
+    assert (solved["message"], solved["what"]) == ("problem_solved", "files_missing")
+
+
+@pytest.mark.parametrize("row", CONDITIONS.values(), ids=lambda row: row.name)
+def test_only_what_is_amber_leaves_the_service_ready(row: Condition) -> None:
+    """A condition of another colour makes `/readyz` say that it is not ready; a long sentence has a short headline."""
+    problems = Problems()
+    problems.found(row.name, "long " * 50)
+    assert problems.ready is (row.severity is Severity.AMBER)
+    (problem,) = problems.current()
+    assert (problem.headline, problem.remedy) == (row.title, row.action)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from os import fsencode
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from cdn77_exporter.core.phrases import number
 from cdn77_exporter.core.visible import visible
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def print_table(
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(head):
-        last = number == len(head) - 1
+    for place, name in enumerate(head):
+        last = place == len(head) - 1
         table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=not last)
     for row in rows:
         table.add_row(
@@ -80,24 +81,9 @@ def printable(text: str) -> str:
     return visible(whole)
 
 
-def number(count: float, unit: str = "") -> str:
-    """Return a count with its unit: `1,234 files`, `1 file`."""
-    text = f"{count:,}" if isinstance(count, int) else f"{count:,.0f}"
-    return f"{text} {unit}{'' if count == 1 else 's'}" if unit else text
-
-
 def ended_sums(count: int) -> str:
     """Say that sums were too large to be counted in full."""
     return f"{number(count, 'sum')} ended at 2^63 - 1: there was more than was counted"
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in the two largest units: `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
-    whole = int(abs(seconds))
-    units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
-    first = next((place for place, (_, count) in enumerate(units) if count), 3)
-    shown = units[first : first + (1 if first >= 2 else 2)]
-    return " ".join(f"{count} {unit}" for unit, count in shown if count or unit == "s")
 
 
 def instant(seconds: float, precision: str = "seconds") -> str:

@@ -47,3 +47,6 @@ REJECT_REASONS = {
     "stream_not_allowed": "the stream is not on STREAM_ALLOWLIST",
     "too_old": "the event is older than seven days",
 }
+
+#: Of these, the usual ones: the settings leave such lines out, and nothing is wrong with them.
+LEFT_OUT_REASONS = frozenset({"no_stream", "stream_not_allowed"})

@@ -138,7 +138,7 @@ class Lease:
             except Transient as error:
                 remedy = f"check that the server is running and reachable from here; {error.remedy}"
                 self.report("poll_failed", error=str(error), remedy=remedy)
-                self.problems.found("bucket", f"{error}; {remedy}")
+                self.problems.found("bucket", str(error), remedy)
             await pause(self.clock, stop, _WAIT_SECONDS * (0.5 + self.jitter()))
         return False
 
@@ -249,7 +249,7 @@ class Lease:
                     return await self._confirm()
             except (Transient, Misconfigured) as error:
                 words = f"nothing is pushed before the lease is seen to be this process's own: {error}"
-                self.problems.found("lease", f"{words}; {error.remedy}")
+                self.problems.found("lease", words, error.remedy)
                 if stop.is_set():
                     raise Transient(words) from error
                 self.report("push_retried", attempt=attempt, error=words, wait_seconds=_WAIT_SECONDS)

@@ -14,6 +14,7 @@ from cdn77_exporter.core.files import LogFile, RawLog
 if TYPE_CHECKING:
     from cdn77_exporter.flow.delivery import Delivery
     from cdn77_exporter.flow.stages.aggregate import Batch
+    from cdn77_exporter.telemetry.conditions import ConditionName
     from cdn77_exporter.telemetry.messages import MessageName
 
 
@@ -24,12 +25,12 @@ class Report(Protocol):
 
 
 class Problems(Protocol):
-    """The current problems, for readiness: one entry per subject."""
+    """The current problems, for readiness: one entry for each condition."""
 
-    def found(self, what: str, remedy: str) -> None:
-        """Enter a problem; `remedy` says what to do."""
+    def found(self, what: ConditionName, words: str, remedy: str = "") -> None:
+        """Enter a problem: what is wrong and how much, and what to do if that is not what the table says."""
 
-    def solved(self, what: str) -> None:
+    def solved(self, what: ConditionName) -> None:
         """Remove a problem."""
 
 

@@ -87,7 +87,7 @@ async def until_written(common: Common, write: Callable[[], Awaitable[None]]) ->
     def failed(failure: Failed) -> None:
         error = failure.error
         common.report("state_commit_failed", error=str(error), remedy=error.remedy)
-        common.problems.found("state", f"{error}; {error.remedy}")
+        common.problems.found("state", str(error), error.remedy)
 
     await retry(write, common.clock, Backoff(most=15.0), failed)
     common.problems.solved("state")

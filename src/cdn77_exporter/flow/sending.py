@@ -41,6 +41,11 @@ _KNOWN_AT_ONCE = 32
 _SHARE = 20
 _METADATA_SECONDS = 6 * 3600.0  # until metadata is tried again after a refusal
 _HISTOGRAMS_SECONDS = 55.0  # the same for native histograms: at most once a minute
+_AWAY = (
+    "check that the receiver is running and reachable from here; the request is sent again, and the files stay in the "
+    "bucket meanwhile"
+)
+_ANSWERED = "look at the receiver's own log; the request is sent again, and the files stay in the bucket meanwhile"
 _NO_HISTOGRAMS = (
     "let the receiver take native histograms (Prometheus before 3.8: --enable-feature=native-histograms), or set "
     "HISTOGRAMS to classic"
@@ -381,10 +386,10 @@ class Sender:
         """Say why an attempt failed; raise when it was the last."""
         error, common = failure.error, self.common
         if isinstance(error, Misconfigured):
-            common.problems.found("receiver", f"{error}; {error.remedy}")
+            common.problems.found("receiver", str(error), error.remedy)
             common.report("receiver_misconfigured", error=str(error), remedy=error.remedy)
         else:
-            common.problems.found("receiver", f"{error}; it is sent again, and the files stay in the bucket meanwhile")
+            common.problems.found("receiver", str(error), _ANSWERED if error.answered else _AWAY)
             if error.answered and failure.attempt > 1 and self._outage_seconds() >= self.give_up_seconds:
                 raise _GivenUpError from error
             common.report("push_retried", attempt=failure.attempt, error=str(error), wait_seconds=failure.wait)
@@ -586,7 +591,7 @@ class Sender:
         if self._histograms_from is None:
             self.common.report("histograms_refused", status=error.status, words=error.words, remedy=_NO_HISTOGRAMS)
         self._histograms_from = self.common.clock.monotonic() + _HISTOGRAMS_SECONDS
-        self.common.problems.found("histograms", f"the receiver refuses native histograms ({error}); {_NO_HISTOGRAMS}")
+        self.common.problems.found("histograms", f"the receiver refuses native histograms ({error})", _NO_HISTOGRAMS)
         self.accounts.wait_for_histograms(False)
 
     async def _settle(self, work: _Work, part: _Part, delivery: Delivery) -> None:
@@ -625,7 +630,7 @@ class Sender:
                 example=example,
             )
         what = f"{series} series of a request were {verb}, such as {example}" if example else f"a request was {verb}"
-        self.common.problems.found("delivery", f"{what} ({error}); see the receiver's words and its log")
+        self.common.problems.found("delivery", f"{what} ({error})")
 
 
 def _cause(error: Exception) -> Transient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cdn77_exporter.core.phrases import named, span
 from cdn77_exporter.core.watermark import ShardState, Watermark
 from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.ports import Common
@@ -11,7 +12,6 @@ from cdn77_exporter.flow.ports import Common
 #: A shard that has been silent for longer is taken for one that has ended.
 ENDED_SECONDS = 3600.0
 _EVERY_SECONDS = 5.0
-_NAMED = 5  # shards that the problem names
 
 
 def shard_states(watermark: Watermark, in_flight: InFlight) -> dict[str, ShardState]:
@@ -51,7 +51,8 @@ class ShardReports:
             if all_states.get(name) is ShardState.CURRENT:
                 self.common.report("shard_recovered", shard=name, newest=self._newest(name))
         self._told = states
-        self._set_problem(flows=ShardState.CURRENT in all_states.values())
+        self._set_lagging(flows=ShardState.CURRENT in all_states.values())
+        self._set_silent(now)
 
     def _worth_telling(self, states: dict[str, ShardState], now: float) -> dict[str, ShardState]:
         shards, flows = self.watermark.shards, ShardState.CURRENT in states.values()
@@ -88,21 +89,33 @@ class ShardReports:
     def _newest(self, name: str) -> float | None:
         return self.watermark.newest_ms(name) / 1000 or None
 
-    def _set_problem(self, *, flows: bool) -> None:
-        """Tell what is wrong now; `flows`: whether any shard is current."""
-        late = "far behind the others or cannot be fetched, so that {} requests count late"
-        if not flows:
-            late = "far behind the time or cannot be fetched, as is every one that delivers: {} requests count late"
-        parts = []
-        for state, one, several in (
-            (ShardState.LAGGING, f"is {late.format('its')}", f"are {late.format('their')}"),
-            (ShardState.SILENT, "delivers no more files while others do", "deliver no more files while others do"),
-        ):
-            names = sorted(name for name, found in self._told.items() if found is state)
-            if names:
-                named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-                parts.append(f"shards {named} {several}" if len(names) > 1 else f"shard {named} {one}")
-        if parts:
-            self.common.problems.found("shards", "; ".join(parts) + "; see the page, and ask the CDN if it lasts")
-        else:
-            self.common.problems.solved("shards")
+    def _set_lagging(self, *, flows: bool) -> None:
+        """Tell which shards lag now; `flows`: whether any shard is current."""
+        names = self._names(ShardState.LAGGING)
+        if not names:
+            self.common.problems.solved("shard_lagging")
+            return
+        behind = "the others" if flows else "the time"
+        seconds = self._most_behind(names)
+        words = f"{_shards(names)} {span(seconds)} behind {behind}" if seconds else f"{_shards(names)} behind {behind}"
+        self.common.problems.found("shard_lagging", words)
+
+    def _set_silent(self, now: float) -> None:
+        names = self._names(ShardState.SILENT)
+        if not names:
+            self.common.problems.solved("shard_silent")
+            return
+        silent = max(now - self.watermark.shards[name].seen for name in names)
+        self.common.problems.found("shard_silent", f"{_shards(names)} silent for {span(silent)}")
+
+    def _names(self, state: ShardState) -> list[str]:
+        return sorted(name for name, found in self._told.items() if found is state)
+
+    def _most_behind(self, names: list[str]) -> float:
+        """Return how far the last of some shards is behind, in seconds; 0 when nothing of them is counted."""
+        newest = [self.watermark.newest_ms(name) for name in names if self.watermark.newest_ms(name)]
+        return max(0.0, (self.watermark.value_ms - min(newest)) / 1000) if newest else 0.0
+
+
+def _shards(names: list[str]) -> str:
+    return f"{'shards' if len(names) > 1 else 'shard'} {named(names)}"

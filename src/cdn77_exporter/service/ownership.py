@@ -91,7 +91,7 @@ class Ownership:
                     self.problems.found("standby", f"{error}; this one takes over when the other ends")
             except (Transient, Misconfigured) as error:
                 self.report("poll_failed", error=str(error), remedy=error.remedy)
-                self.problems.found("bucket", f"{error}; {error.remedy}")
+                self.problems.found("bucket", str(error), error.remedy)
             else:
                 if state not in self._opened:
                     self._opened.append(state)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cdn77_exporter.core.clocks import NEAR_MS, Clocks
 from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES
 from cdn77_exporter.core.errors import StateError
+from cdn77_exporter.core.phrases import moment
 from cdn77_exporter.core.reasons import FORMAT_REASONS
 from cdn77_exporter.core.timeline import Timeline
 from cdn77_exporter.core.watermark import ShardState
@@ -21,9 +22,10 @@ from cdn77_exporter.flow.pipeline import Pipeline
 from cdn77_exporter.flow.shard_reports import shard_states
 from cdn77_exporter.flow.stages.unfinished import format_words
 from cdn77_exporter.runtime import collect_rarely
+from cdn77_exporter.service.watch import Watch
 from cdn77_exporter.settings import Settings
 from cdn77_exporter.status.gather import ASIDE_SHOWN, Overview
-from cdn77_exporter.telemetry.fields import iso
+from cdn77_exporter.telemetry.conditions import ConditionName
 from cdn77_exporter.telemetry.logger import Telemetry
 
 UPKEEP_SECONDS = 5.0
@@ -46,6 +48,10 @@ class Upkeep:
     _said: dict[int, int] = field(default_factory=dict)
     _saturated: int = 0
     _fault: str = ""
+    _watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = Watch(self.telemetry, self.pipeline, self.clock, self.settings.shard_wait_seconds)
 
     @property
     def timeline(self) -> Timeline:
@@ -93,7 +99,7 @@ class Upkeep:
             self.telemetry("geoip_failed", path=path, error=self.geoip.fault)
             if not self.geoip.available:
                 why = f"the GeoIP database {path} cannot be read ({self.geoip.fault})"
-                self.telemetry.problems.found("geoip", f"{why}; no viewers count by region until it can")
+                self.telemetry.problems.found("geoip", why)
         self._fault = self.geoip.fault
 
     def _compare_clock(self) -> None:
@@ -102,14 +108,16 @@ class Upkeep:
         if server_ms is not None:
             self.clock.hear_bucket(server_ms)
         believed, clocks = self.clock.believed_ms() is not None, self.clock.clocks
-        words = wrong_clocks(clocks, believed=believed)
-        if not words:
-            self.telemetry.problems.solved("clock")
-            return
-        self.telemetry.problems.found("clock", words)
-        if server_ms is not None:
+        words, remedy = wrong_clocks(clocks, believed=believed)
+        found: ConditionName = "clock" if believed else "clock_doubtful"
+        for what in ("clock", "clock_doubtful"):
+            if words and what == found:
+                self.telemetry.problems.found(what, words, remedy)
+            else:
+                self.telemetry.problems.solved(what)
+        if words and server_ms is not None:
             skew = round(clocks.skew_ms / 1000, 1)
-            self.telemetry("clock_skewed", skew_seconds=skew, believed=believed, error=words)
+            self.telemetry("clock_skewed", skew_seconds=skew, believed=believed, error=f"{words}; {remedy}")
 
     def _tell_ignored(self) -> None:
         for reason, (entries, key) in self.bucket.take_ignored().items():
@@ -126,7 +134,7 @@ class Upkeep:
             await self.state.make_file_again()
         except StateError as error:
             words = f"the state file {path} was {how} while the service runs, and cannot be made again: {error}"
-            self.telemetry.problems.found("state_file", f"{words}; {error.remedy}")
+            self.telemetry.problems.found("state_file", words, error.remedy)
             return
         self.telemetry("state_file_remade", path=path)
         self.telemetry.problems.solved("state_file")
@@ -136,6 +144,7 @@ class Upkeep:
         if counts["aside"] or self.overview.aside:
             self.overview.aside = await self.state.run(self.state.database.aside, ASIDE_SHOWN)
         await self._look_at_formats(set_aside=counts["aside"] > 0)
+        self._watch.look(counts)
 
     async def _look_at_formats(self, *, set_aside: bool) -> None:
         """Say that files are no logs as long as one of them is set aside, or the last file was one."""
@@ -150,13 +159,15 @@ class Upkeep:
     async def _look_at_owed(self) -> None:
         """Say that the receiver has not stored everything: it may be an earlier process that was told so."""
         problems = self.telemetry.problems
-        if not len(self.timeline.owed) or problems.has("delivery"):
-            return
-        count, first = await self.pipeline.aggregator.between_steps(lambda: self.timeline.owed_for_long(1))
+        first: list[tuple[str, int]] = []
+        if len(self.timeline.owed) and not problems.has("delivery"):
+            count, first = await self.pipeline.aggregator.between_steps(lambda: self.timeline.owed_for_long(1))
         for name, tick in first:
-            when = f"since {iso(tick)}" if tick else "at all"
-            what = f"{count} series, such as {name}, which it has not accepted {when}"
-            problems.found("delivery", f"the receiver lacks samples of {what}; they are told again, files are kept")
+            when = f"since {moment(tick)}" if tick else "at all"
+            what = f"{count:,} series, such as {name}, not accepted {when}"
+            problems.found("owed", f"the receiver lacks samples of {what}")
+        if not first:
+            problems.solved("owed")
 
     def _look_at_limits(self) -> None:
         """Say it when a bound makes new requests count under another name than their own."""
@@ -229,23 +240,24 @@ class Upkeep:
         return sum(counts[name] for name in names) if counts else None
 
 
-def wrong_clocks(clocks: Clocks, *, believed: bool) -> str:
-    """Return what is wrong with the clocks and what to do, or nothing."""
+def wrong_clocks(clocks: Clocks, *, believed: bool) -> tuple[str, str]:
+    """Return what is wrong with the clocks, or nothing, and what to do."""
     skew = clocks.skew_ms / 1000
     apart = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the bucket's"
     remedy = "synchronise this machine's clock (NTP)"
     if not believed:
         if not clocks.skew_ms:
-            return ""  # the bucket has not answered yet
+            return "", ""  # the bucket has not answered yet
         return (
             f"{apart}, and nothing has told yet which is right: files are counted, but no sample is written until two "
-            f"of the clocks and the newest events agree; {remedy}, or say CLOCK_SOURCE=machine or CLOCK_SOURCE=bucket"
+            "of the clocks and the newest events agree",
+            f"{remedy}, or say CLOCK_SOURCE=machine or CLOCK_SOURCE=bucket",
         )
     if abs(clocks.machine_off_ms) > NEAR_MS:
-        return f"{apart}, which is right; {remedy}"
+        return f"{apart}, which is right", remedy
     if abs(clocks.skew_ms) > NEAR_MS:
-        return f"{apart}, which is wrong; tell those who run the bucket"
-    return ""
+        return f"{apart}, which is wrong", "tell those who run the bucket"
+    return "", ""
 
 
 def _lag(value_ms: int, now_ms: int) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -184,13 +184,24 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(description="Its fields, in a line.")]
 
 
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The state in a word and a sentence; the page's title says the same."""
+
+    colour: Annotated[
+        Literal["green", "amber", "red", "waiting"],
+        Meta(description="green: up to date, and nothing is missing; waiting: this process does not count now."),
+    ]
+    headline: str
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the exporter."""
 
     version: str
     now: Instant
     started: Instant
-    ready: Annotated[bool, Meta(description="Whether nothing is wrong.")]
+    verdict: Verdict
+    ready: Annotated[bool, Meta(description="Whether nothing but amber problems hold, as `/readyz` says.")]
     working: Annotated[bool, Meta(description="False while it starts or stands by.")]
     stopping: bool
     problems: list[Problem]
@@ -228,7 +239,11 @@ def description(version: str) -> dict[str, Any]:
             "/metrics": _get("metrics", "The self-metrics in the Prometheus text format.", "text/plain"),
             "/healthz": _get("healthz", "Whether the process is alive.", "application/json", _OBJECT),
             "/readyz": _get(
-                "readyz", "Whether nothing is wrong; if something is, what to do.", "application/json", _OBJECT, "503"
+                "readyz",
+                "Whether the service is ready, what is wrong, and what to do.",
+                "application/json",
+                _OBJECT,
+                "503",
             ),
             "/api/status": _get("status", "Everything that the status page shows.", "application/json", status),
             "/api/events": _get(

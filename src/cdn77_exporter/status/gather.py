@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -40,10 +40,12 @@ from cdn77_exporter.status.document import (
     Status,
     UnknownAgent,
     UnknownAgents,
+    Verdict,
     Warned,
 )
 from cdn77_exporter.status.document import Shard as ShownShard
 from cdn77_exporter.telemetry.logger import Telemetry
+from cdn77_exporter.telemetry.problems import Problem
 
 STEP_SECONDS = 15
 _POINTS = 240
@@ -137,13 +139,15 @@ class Overview:
         """Return the whole status as it is now."""
         problems = self._telemetry.problems.current()
         pipeline = self._pipeline
+        stopping = pipeline is not None and pipeline.common.stop.is_set()
         return Status(
+            verdict=_verdict(problems, working=pipeline is not None, stopping=stopping),
             version=__version__,
             now=round(self._now(), 3),
             started=round(self._started, 3),
-            ready=not problems,
+            ready=self._telemetry.problems.ready,
             working=pipeline is not None,
-            stopping=pipeline is not None and pipeline.common.stop.is_set(),
+            stopping=stopping,
             problems=problems,
             pipeline=_stages(pipeline, self._timeline, self.counts),
             completeness=self._completeness(pipeline),
@@ -270,6 +274,20 @@ class Overview:
 
     def _mask(self, text: str) -> str:
         return self._telemetry.masked(text)
+
+
+def _verdict(problems: Sequence[Problem], *, working: bool, stopping: bool) -> Verdict:
+    """Return the most urgent of what is to be said, and how much more there is."""
+    if stopping:
+        return Verdict(colour="waiting", headline="Stopping")
+    if not problems:
+        return Verdict(colour="green", headline="Up to date") if working else _STARTING
+    first, more = problems[0], len(problems) - 1
+    headline = first.headline + (f", and {more} more" if more else "")
+    return Verdict(colour=first.severity.value, headline=headline)
+
+
+_STARTING = Verdict(colour="waiting", headline="Starting")
 
 
 def _difference(before: _Point, after: _Point) -> _Point:

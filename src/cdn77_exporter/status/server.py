@@ -211,8 +211,8 @@ class StatusServer:
         return _json({"alive": True})  # the answer itself proves that the event loop runs
 
     async def _readiness(self, request: web.Request) -> web.Response:
-        problems = self._telemetry.problems.current()
-        return _json({"ready": not problems, "problems": problems}, 503 if problems else 200)
+        problems = self._telemetry.problems
+        return _json({"ready": problems.ready, "problems": problems.current()}, 200 if problems.ready else 503)
 
 
 class _Connection(web.RequestHandler):

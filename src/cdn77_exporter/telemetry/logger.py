@@ -6,16 +6,18 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import datetime
 from typing import Any, BinaryIO
 
 import orjson
 
 from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.telemetry import crash
+from cdn77_exporter.telemetry.conditions import CONDITIONS
 from cdn77_exporter.telemetry.fields import clean, iso
 from cdn77_exporter.telemetry.loop_lag import LoopLag
 from cdn77_exporter.telemetry.messages import MESSAGES, Level, MessageName
-from cdn77_exporter.telemetry.problems import Problems
+from cdn77_exporter.telemetry.problems import Problem, Problems
 from cdn77_exporter.telemetry.registry import Registry
 from cdn77_exporter.telemetry.structlog_without_rich import structlog
 
@@ -44,7 +46,7 @@ class Telemetry:
         self._least = level.rank
         self._now = now
         self._metrics = Registry(now)
-        self.problems = Problems(mask, now)
+        self.problems = Problems(mask, now, self._tell_problem)
         self.loop_lag = LoopLag()
         self.recent: deque[_Entry] = deque(maxlen=_RECENT_LINES)  # warnings and worse, as written
         self._log = structlog.wrap_logger(
@@ -60,7 +62,7 @@ class Telemetry:
         ).bind()
         self.watch("event_loop_lag_p99_seconds", self.loop_lag.p99)
         self.watch("event_loop_lag_max_seconds", self.loop_lag.most)
-        self.watch("problems", lambda: len(self.problems))
+        self.watch_each("problems", lambda: {(what,): float(self.problems.has(what)) for what in CONDITIONS})
 
     def __call__(self, message: MessageName, /, **fields: object) -> None:
         """Log a message of the table and update its self-metrics."""
@@ -90,6 +92,15 @@ class Telemetry:
     def exposition(self) -> bytes:
         """Return all self-metrics in the Prometheus text format."""
         return self._metrics.exposition()
+
+    def _tell_problem(self, problem: Problem, begins: bool) -> None:
+        what = problem.what
+        if begins:
+            words, remedy = problem.words, problem.remedy
+            self("problem_found", what=what, severity=problem.severity, words=words, remedy=remedy)
+        else:
+            seconds = self._now() - datetime.fromisoformat(problem.since).timestamp()
+            self("problem_solved", what=what, seconds=round(max(0.0, seconds), 3))
 
     # The processors, in their order
 

@@ -19,6 +19,8 @@ MessageName = Literal[
     "service_stopped",
     "service_crashed",
     "setting_doubtful",
+    "problem_found",
+    "problem_solved",
     "secret_reloaded",
     "library_warned",
     "limit_reached",
@@ -226,6 +228,26 @@ _SERVICE = (
         (_name("setting", "the environment variable"), _text("doubt", "what looks wrong")),
         "The settings are usable, but one of them looks like a mistake.",
         "Correct the variable, or ignore this if the value is intended.",
+    ),
+    Message(
+        "problem_found",
+        Level.WARNING,
+        (
+            _name("what", "the condition's name"),
+            _name("severity", "`red`, `amber` or `waiting`"),
+            _text("words", "what is wrong, and how much"),
+            _REMEDY,
+        ),
+        "A condition of the table begins to hold. The status page, `/readyz` and the metric "
+        "`cdn77_exporter_problems` say the same as long as it does.",
+        "Do what `remedy` says.",
+    ),
+    Message(
+        "problem_solved",
+        Level.INFO,
+        (_name("what", "the condition's name"), _number("seconds", "how long it held")),
+        "A condition of the table no longer holds.",
+        _NONE,
     ),
     Message(
         "secret_reloaded",

@@ -36,7 +36,7 @@ _PROBES = (
     probe("event_loop_lag_p99_seconds", "Delay of the event loop: the 99th percentile of the last minute."),
     probe("event_loop_lag_max_seconds", "Delay of the event loop: the maximum of the last minute."),
     probe("event_loop_tasks", "Tasks of the event loop; a number that keeps growing is a bug."),
-    probe("problems", "Current problems; /readyz lists them."),
+    probe("problems", "1 while a condition of the table holds, 0 otherwise; /readyz lists those that do.", "what"),
 )
 
 

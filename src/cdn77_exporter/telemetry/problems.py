@@ -1,4 +1,4 @@
-"""The current problems of the service, for readiness and the status page."""
+"""The current problems of the service, for readiness, the log, the metrics and the status page."""
 
 from __future__ import annotations
 
@@ -10,45 +10,77 @@ from typing import Annotated
 from msgspec import Meta
 
 from cdn77_exporter.core.visible import visible
+from cdn77_exporter.telemetry.conditions import CONDITIONS, ConditionName, Severity
 from cdn77_exporter.telemetry.fields import cut, iso
 
-_REMEDY_CHARACTERS = 4_000
+_CHARACTERS = 4_000
+_SHORT = 60  # characters of a headline
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong at the moment."""
+    """A condition that holds at the moment."""
 
-    what: Annotated[str, Meta(description="The subject: bucket, receiver, state, deletion, clock, ...")]
+    what: Annotated[ConditionName, Meta(description="The condition's name, as in the table of conditions.")]
+    severity: Annotated[Severity, Meta(description="red, amber, or waiting; only with amber ones is it ready.")]
     since: Annotated[str, Meta(description="ISO 8601, UTC.")]
-    remedy: Annotated[str, Meta(description="What is wrong and what to do.")]
+    words: Annotated[str, Meta(description="What is wrong, and how much.")]
+    remedy: Annotated[str, Meta(description="What to do.")]
+
+    @property
+    def headline(self) -> str:
+        """The problem in a few words: its own ones if they are short."""
+        words = self.words if len(self.words) <= _SHORT else CONDITIONS[self.what].title
+        return words[:1].upper() + words[1:]
 
 
 class Problems:
-    """The current problems, one for each subject; `since` stays when the same subject is found again."""
+    """The current problems, one for each condition; `since` stays when the same condition is found again.
 
-    def __init__(self, mask: Callable[[str], str] = str, now: Callable[[], float] = time.time) -> None:
+    `tell` is called with a problem that begins, and with one that ends.
+    """
+
+    def __init__(
+        self,
+        mask: Callable[[str], str] = str,
+        now: Callable[[], float] = time.time,
+        tell: Callable[[Problem, bool], None] = lambda problem, begins: None,
+    ) -> None:
         self._mask = mask
         self._now = now
-        self._current: dict[str, Problem] = {}
+        self._tell = tell
+        self._current: dict[ConditionName, Problem] = {}
 
-    def found(self, what: str, remedy: str) -> None:
-        """Add or renew the problem of a subject; `remedy` says what is wrong and what to do."""
-        known = self._current.get(what)
+    def found(self, what: ConditionName, words: str, remedy: str = "") -> None:
+        """Add or renew a problem: what is wrong and how much, and what to do if that is not what the table says."""
+        row, known = CONDITIONS[what], self._current.get(what)
         since = known.since if known else iso(self._now())
-        self._current[what] = Problem(what, since, cut(visible(self._mask(remedy)), _REMEDY_CHARACTERS))
+        problem = Problem(what, row.severity, since, self._clean(words), self._clean(remedy or row.action))
+        self._current[what] = problem
+        if known is None:
+            self._tell(problem, True)
 
-    def has(self, what: str) -> bool:
-        """Return whether there is a problem of a subject."""
+    def has(self, what: ConditionName) -> bool:
+        """Return whether a condition holds."""
         return what in self._current
 
-    def solved(self, what: str) -> None:
-        """Remove the problem of a subject, if there is one."""
-        self._current.pop(what, None)
+    def solved(self, what: ConditionName) -> None:
+        """Remove the problem of a condition, if there is one."""
+        problem = self._current.pop(what, None)
+        if problem is not None:
+            self._tell(problem, False)
 
     def current(self) -> list[Problem]:
-        """Return the current problems, the oldest first."""
-        return sorted(self._current.values(), key=lambda problem: (problem.since, problem.what))
+        """Return the current problems, the most urgent and oldest first."""
+        return sorted(self._current.values(), key=lambda problem: (problem.severity.rank, problem.since, problem.what))
+
+    @property
+    def ready(self) -> bool:
+        """True when none of them keeps the service from being ready."""
+        return all(CONDITIONS[what].ready for what in self._current)
 
     def __len__(self) -> int:
         return len(self._current)
+
+    def _clean(self, text: str) -> str:
+        return cut(visible(self._mask(text)), _CHARACTERS)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdn77_exporter.commands.arguments import parse_time
-from cdn77_exporter.commands.output import Bar, Waiting, ended_sums, instant, number, say, size, span
+from cdn77_exporter.commands.output import Bar, Waiting, ended_sums, instant, say, size
 from cdn77_exporter.core.errors import ConfigError
+from cdn77_exporter.core.phrases import number, span
 
 if TYPE_CHECKING:
     from cdn77_exporter.commands.backfill.openmetrics import Spool

@@ -6,11 +6,12 @@ import re
 import time
 
 from cdn77_exporter.commands.check.findings import Findings
-from cdn77_exporter.commands.output import number, size, span
+from cdn77_exporter.commands.output import size
 from cdn77_exporter.core.clocks import NEAR_MS
 from cdn77_exporter.core.decoded import FileStats
 from cdn77_exporter.core.errors import Unreadable
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, hour_prefixes
+from cdn77_exporter.core.phrases import number, span
 from cdn77_exporter.core.reasons import UNREADABLE_REASONS
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.flow.lease import lease_prefix

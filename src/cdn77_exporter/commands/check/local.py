@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cdn77_exporter.commands.check.findings import Findings
-from cdn77_exporter.commands.output import size, span
+from cdn77_exporter.commands.output import size
+from cdn77_exporter.core.phrases import span
 from cdn77_exporter.edge.geoip import GeoIp
 from cdn77_exporter.edge.s3 import S3Bucket
 from cdn77_exporter.edge.state.look import LITTLE_ROOM_BYTES, Access, StateLook, look_at_state

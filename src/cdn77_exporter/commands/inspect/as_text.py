@@ -10,8 +10,9 @@ from rich.text import Text
 
 from cdn77_exporter.commands.inspect.inspection import Inspection, largest
 from cdn77_exporter.commands.inspect.trial import Tried
-from cdn77_exporter.commands.output import console, ended_sums, instant, number, printable, size, span
+from cdn77_exporter.commands.output import console, ended_sums, instant, printable, size
 from cdn77_exporter.core.measures import Kind
+from cdn77_exporter.core.phrases import number, span
 from cdn77_exporter.core.reasons import REJECT_REASONS, UNREADABLE_REASONS
 from cdn77_exporter.core.visible import visible
 

@@ -7,8 +7,9 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from cdn77_exporter.commands.output import Waiting, console, number, print_json, print_table, printable, say, size
+from cdn77_exporter.commands.output import Waiting, console, print_json, print_table, printable, say, size
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Transient
+from cdn77_exporter.core.phrases import number
 
 if TYPE_CHECKING:
     from cdn77_exporter.commands.quarantine.set_aside import Kept, Released

@@ -16,12 +16,10 @@ from cdn77_exporter.commands.output import (
     Cell,
     console,
     instant,
-    number,
     print_json,
     print_table,
     printable,
     say,
-    span,
 )
 from cdn77_exporter.commands.reconcile.comparison import Difference, total
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
@@ -29,7 +27,8 @@ from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Tran
 if TYPE_CHECKING:
     from cdn77_exporter.commands.reconcile.recount import Recount
     from cdn77_exporter.core.measures import Measures
-    from cdn77_exporter.settings import Settings
+    from cdn77_exporter.core.phrases import number, span
+from cdn77_exporter.settings import Settings
 
 _SECONDS = 60.0
 _ROWS = 20  # of the streams that differ

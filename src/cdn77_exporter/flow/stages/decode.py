@@ -135,7 +135,7 @@ class FileDecoder:
 
         def failed(failure: Failed) -> None:
             self.common.report("decoders_unavailable", error=str(failure.error), files=len(logs))
-            problems.found("decoders", f"{failure.error}; files wait until it can be reached")
+            problems.found("decoders", str(failure.error))
             if stop.is_set():
                 raise failure.error
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cdn77_exporter.core.errors import Misconfigured, Transient
 from cdn77_exporter.core.files import LogFile
+from cdn77_exporter.core.phrases import number
 from cdn77_exporter.flow.channel import Channel, Closed
 from cdn77_exporter.flow.ports import Common, Deletes, Ledger
 from cdn77_exporter.flow.stages.push import Receipt
@@ -53,17 +54,16 @@ class Deleter:
         try:
             failures, deleted = await self._delete(files)
         except (Transient, Misconfigured) as error:
-            words = f"{error}; {error.remedy}"
-            self.common.report("delete_failed", count=len(files), error=words)
+            self.common.report("delete_failed", count=len(files), error=f"{error}; {error.remedy}")
             if isinstance(error, Misconfigured) or self._failed:
-                self.common.problems.found("deletion", words)
+                self.common.problems.found("deletion", _not_deleted(len(files), error), error.remedy)
             self._failed = True
             return False
         self._failed = False
         if failures:
             reason = next(iter(failures.values()))
             self.common.report("delete_failed", count=len(failures), error=reason)
-            self.common.problems.found("deletion", f"{reason}: does the key have the right to delete?")
+            self.common.problems.found("deletion", _not_deleted(len(failures), reason))
         elif not self._skip:
             self.common.problems.solved("deletion")
         await self._tell(deleted)
@@ -113,9 +113,13 @@ class Deleter:
 
     async def _tell(self, keys: Sequence[str]) -> None:
         """Say what was deleted; other tasks run in between."""
-        for number, key in enumerate(keys, start=1):
+        for told, key in enumerate(keys, start=1):
             self.common.report("file_deleted", key=key)
-            if number % _TOLD_AT_ONCE == 0:
+            if told % _TOLD_AT_ONCE == 0:
                 await asyncio.sleep(0)
         if keys:
             self.common.report("files_deleted", count=len(keys))
+
+
+def _not_deleted(count: int, why: object) -> str:
+    return f"{number(count, 'counted file')} cannot be deleted ({why})"

@@ -115,7 +115,7 @@ class Lister:
             found = await self._find_new()
         except (Transient, Misconfigured) as error:
             report("poll_failed", error=str(error), remedy=error.remedy)
-            problems.found("bucket", f"{error}; {error.remedy}")
+            problems.found("bucket", str(error), error.remedy)
             return None
         problems.solved("bucket")
         problems.solved("start")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from cdn77_exporter.core.errors import Misconfigured, Transient
 from cdn77_exporter.core.files import MAX_AGE_MS, LogFile, LogNames, hour_of
+from cdn77_exporter.core.phrases import number, span
 from cdn77_exporter.flow.in_flight import InFlight
 from cdn77_exporter.flow.ports import Common, KnowsFiles, Lists
 from cdn77_exporter.flow.retry import pause
@@ -78,7 +79,7 @@ class Sweeper:
         self.common.report("sweep_failed", error=str(error), remedy=error.remedy)
         if self._failures > _MOST_FAILURES:
             words = f"the whole prefix could not be listed {self._failures} times in a row ({error})"
-            self.common.problems.found("sweep", f"{words}, so that files in old folders are not found; {error.remedy}")
+            self.common.problems.found("sweep", f"{words}, so that files in old folders are not found", error.remedy)
 
     async def sweep(self) -> None:
         """List everything once, and tell of what cannot be counted."""
@@ -130,7 +131,6 @@ class Sweeper:
 
     def _tell(self, listed: int, seconds: float) -> None:
         left, report, problems = self.left, self.common.report, self.common.problems
-        days = left.oldest_seconds / 86_400
         report(
             "sweep_finished",
             listed=listed,
@@ -142,12 +142,12 @@ class Sweeper:
         if left.files:
             report("files_left_out", count=left.files, oldest_seconds=round(left.oldest_seconds), key=left.key)
         if left.overlooked:
-            words = f"{left.overlooked} log files are not counted and never will be, being older than 7 days"
-            problems.found("files", f"{words}; the oldest is {days:.1f} days old, {left.key}: move or delete them")
-        elif left.elsewhere and not listed:
-            words = (
-                f"{left.elsewhere} log files, such as {left.key}, lie under S3_PREFIX in no hour folder (YYYYMMDD/HH)"
-            )
-            problems.found("files", f"{words}, and none in one: nothing is counted; check S3_PREFIX")
+            words = f"{number(left.overlooked, 'log file')} older than 7 days came too late to be counted"
+            problems.found("files_left_out", f"{words}; the oldest is {span(left.oldest_seconds)} old: {left.key}")
         else:
-            problems.solved("files")
+            problems.solved("files_left_out")
+        if left.elsewhere and not listed:
+            words = f"{number(left.elsewhere, 'log file')}, such as {left.key}, under S3_PREFIX"
+            problems.found("files_elsewhere", f"{words} in no hour folder (YYYYMMDD/HH), and none in one")
+        else:
+            problems.solved("files_elsewhere")

@@ -2,7 +2,6 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const STALE_SECONDS = 10; // without news for so long, what is shown is said to be old
-const LATE_SECONDS = 300; // time that is further behind deserves a word
 
 const place = (id) => document.getElementById(id);
 
@@ -69,37 +68,31 @@ function duration(seconds) {
 }
 
 const ago = (now, then) => (then === null ? "never" : `${duration(now - then)} ago`);
+const moment = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
 
 // The verdict
 
-function verdict(status) {
-  const { lag_seconds: lag, watermark } = status.completeness;
-  const complete = watermark === null
+function complete({ lag_seconds: lag, watermark }) {
+  return watermark === null
     ? "Nothing has been counted yet."
-    : `Complete up to ${clock(watermark)} UTC, ${duration(lag)} behind the clock.`;
-  if (status.stopping) return ["waiting", "Stopping", complete];
-  if (!status.working) return ["waiting", status.problems.length ? "Waiting" : "Starting", "This process does not count yet."];
-  if (!status.ready) {
-    const start = status.problems.every((problem) => problem.what === "start");
-    if (start) return ["waiting", "Starting", complete];
-    const count = status.problems.length;
-    return ["bad", count === 1 ? "Something is wrong" : `${count} things are wrong`, complete];
-  }
-  if (lag !== null && lag > LATE_SECONDS) return ["waiting", "Catching up", complete];
-  return ["good", "Up to date", complete];
+    : `Complete up to ${moment(watermark)}, ${duration(lag)} behind the clock.`;
 }
 
 function showVerdict(status) {
-  const [kind, headline, subline] = verdict(status);
-  place("verdict").className = `verdict ${kind}`;
+  const { colour, headline } = status.verdict;
+  place("verdict").className = `verdict ${colour}`;
   say("headline", headline);
   // Read out once; the seconds that run are for the eye only and are in the figures, too.
-  place("subline").textContent = subline;
-  document.title = `${headline} – cdn77_exporter`;
-  fill("problems", status.problems, (problems) => problems.map((problem) => element("li", {},
-    element("strong", {}, `${problem.what}, since ${problem.since.slice(11, 19)} UTC`), problem.remedy)));
+  place("subline").textContent = status.working ? complete(status.completeness) : "This process does not count yet.";
+  document.title = title(colour, headline);
+  fill("problems", status.problems, (problems) => problems.map((problem) => element("li", { class: problem.severity },
+    element("strong", {}, problem.words), ` since ${moment(Date.parse(problem.since) / 1000)}. `, element("span", { class: "remedy" }, `To do: ${problem.remedy}.`))));
 }
+
+// The tab says at a glance whether somebody has to look.
+const MARKS = { green: "✓", amber: "!", red: "✗", waiting: "…" };
+const title = (colour, headline) => `${MARKS[colour]} ${headline} – cdn77_exporter`;
 
 function showFigures(status) {
   say("version", status.version);
@@ -362,8 +355,10 @@ function show(status) {
 function connected(live) {
   say("connection", live ? "Live" : "Not connected");
   if (live) return;
-  place("verdict").className = "verdict waiting";
-  say("headline", heard ? "No connection to the exporter" : "Waiting for the exporter");
+  const headline = heard ? "No connection to the exporter" : "Waiting for the exporter";
+  place("verdict").className = `verdict ${heard ? "red" : "waiting"}`;
+  say("headline", headline);
+  document.title = title(heard ? "red" : "waiting", headline);
   place("subline").textContent = heard
     ? "It no longer answers; this is its last status. The page keeps trying."
     : "It does not answer. The page keeps trying.";
