@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import cramjam
 
+from cdn77_exporter.core.encode.parts import in_version
 from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 
 STALE_BITS = 0x7FF0000000000002
@@ -27,9 +28,9 @@ def is_stale(value: float) -> bool:
 
 
 def parsed(body: bytes) -> WriteRequest:
-    """A request body as protobuf's own parser reads it."""
+    """A request body as protobuf's own parser reads it; one of 2.0 as the same of 1.0."""
     request = WriteRequest()
-    request.ParseFromString(bytes(cramjam.snappy.decompress_raw(body)))
+    request.ParseFromString(bytes(cramjam.snappy.decompress_raw(in_version(body, 1))))
     return request
 
 
