@@ -12,6 +12,7 @@ PARTS = {
     "loop": "how late the event loop is while a backlog is worked off",
     "memory": "the memory of the real process, idle and while it works off 960 files",
     "large": "a million series, ten million viewers",
+    "versions": "remote write 2.0 against 1.0: encoding ticks, and bytes",
     "ledger": "a ledger of two days at 20 files a second",
     "keys": "a hundred thousand keys in the bucket, ten thousand of them new",
     "latency": "from an event to the query that sees it, in real time (ten minutes)",
