@@ -39,6 +39,9 @@ def test_no_kill_changes_a_number(tmp_path: Path, bucket: Bucket, receiver: Call
         found.run(_KILLS)
         found.finish()
         assert {point.name for point in POINTS} <= set(found.kills)
+        speaks_2 = not isinstance(server, VictoriaMetrics) and server.is_left_open
+        told = found.scene.exporter.messages("remote_write_version")
+        assert {message["version"] for message in told} == {2 if speaks_2 else 1}
 
 
 @pytest.mark.guarantee("copies.damaged")
