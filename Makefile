@@ -8,21 +8,23 @@ INSTALLED := $(VENV)/.installed-dev
 INSTALLED_DEMO := $(VENV)/.installed-demo
 INSTALLED_BENCH := $(VENV)/.installed-bench
 JOBS ?= 4
+# Where `make rules` writes.
+OUT ?= build/rules
 # Seeds of `make soak`: hours of mishaps each, in virtual time.
 CAMPAIGNS ?= 300
 # Each job imports everything once more, which costs more than it saves where tests are quick.
 FAST_JOBS ?= 2
 
 # Servers that the tests use when they are there. With CI set, a test whose server is missing fails.
-SERVERS := prometheus victoria-metrics ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
+SERVERS := prometheus prometheus-alertmanager victoria-metrics ceph-mon ceph-osd radosgw docker-compose $(if $(wildcard tests/browser),chromium)
 
 # Debian has an older Prometheus; the tests that ask what it makes of our samples are run with both.
 PROMETHEUS_3 := .servers/prometheus-3
-ON_PROMETHEUS_3 := -m prometheus tests/contract tests/docs/test_answers.py tests/e2e/test_kills.py \
+ON_PROMETHEUS_3 := -m prometheus tests/contract tests/docs/test_answers.py tests/deploy/test_panels.py tests/e2e/test_kills.py \
 	tests/e2e/test_end_to_end.py tests/e2e/test_command_check.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-fast test-pythons sanitize lint format bench bench-smoke soak docs generate locks build sbom clean
+.PHONY: help setup servers demo test test-fast test-pythons sanitize lint format bench bench-smoke soak docs generate rules locks build sbom clean
 
 help: ## list the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -93,10 +95,14 @@ docs: $(INSTALLED) ## build the documentation site into site/
 	$(BIN)/python tools/generate_docs.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-generate: $(INSTALLED) ## write what is generated from the code: protobuf, pages, dashboards
+generate: $(INSTALLED) ## write what is generated from the code: protobuf, pages, rules, dashboards
 	$(BIN)/python tools/generate_proto.py
 	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python -m tools.rules
 	$(BIN)/python deploy/grafana/build.py
+
+rules: $(INSTALLED) ## write Prometheus's rules into OUT, with links to your RUNBOOK_URL
+	$(BIN)/python -m tools.rules --out '$(OUT)' --set 'runbookUrl=$(RUNBOOK_URL)'
 
 locks: $(INSTALLED) ## write the hashes of what is shipped, of constraints.txt, to locks/
 	$(BIN)/python tools/lock.py

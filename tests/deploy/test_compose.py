@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -19,12 +20,12 @@ from tests.deploy.tools import DEPLOY, ROOT, program, run
 
 PROFILES = {
     "": {"exporter"},
-    "prometheus": {"exporter", "prometheus", "grafana"},
+    "prometheus": {"exporter", "prometheus", "alertmanager", "alerts", "grafana"},
     "logs": {"exporter", "loki", "alloy"},
     "demo": {"exporter", "demo-s3", "demo-traffic"},
     "cluster": {"exporter", "scheduler", "worker"},
 }
-_OURS = ("exporter", "demo-s3", "demo-traffic", "scheduler", "worker")
+_OURS = ("exporter", "alerts", "demo-s3", "demo-traffic", "scheduler", "worker")
 _SECONDS = {"s": 1, "m": 60}
 
 
@@ -138,6 +139,27 @@ def test_mounted_files_exist(file: dict[str, Any]) -> None:
     ours = [volume.partition(":")[0] for volume in mounted if volume.startswith("./deploy/")]
     assert len(ours) >= 5
     assert all((ROOT / path).is_dir() for path in ours)
+
+
+def test_alerts_find_their_way(file: dict[str, Any]) -> None:
+    """Prometheus knows the Alertmanager, and that the webhook, by the names and ports that they have in Compose."""
+    prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    targets = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert targets == ["alertmanager:9093"]
+    assert file["services"]["alertmanager"]["ports"] == ["127.0.0.1:9093:9093"]
+    manager = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
+    (receiver,) = manager["receivers"]
+    assert receiver["name"] == manager["route"]["receiver"]
+    webhook = urlsplit(receiver["webhook_configs"][0]["url"])
+    service = file["services"][webhook.hostname]
+    assert service["entrypoint"] == ["python", "-m", "cdn77_exporter.demo.alerts"]
+    assert f":{webhook.port}/healthz" in service["healthcheck"]["test"][-1]
+
+
+def test_alertmanager_takes_its_configuration() -> None:
+    """amtool finds nothing wrong with it."""
+    config = DEPLOY / "alertmanager" / "alertmanager.yml"
+    assert "SUCCESS" in run(program("amtool", "prometheus-alertmanager"), "check-config", config)
 
 
 def test_data_sources_are_those_of_the_dashboards() -> None:

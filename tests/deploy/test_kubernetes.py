@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from cdn77_exporter import __version__
 from tests.deploy.tools import DEPLOY, program, run
+from tools.rules import __main__ as rules
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 CHART = DEPLOY / "helm" / "cdn77-exporter"
@@ -175,6 +177,18 @@ def test_chart_brings_rules_and_dashboards() -> None:
     assert manifests["PrometheusRule"]["spec"]["groups"] == groups
 
 
+def test_settings_of_the_chart_reach_its_rules(tmp_path: Path) -> None:
+    """With settings of one's own the chart's rules are those that the plain files have with the same."""
+    config = {"runbookUrl": "https://wiki.example.com/cdn77", "behindSeconds": 600, "errorBudget": 0.00125}
+    found = rendered(prometheusRule={"enabled": True, "config": config})["PrometheusRule"]["spec"]["groups"]
+    words = [word for name, value in config.items() for word in ("--set", f"{name}={value}")]
+    assert rules.main(["--out", str(tmp_path), *words]) == 0
+    groups = []
+    for name in ("recording.rules.yml", "alerts.rules.yml"):
+        groups += yaml.safe_load((tmp_path / name).read_text("utf-8"))["groups"]
+    assert found == groups
+
+
 def test_chart_has_no_findings() -> None:
     """Helm's linter finds no error and no warning."""
     helm = pytest.importorskip("helm_python")
@@ -190,8 +204,17 @@ def test_chart_has_no_findings() -> None:
         {"settings": {**SETTINGS, "S3_SECRET_KEY": "in the open"}},
         {"settings": SETTINGS, "state": {"kind": "bucket", "bucket": ""}},
         {"settings": SETTINGS, "state": {"kind": "elsewhere"}},
+        {"settings": SETTINGS, "prometheusRule": {"enabled": True, "config": {"behind": 600}}},
+        {"settings": SETTINGS, "prometheusRule": {"enabled": True, "config": {"runbookUrl": "docs/operations.md"}}},
     ],
-    ids=["nothing set", "secret among the settings", "no bucket", "unknown state"],
+    ids=[
+        "nothing set",
+        "secret among the settings",
+        "no bucket",
+        "unknown state",
+        "unknown threshold",
+        "relative link",
+    ],
 )
 def test_chart_refuses_what_cannot_work(values: dict[str, Any]) -> None:
     """Values that would make a pod that cannot start are refused before anything is installed."""

@@ -15,7 +15,7 @@ import pytest
 
 from cdn77_exporter.core.decode import Decoder
 from cdn77_exporter.core.files import LogFile
-from cdn77_exporter.core.measures import BOUNDS, Histograms, built_in
+from cdn77_exporter.core.measures import BOUNDS, FROM_CACHE, Histograms, built_in
 from cdn77_exporter.core.timeline import Rules, Timeline
 from tests.docs.pages import cells
 from tests.support.files import USER_AGENTS, event, log_file, stream_name
@@ -76,7 +76,7 @@ def _request(draw: random.Random, pop: str, stream: str) -> dict[str, Any]:
     leaf = draw.choice(("tracks-v1/06000.ts", "tracks-v3/mono.m3u8", "tracks-a1/06000.ts", "index.m3u8"))
     return {
         "clientRequestPath": f"/{stream}/{leaf}",
-        "cacheStatus": draw.choice(("HIT", "HIT", "HIT", "MISS")),
+        "cacheStatus": draw.choice(("HIT", "HIT", "HIT", "REVALIDATED", "UPDATING", "STALE", "EXPIRED", "MISS")),
         "responseStatus": draw.choice((200, 200, 200, 206, 304, 404, 503)),
         "responseBytes": draw.randrange(300, 3_000_000),
         "timeToFirstByteMs": wait,
@@ -262,7 +262,9 @@ ANSWERS: dict[str, Answer] = {
     "requests per second": lambda said, _: said.rate(REQUESTS, "stream_name"),
     "requests in an hour": lambda said, _: said.grown(REQUESTS, HOUR, "stream_name"),
     "requests by cache status": lambda said, _: said.rate(REQUESTS, "cache_status"),
-    "cache hit ratio": lambda said, _: over(said.rate(REQUESTS, where=_is("cache_status", "HIT")), said.rate(REQUESTS)),
+    "cache hit ratio": lambda said, _: over(
+        said.rate(REQUESTS, where=_is("cache_status", *FROM_CACHE)), said.rate(REQUESTS)
+    ),
     "4xx per second": lambda said, _: said.rate(RESPONSES, where=_is("response_status", "4")),
     "success ratio": lambda said, _: over(
         said.rate(RESPONSES, where=_is("response_status", "2", "3")), said.rate(REQUESTS)

@@ -22,7 +22,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, cells, inline, rows
 
 _PROGRAM = "cdn77_exporter"
 _JSON_OF_INSPECT = ROOT / "src" / _PROGRAM / "commands" / "inspect" / "as_json.py"
-_COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE"}
+_COMPOSE = {"COMPOSE_PROFILES", "EXTRAS", "CDN77_EXPORTER_IMAGE", "ALERTMANAGER_CONFIG"}
 _FOLDERS = "docs|deploy|tests|tools|bench|src|core|flow|edge|commands|service|settings|status|telemetry"
 _TASKS = {
     "PYTHON_IMAGE",
@@ -32,6 +32,7 @@ _TASKS = {
     "SOAK_SECONDS",
     "OUTAGE_SECONDS",
     "KILLS",
+    "RUNBOOK_URL",
 }
 _PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
 _OF_CHECK = {"cdn77_exporter_check", "cdn77_exporter_check_histogram"}
@@ -39,7 +40,7 @@ _OF_CHECK = {"cdn77_exporter_check", "cdn77_exporter_check_histogram"}
 _CAPITALS = {"SIGTERM", "SIGINT", "MISS", "UNKNOWN", "GET", "DENY", "FILE", "TIME", "KEY", "DIR", "DATA_DIR"}
 #: Names in small letters of Prometheus and Mimir, and reasons of `inspect` that the service does not know.
 _OTHERS = {"remote_write", "out_of_order_time_window", "build_info", "cannot_be_opened", "not_found", "ip_version"}
-_OTHERS |= {"histogram_quantile", "native_histograms_ingestion_enabled", "created_timestamp"}
+_OTHERS |= {"runbook_url", "histogram_quantile", "native_histograms_ingestion_enabled", "created_timestamp"}
 
 
 def metrics() -> set[str]:

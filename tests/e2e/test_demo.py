@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,9 @@ def test_the_demo_proves_itself_with_prometheus(tmp_path: Path) -> None:
     require_prometheus()
     printed = check_success(tmp_path, begin(tmp_path, "--seconds", "12"))
     assert "Receiver: Prometheus" in printed
+    if shutil.which("prometheus-alertmanager"):
+        assert "Alertmanager: http://127.0.0.1:" in printed
+        assert "by Alertmanager" in printed.split("┘")[-1]
 
 
 @pytest.mark.slow

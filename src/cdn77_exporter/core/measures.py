@@ -62,6 +62,10 @@ class Label:
 STREAM = Label("stream_name", Source.STREAM, "clientRequestPath")
 CDN = Label("cdn_id", Source.FIELD, "resourceID", "0")
 CACHE = Label("cache_status", Source.FIELD, "cacheStatus", "UNKNOWN")
+#: Cache states in which the answer came from the cache and the viewer did not wait for the origin: fresh (HIT), still
+#: good when the origin was asked (REVALIDATED), or old while the origin is asked (UPDATING) or is away (STALE). With
+#: EXPIRED the cache had it once, but the origin sent it anew, as with MISS.
+FROM_CACHE = ("HIT", "REVALIDATED", "STALE", "UPDATING")
 POP = Label("pop", Source.FIELD, "locationID", "unknown")
 TRACK = Label("track", Source.TRACK, "clientRequestPath", required=True)
 IP_VERSION = Label("ip_version", Source.IP_VERSION, "clientIP", "unknown")
@@ -529,7 +533,7 @@ REQUESTS = Measure(
         ("requests by cache status", "sum by (cache_status) (rate(cdn77_requests_total[5m] offset 90s))"),
         (
             "cache hit ratio",
-            'sum(rate(cdn77_requests_total{cache_status="HIT"}[5m] offset 90s))'
+            f'sum(rate(cdn77_requests_total{{cache_status=~"{"|".join(FROM_CACHE)}"}}[5m] offset 90s))'
             " / sum(rate(cdn77_requests_total[5m] offset 90s))",
         ),
     ),

@@ -28,6 +28,7 @@ from cdn77_exporter.core.measures import (
     SessionsOverWatched,
     Watched,
 )
+from cdn77_exporter.demo.alerts import Alert, AlertReceiver
 from cdn77_exporter.demo.children import Child, ChildError, free_port
 from cdn77_exporter.demo.live import Comparison, LiveView, PlainView, Progress, View, compare, show_comparison
 from cdn77_exporter.demo.traffic import Plan, Traffic, Upload, usual_streams, write
@@ -40,6 +41,9 @@ _DRAIN_SECONDS = 90.0
 _LATER = SessionsOver | SessionsOverWatched
 #: Settings that differ from production, so that a minute is enough to see a file from its writing to its deletion.
 _QUICK = {"POLL_INTERVAL": "2", "TICK_SECONDS": "5", "SHARD_IDLE_SECONDS": "8", "IDLE_LAG_SECONDS": "8"}
+#: Alertmanager, as Debian names it and as others do; and the rules, which are beside the sources.
+_ALERTMANAGERS = ("prometheus-alertmanager", "alertmanager")
+_RULES = Path(__file__).resolve().parents[3] / "deploy" / "prometheus"
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 _MOTO_REMEDY = (
     "The demo needs an S3 server to talk to: run `make demo` in the sources, or install what `locks/demo.txt` names."
@@ -226,6 +230,9 @@ class _Demo:
         self._folder = folder
         self._progress = Progress(options.seconds)
         self._in_time = InTime()
+        self._status = f"127.0.0.1:{free_port()}"
+        self._alerts: list[Alert] = []
+        self._manager: str | None = None
         self._view: View = LiveView(console) if console.is_terminal else PlainView(console)
 
     async def run(self) -> int:
@@ -267,7 +274,7 @@ class _Demo:
             receiver = _Receiver("the embedded receiver", address, embedded=True)
         else:
             config = self._folder / "prometheus.yml"
-            config.write_text("global: {scrape_interval: 1h}\n")
+            config.write_text(self._config(await self._start_alertmanager(stack)))
             command = [
                 binary,
                 f"--config.file={config}",
@@ -281,8 +288,47 @@ class _Demo:
         await server.ready(f"{address}/-/ready")
         return receiver
 
+    def _config(self, manager: str | None) -> str:
+        """Return Prometheus's configuration: it scrapes the daemon, and tells an Alertmanager if there is one."""
+        lines = [
+            "global: {scrape_interval: 5s, evaluation_interval: 5s}",
+            f"scrape_configs: [{{job_name: cdn77-exporter, static_configs: [{{targets: ['{self._status}']}}]}}]",
+        ]
+        if manager is not None:
+            lines += [
+                f"rule_files: ['{_RULES}/recording.rules.yml', '{_RULES}/alerts.rules.yml']",
+                f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{manager}']}}]}}]}}",
+            ]
+        return "\n".join(lines) + "\n"
+
+    async def _start_alertmanager(self, stack: AsyncExitStack) -> str | None:
+        """Start an Alertmanager that tells the demo, and return its address; None when there is none, or no rules."""
+        binary = next(filter(None, map(shutil.which, _ALERTMANAGERS)), None)
+        if binary is None or not _RULES.is_dir():
+            return None
+        webhook = await stack.enter_async_context(AlertReceiver(self._alerts.append))
+        config = self._folder / "alertmanager.yml"
+        config.write_text(
+            "route: {receiver: demo, group_by: [alertname, instance], group_wait: 1s, group_interval: 5s}\n"
+            f"receivers: [{{name: demo, webhook_configs: [{{url: '{webhook.url}'}}]}}]\n"
+        )
+        address = f"127.0.0.1:{free_port()}"
+        command = [
+            binary,
+            f"--config.file={config}",
+            f"--storage.path={self._folder / 'alertmanager'}",
+            f"--web.listen-address={address}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ]
+        log = self._folder / "alertmanager.log"
+        server = await stack.enter_async_context(Child("Alertmanager", command, log))
+        await server.ready(f"http://{address}/-/ready")
+        self._manager = f"http://{address}/"
+        return address
+
     async def _start_daemon(self, stack: AsyncExitStack, target: Target, receiver: _Receiver) -> tuple[Child, str]:
-        status = f"127.0.0.1:{free_port()}"
+        status = self._status
         environ = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
             "S3_ENDPOINT": target.endpoint,
             "S3_BUCKET": target.bucket,
@@ -315,6 +361,8 @@ class _Demo:
         if receiver.embedded:
             say("There is no prometheus on this machine; with one (apt-get install prometheus) the demo uses it.")
         say(f"Status page: http://{status}/  {receiver.name}: {receiver.address}/")
+        if self._manager:
+            say(f"Alertmanager: {self._manager}, which tells this demo what fires.")
         say(f"Traffic for {self._options.seconds:g} s; Ctrl-C ends it sooner.")
 
     async def _until(self, condition: Callable[[], bool], daemon: Child, seconds: float, what: str) -> None:
@@ -402,6 +450,10 @@ class _Demo:
             highlight=False,
             soft_wrap=True,
         )
+        if self._manager:
+            told = [f"  {alert.line}" for alert in self._alerts]
+            heading = "Alerts that came by Alertmanager:" if told else "No alert came by Alertmanager."
+            console.print("\n".join([heading, *told]), highlight=False, markup=False, soft_wrap=True)
         if not drained:
             console.print(f"The bucket was not empty after {_DRAIN_SECONDS:g} s.", style="red")
         if drained and all(one.equal for one in found):
