@@ -66,7 +66,7 @@ lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, shellcheck, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests tools $(wildcard bench deploy/grafana/build.py)
+	$(BIN)/mypy tests tools $(wildcard bench)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/shellcheck .ci/run tools/*.sh
@@ -99,10 +99,10 @@ generate: $(INSTALLED) ## write what is generated from the code: protobuf, pages
 	$(BIN)/python tools/generate_proto.py
 	$(BIN)/python tools/generate_docs.py
 	$(BIN)/python -m tools.rules
-	$(BIN)/python deploy/grafana/build.py
+	$(BIN)/python -m tools.dashboards
 
 rules: $(INSTALLED) ## write Prometheus's rules into OUT, with links to your RUNBOOK_URL
-	$(BIN)/python -m tools.rules --out '$(OUT)' --set 'runbookUrl=$(RUNBOOK_URL)'
+	$(BIN)/python -m tools.rules --out '$(OUT)' $(if $(RUNBOOK_URL),--set 'runbookUrl=$(RUNBOOK_URL)')
 
 locks: $(INSTALLED) ## write the hashes of what is shipped, of constraints.txt, to locks/
 	$(BIN)/python tools/lock.py

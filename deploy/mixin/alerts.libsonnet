@@ -55,7 +55,7 @@
           {
             alert: 'Cdn77MinorProblem',
             expr: |||
-              cdn77_exporter_problems{%(exporterSelector)s, what!~"%(criticalProblems)s|standby"} > 0
+              cdn77_exporter_problems{%(exporterSelector)s, what!~"%(criticalProblems)s|%(waitingProblems)s"} > 0
             ||| % $._config,
             'for': '%(problemFor)s' % $._config,
             labels: {

@@ -8,7 +8,9 @@
     // How long a problem lasts before it is an alert.
     problemFor: '1m',
     // Problems with which numbers are missing now; the others are warnings.
-    criticalProblems: 'start|bucket|reading|receiver|delivery|state|state_file|lease|clock',
+    criticalProblems: 'bucket|no_files|files_elsewhere|reading|format|decoders|receiver|delivery|lease|state|state_file|clock_doubtful',
+    // What is no problem but a process that does not count yet.
+    waitingProblems: 'start|standby',
     // How long an exporter is away before it is an alert.
     downFor: '2m',
     // From when on the numbers are behind.

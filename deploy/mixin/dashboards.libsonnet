@@ -1,7 +1,8 @@
-// The dashboards that deploy/grafana/build.py makes.
+// The dashboards that `python -m tools.dashboards` makes.
 {
   grafanaDashboards+:: {
     'traffic.json': import '../grafana/dashboards/traffic.json',
+    'stream.json': import '../grafana/dashboards/stream.json',
     'exporter.json': import '../grafana/dashboards/exporter.json',
     'logs.json': import '../grafana/dashboards/logs.json',
   },

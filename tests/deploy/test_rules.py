@@ -159,6 +159,16 @@ def test_mixin_and_plain_files_say_the_same(config: dict[str, str | float], tmp_
         assert dashboard == json.loads((DEPLOY / "grafana" / "dashboards" / name).read_text("utf-8"))
 
 
+def test_links_lead_to_the_repository_that_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its address known, written rules link to its runbook; those that the repository holds do not change."""
+    monkeypatch.setenv("CDN77_EXPORTER_REPOSITORY", "https://git.example.com/me/exporter/")
+    assert written.main(["--out", str(tmp_path)]) == 0
+    groups = yaml.safe_load((tmp_path / "alerts.rules.yml").read_text("utf-8"))["groups"]
+    links = {rule["annotations"]["runbook_url"].partition("#")[0] for group in groups for rule in group["rules"]}
+    assert links == {"https://git.example.com/me/exporter/blob/main/docs/operations.md"}
+    assert written.stale() == []
+
+
 @pytest.mark.prometheus
 def test_rules_with_other_settings_are_rules(tmp_path: Path) -> None:
     """promtool accepts what is written with settings of one's own, and they are in it."""

@@ -2,7 +2,8 @@
 
 Without options everything that the repository holds: the plain files, the chart's and the mixin. With `--out FOLDER`
 the plain files alone, with settings of your own: `--set runbookUrl=https://wiki.example.com --set behindSeconds=600`.
-`--check` writes nothing and names what is stale.
+Links to the runbook lead to the repository that CDN77_EXPORTER_REPOSITORY names unless `runbookUrl` is set. `--check`
+writes nothing and names what is stale.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools.rules.config import SETTINGS, Config, defaults
+from tools.rules.config import SETTINGS, Config, defaults, of_this_repository
 from tools.rules.table import ALERTS, RECORDS
 from tools.rules.text import as_it_is, config_of_mixin, mixin, plain, with_settings
 
@@ -77,7 +78,7 @@ def stale(folder: Path = DEPLOY) -> list[str]:
 def settings(given: Sequence[str]) -> Config:
     """Return the settings with those of the command line; raises ValueError for one that is none."""
     known = {setting.name: setting for setting in SETTINGS}
-    config = defaults()
+    config = of_this_repository()
     for pair in given:
         name, is_given, text = pair.partition("=")
         if name not in known or not is_given:

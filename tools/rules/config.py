@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[2]
-#: The page with the runbook, from the base of the documentation's site.
-RUNBOOK_PAGE = "operations/"
+from cdn77_exporter.telemetry.conditions import CONDITIONS, Severity
+
+#: Where the runbook is as long as nobody says it: an address that is reserved for examples and leads nowhere. One that
+#: is written down here would be wrong in every copy of the project.
+NOWHERE = "https://docs.example.com/cdn77-exporter/operations/"
+#: The address of the repository that builds, as for the links of the package (hatch_build.py), and the page in it.
+REPOSITORY = "CDN77_EXPORTER_REPOSITORY"
+_PAGE = "/blob/main/docs/operations.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +28,19 @@ class Setting:
         return text if isinstance(self.default, str) else float(text)
 
 
-def _runbook() -> str:
-    """Return the address of the runbook, from the address of the documentation in pyproject.toml."""
-    project = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return str(project["urls"]["Documentation"]).rstrip("/") + "/" + RUNBOOK_PAGE
-
-
 SETTINGS = (
-    Setting("runbookUrl", _runbook(), "Address of the runbook, up to the `#`; each alert links to its entry there."),
+    Setting("runbookUrl", NOWHERE, "Address of the runbook, up to the `#`; each alert links to its entry there."),
     Setting("exporterSelector", 'job="cdn77-exporter"', "Which targets are exporters."),
     Setting("problemFor", "1m", "How long a problem lasts before it is an alert."),
     Setting(
         "criticalProblems",
-        "start|bucket|reading|receiver|delivery|state|state_file|lease|clock",
+        "|".join(name for name, row in CONDITIONS.items() if row.severity is Severity.RED),
         "Problems with which numbers are missing now; the others are warnings.",
+    ),
+    Setting(
+        "waitingProblems",
+        "|".join(name for name, row in CONDITIONS.items() if row.severity is Severity.WAITING),
+        "What is no problem but a process that does not count yet.",
     ),
     Setting("downFor", "2m", "How long an exporter is away before it is an alert."),
     Setting("behindSeconds", 300, "From when on the numbers are behind."),
@@ -67,6 +70,12 @@ Config = dict[str, str | float]
 def defaults() -> Config:
     """Return the default of every setting."""
     return {setting.name: setting.default for setting in SETTINGS}
+
+
+def of_this_repository() -> Config:
+    """Return the defaults, with the runbook of the repository that builds, if it is known."""
+    repository = os.environ.get(REPOSITORY, "").rstrip("/")
+    return defaults() | ({"runbookUrl": repository + _PAGE} if repository else {})
 
 
 def filled(text: str, config: Config) -> str:

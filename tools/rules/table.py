@@ -249,7 +249,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77MinorProblem",
             _W,
-            'cdn77_exporter_problems{%(exporterSelector)s, what!~"%(criticalProblems)s|standby"} > 0',
+            'cdn77_exporter_problems{%(exporterSelector)s, what!~"%(criticalProblems)s|%(waitingProblems)s"} > 0',
             "%(problemFor)s",
             "An exporter says that something is wrong.",
             "{{ $labels.instance }} has a problem with {{ $labels.what }}. Its /readyz and its status page say since "

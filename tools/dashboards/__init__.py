@@ -1,0 +1,1 @@
+"""Grafana's dashboards: tables of panels, and what writes them as JSON."""
