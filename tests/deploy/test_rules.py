@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cdn77_exporter.core.measures import CDN, POP
+from cdn77_exporter.telemetry.conditions import CONDITIONS, Severity
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY, ROOT, program, run
 from tools import distinct_viewers
@@ -97,6 +98,19 @@ def test_no_exporter_hides_another() -> None:
         )
         hides = [by for _, by in over if not by.startswith("without")]
         assert bool(hides) == (rule["alert"] in sums), rule["alert"]
+
+
+def test_every_condition_is_an_alert() -> None:
+    """A red condition is critical, an amber one a warning, and one of a process that does not count yet is none."""
+    wanted = {Severity.RED: ["Cdn77Problem"], Severity.AMBER: ["Cdn77MinorProblem"], Severity.WAITING: []}
+    found: dict[str, list[str]] = {name: [] for name in CONDITIONS}
+    for rule in rules("alerts.rules.yml"):
+        if match := re.search(r'problems\{[^}]*what(=~|!~)"([^"]*)"\} > 0$', rule["expr"]):
+            for name in found:
+                if (re.fullmatch(match[2], name) is not None) is (match[1] == "=~"):
+                    found[name].append(rule["alert"])
+    assert found == {name: wanted[condition.severity] for name, condition in CONDITIONS.items()}
+    assert {alert for condition in CONDITIONS.values() for alert in condition.alerts} <= set(ALERTS)
 
 
 def test_every_metric_of_the_rules_is_there() -> None:
