@@ -106,9 +106,9 @@ def test_every_condition_is_an_alert() -> None:
     found: dict[str, list[str]] = {name: [] for name in CONDITIONS}
     for rule in rules("alerts.rules.yml"):
         if match := re.search(r'problems\{[^}]*what(=~|!~)"([^"]*)"\} > 0$', rule["expr"]):
-            for name in found:
+            for name, alerts in found.items():
                 if (re.fullmatch(match[2], name) is not None) is (match[1] == "=~"):
-                    found[name].append(rule["alert"])
+                    alerts.append(rule["alert"])
     assert found == {name: wanted[condition.severity] for name, condition in CONDITIONS.items()}
     assert {alert for condition in CONDITIONS.values() for alert in condition.alerts} <= set(ALERTS)
 

@@ -384,3 +384,17 @@ def test_a_wrong_login_is_told_as_such() -> None:
     simulate(push(bench, server, body_of("a")))
     assert server.writes[-1] == body_of("a")
     assert {event["remedy"] for event in bench.said.of("receiver_misconfigured")} == {"check the login"}
+
+
+def test_a_series_of_which_some_samples_are_stored_is_no_sign_of_a_refusal_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever series are tried alone first: those of which a part is stored are not told as refused with the rest."""
+    monkeypatch.setattr("random.sample", lambda places, most: [0, 1, 2][:most])
+    server, bench = Server(1, 2, bad=("s0", "s1")), StageBench()
+    server.atomic = True
+    server.samples["s2"] = [((TICK + 14) * 1000, 1.0)]
+    body = body_of(*(f"s{number}" for number in range(6)), ticks=(TICK, TICK + 15, TICK + 30))
+    accounts = simulate(push(bench, server, body_of("first"), body))
+    assert accounts.of(Delivery.STORED)["s2"] >= 2
+    assert accounts.of(Delivery.NOT_STORED)["s0"] == 3

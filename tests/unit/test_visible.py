@@ -56,7 +56,7 @@ def test_log_lines_hold_it_escaped(key: str) -> None:
     assert gone["key"] == visible(key)
     assert failed["error"].replace("\n", "").isprintable()
     telemetry.problems.found("bucket", key)
-    assert telemetry.problems.current()[0].remedy == visible(key)
+    assert telemetry.problems.current()[0].words == visible(key)
 
 
 @pytest.mark.guarantee("copies.names")

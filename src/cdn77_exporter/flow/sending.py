@@ -446,13 +446,15 @@ class Sender:
     # Parts
 
     async def _sample(self, work: _Work, part: _Part, most: int) -> _Part | None:
-        """Try some series of a part alone until one is stored; return the others then, None when none was."""
+        """Try some series of a part alone until one is stored; return what is left then, None when none was."""
         if len(part.series) < 2:
             return None
         for place in random.sample(range(len(part.series)), min(most, len(part.series))):  # chosen, not secret
             one, others = part.without(place)
             if await self._try(work, one) is None:
                 return others
+            if one.mixed and not part.mixed:  # some of its samples are stored: it is not the request as a whole
+                return part
             if one.lost:
                 part.doubtful |= {one.series[0].labels}
             part.failed = part.failed or one.failed
