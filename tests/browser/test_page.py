@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(240)
 
 _IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 _DESKTOP, _PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+#: The verdict on the traffic of these tests, in which files are missing, set aside, and have bad lines.
+_AMBER = re.compile("files? missing|files? set aside|lines .*rejected|more$")
 _SOON = 45_000  # ms; what takes a few polls and ticks
 
 
@@ -139,7 +141,7 @@ def test_it_is_accessible(
     """axe-core finds no violation, nothing is wider than the window, and the documentation gets its pictures."""
     found = opened(browser, installation.address, viewport=viewport, color_scheme=scheme)
     page = found.page
-    expect(page.get_by_role("heading", level=1)).to_have_text("Up to date", timeout=_SOON)
+    expect(page.get_by_role("heading", level=1)).to_have_text(_AMBER, timeout=_SOON)
     expect(page.locator("#rankings li").first).to_be_visible(timeout=_SOON)
     if os.environ.get("SCREENSHOTS"):  # with some minutes in its plots
         expect(page.get_by_role("img", name=re.compile("Lines counted.*in the last [2-9] min"))).to_be_visible(
@@ -170,17 +172,17 @@ def test_it_shows_trouble_and_its_end(watched: Watched, installation: Stage) -> 
     """With the receiver away the page says so, and what happens meanwhile; when it is back, all is well again."""
     page, prometheus = watched.page, installation.scene.prometheus
     verdict = page.get_by_role("heading", level=1)
-    expect(verdict).to_have_text("Up to date", timeout=_SOON)
+    expect(verdict).to_have_text(_AMBER, timeout=_SOON)
     prometheus.stop()
-    expect(verdict).to_have_text("Something is wrong", timeout=_SOON)
+    expect(verdict).to_have_text(re.compile("^No connection to .*"), timeout=_SOON)
     expect(page.locator("#problems")).to_contain_text("receiver")
     expect(page.locator("#problems")).to_contain_text("the files stay in the bucket")
     expect(page.locator("#log")).to_contain_text("push_retried", timeout=_SOON)
     picture(page, "status-trouble")
     assert Axe().run(page).response["violations"] == []
     prometheus.start()
-    expect(verdict).to_have_text("Up to date", timeout=90_000)
-    expect(page.locator("#problems li")).to_have_count(0)
+    expect(verdict).to_have_text(_AMBER, timeout=90_000)
+    expect(page.locator("#problems")).not_to_contain_text("No connection")
 
 
 def test_it_says_when_nobody_answers(browser: Browser, installation: Stage) -> None:
@@ -192,5 +194,5 @@ def test_it_says_when_nobody_answers(browser: Browser, installation: Stage) -> N
     expect(verdict).to_have_text("No connection to the exporter", timeout=_SOON)
     expect(page.locator("#connection")).to_have_text("Not connected")
     installation.exporter.start()
-    expect(verdict).to_have_text("Up to date", timeout=90_000)
+    expect(verdict).to_have_text(_AMBER, timeout=90_000)
     page.context.close()

@@ -87,8 +87,8 @@ def wait_for_problem(exporter: Exporter, what: ConditionName, *words: str, secon
 
 
 def wait_until_ready(exporter: Exporter, seconds: float = 60) -> None:
-    """Wait until nothing is wrong."""
-    exporter.wait_until(lambda: not problems(exporter), seconds, "readiness")
+    """Wait until nothing is wrong but what the traffic itself has: bad lines, and files that are missing."""
+    exporter.wait_until(lambda: all(CONDITIONS[what].ready for what in problems(exporter)), seconds, "readiness")
 
 
 def end(found: Campaign) -> None:

@@ -104,7 +104,7 @@ def test_a_clock_that_jumps_moves_no_sample(tmp_path: Path, bucket: Bucket, prom
     began_ms = time.time() * 1000
     with campaign(tmp_path, bucket, prometheus, seed=8, PYTHONPATH=f"{off}:{_SOURCES}") as found:
         exporter = found.scene.exporter
-        wait_for_problem(exporter, "clock", "NTP")
+        wait_for_problem(exporter, "clock_doubtful", "NTP")
         exporter.wait_for("batch_pushed", 90, count=2)  # once the events have agreed with the bucket for a while
         set_clock(shift, -3600)
         exporter.wait_until(
