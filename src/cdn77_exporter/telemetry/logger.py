@@ -13,7 +13,7 @@ import orjson
 
 from cdn77_exporter.core.masking import Masker
 from cdn77_exporter.telemetry import crash
-from cdn77_exporter.telemetry.conditions import CONDITIONS
+from cdn77_exporter.telemetry.conditions import CONDITIONS, Severity
 from cdn77_exporter.telemetry.fields import clean, iso
 from cdn77_exporter.telemetry.loop_lag import LoopLag
 from cdn77_exporter.telemetry.messages import MESSAGES, Level, MessageName
@@ -94,6 +94,8 @@ class Telemetry:
         return self._metrics.exposition()
 
     def _tell_problem(self, problem: Problem, begins: bool) -> None:
+        if problem.severity is Severity.WAITING:
+            return  # every process starts, and one that stands by says so itself
         what = problem.what
         if begins:
             words, remedy = problem.words, problem.remedy
