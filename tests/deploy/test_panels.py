@@ -24,7 +24,9 @@ from cdn77_exporter.core.encode.remote_write_pb2 import WriteRequest
 from cdn77_exporter.core.measures import BOUNDS, FROM_CACHE, Histograms
 from cdn77_exporter.telemetry.metrics import PREFIX, SELF_METRICS
 from tests.deploy.tools import DEPLOY
-from tests.docs.test_answers import (
+from tests.support.filled_prometheus import write
+from tests.support.prometheus import Prometheus
+from tests.support.said import (
     HOUR,
     MINUTES,
     STREAMS,
@@ -35,11 +37,8 @@ from tests.docs.test_answers import (
     of_streams,
     over,
     summed,
-    tell,
     times,
 )
-from tests.support.filled_prometheus import write
-from tests.support.prometheus import Prometheus
 from tests.support.truth import COUNTERS, Labels, Values, labels
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(240)]
@@ -241,26 +240,6 @@ TRAFFIC: dict[str, tuple[Truth, ...]] = {
         lambda said, _: mean(said, "pop"),
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def said() -> Said:
-    """What the lines say; the panels are asked 90 seconds after the last tick."""
-    return Said(1_768_057_200)
-
-
-@pytest.fixture(scope="module")
-def servers(said: Said, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Histograms, Prometheus]]:
-    """A Prometheus with all that the exporter makes of the lines, for each way to send distributions of times."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    with (
-        Prometheus(folder / "classic") as classic,
-        Prometheus(folder / "native", features="native-histograms") as native,
-    ):
-        found = {Histograms.CLASSIC: classic, Histograms.NATIVE: native}
-        for kind, server in found.items():
-            tell(server, said, kind)
-        yield found
 
 
 OF_LINES = [query for query in queries("traffic.json", "stream.json") if query.title in TRAFFIC]

@@ -386,10 +386,10 @@ def test_a_wrong_login_is_told_as_such() -> None:
     assert {event["remedy"] for event in bench.said.of("receiver_misconfigured")} == {"check the login"}
 
 
-def test_a_series_of_which_some_samples_are_stored_is_no_sign_of_a_refusal_of_all(
+def test_a_partly_stored_series_does_not_mean_that_all_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whichever series are tried alone first: those of which a part is stored are not told as refused with the rest."""
+    """Series of which some samples are stored are not reported as refused, whichever are tried first."""
     monkeypatch.setattr("random.sample", lambda places, most: [0, 1, 2][:most])
     server, bench = Server(1, 2, bad=("s0", "s1")), StageBench()
     server.atomic = True

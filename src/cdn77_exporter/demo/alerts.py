@@ -8,13 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from cdn77_exporter.core.visible import visible
+from cdn77_exporter.demo.serving import Served
 
 _MAX_BYTES = 4 << 20
 #: Labels that the line does not repeat.
@@ -60,37 +60,24 @@ def _texts(found: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-class AlertReceiver:
-    """The webhook over HTTP; an async context manager. `told` is given each alert; `port` 0 takes a free one."""
+class AlertReceiver(Served):
+    """The webhook over HTTP. `told` is given each alert."""
 
     def __init__(self, told: Callable[[Alert], None], *, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(host, port)
         self._told = told
-        self._host = host
-        self.port = port
-        self._runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
         """The address for `webhook_configs`."""
-        return f"http://{self._host}:{self.port}/"
+        return f"{self.address}/"
 
-    async def __aenter__(self) -> Self:
+    def application(self) -> web.Application:
+        """Return what takes notifications."""
         app = web.Application(client_max_size=_MAX_BYTES)
         app.router.add_post("/", self._take)
         app.router.add_get("/healthz", self._alive)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self.port, reuse_address=True)
-        await site.start()
-        self.port = int(self._runner.addresses[0][1])
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        return app
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -18,8 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, TypeVar
 
 import cramjam
 import orjson
@@ -32,6 +31,7 @@ from cdn77_exporter.core.encode.parts import series_in
 from cdn77_exporter.core.encode.remote_write_pb2 import MetricMetadata, TimeSeries, WriteRequest
 from cdn77_exporter.core.encode.version import version_of
 from cdn77_exporter.core.errors import Refused
+from cdn77_exporter.demo.serving import Served
 
 MAX_SAMPLES = 2000
 MAX_BYTES = 32 << 20
@@ -260,8 +260,8 @@ def _bits(value: float) -> bytes:
 Before = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
-class Receiver:
-    """The store behind HTTP on loopback; an async context manager.
+class Receiver(Served):
+    """The store behind HTTP on loopback.
 
     `port` 0 takes a free one. `credentials` (user, password) are asked for by basic authentication. `before` sees each
     write first, and what it returns is the answer.
@@ -276,42 +276,23 @@ class Receiver:
         tls: ssl.SSLContext | None = None,
         before: Before | None = None,
     ) -> None:
+        super().__init__("127.0.0.1", port, tls)
         self.store = store or Store()
-        self.port = port
         self._credentials = credentials
-        self._tls = tls
         self._before = before
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def address(self) -> str:
-        """The address at which it listens."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def write_url(self) -> str:
         """The URL that accepts requests."""
         return f"{self.address}/api/v1/write"
 
-    async def __aenter__(self) -> Self:
+    def application(self) -> web.Application:
+        """Return what takes requests."""
         app = web.Application(client_max_size=MAX_BYTES)
         app.router.add_post("/api/v1/write", self._write)
         app.router.add_get("/-/ready", self._ready)
         app.router.add_get("/api/v1/series_dump", self._dump)
-        # Waiting writes are ended with the server; there is nothing to wait for.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
-        await site.start()
-        self.port = int(self._runner.addresses[0][1])
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        return app
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(text="ready\n")

@@ -1,8 +1,8 @@
 """The version of remote write that the receiver speaks: asked before anything depends on it, and proved by numbers.
 
-A receiver of 1.0 may answer 204 to a request of 2.0 and store nothing of it. One of 2.0 says how many samples it has
-written. So an empty request of 2.0 is sent first: whoever says of it what was written understands it, and nobody has
-stored anything. Then each answer has to have the right number.
+A receiver of 1.0 may answer 204 to a request of 2.0 and store nothing. One of 2.0 reports how many samples it has
+written. So an empty request of 2.0 is sent first: a receiver that reports a number understands 2.0, and whichever it is,
+it has stored nothing. From then on every answer must report the right number.
 """
 
 from __future__ import annotations

@@ -453,7 +453,7 @@ class Sender:
             one, others = part.without(place)
             if await self._try(work, one) is None:
                 return others
-            if one.mixed and not part.mixed:  # some of its samples are stored: it is not the request as a whole
+            if one.mixed and not part.mixed:  # it is partly stored, so not all is refused
                 return part
             if one.lost:
                 part.doubtful |= {one.series[0].labels}

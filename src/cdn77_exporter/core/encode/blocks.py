@@ -20,6 +20,7 @@ from cdn77_exporter.core.catalogue import Catalogue, External, Metric, split_key
 from cdn77_exporter.core.encode import remote_write_pb2 as pb
 from cdn77_exporter.core.encode.histograms import HistogramEntries
 from cdn77_exporter.core.encode.request_limit import MAX_SAMPLES, RequestLimit
+from cdn77_exporter.core.encode.wire import varint
 from cdn77_exporter.core.measures import PART, Measure
 from cdn77_exporter.core.series import Frame, SeriesTable
 
@@ -33,16 +34,6 @@ _KNOWN_RUNS = 500
 Encoded = tuple[bytes, int]  # body, samples
 _Places = npt.NDArray[np.int64]
 _Values = npt.NDArray[np.float64]
-
-
-def varint(number: int) -> bytes:
-    """Return a number as protobuf writes a length."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def samples_bytes(samples: Sequence[pb.Sample]) -> bytes:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cdn77_exporter.core.encode.remote_write_2_pb2 import Histogram as Histogram2
 from cdn77_exporter.core.encode.remote_write_2_pb2 import TimeSeries as TimeSeries2
 from cdn77_exporter.core.encode.remote_write_pb2 import BucketSpan, Histogram, Label, TimeSeries, WriteRequest
+from cdn77_exporter.core.encode.wire import varint
 from cdn77_exporter.core.series import Frame, SeriesTable
 from cdn77_exporter.core.wholes import SUM_NUMBER, Flags, Slots
 
@@ -160,7 +161,7 @@ class HistogramEntries:
 
     def _entry(self, head: bytes, histograms: Sequence[Histogram]) -> bytes:
         content = head + _samples(self._form, histograms)
-        return self._tag + _varint(len(content)) + content
+        return self._tag + varint(len(content)) + content
 
 
 def entry_of(labels: Sequence[Label], histograms: Sequence[Histogram]) -> bytes:
@@ -176,13 +177,3 @@ def _samples(form: type[TimeSeries] | type[TimeSeries2], histograms: Sequence[Hi
         return bytes(TimeSeries(histograms=histograms).SerializeToString())
     own = [Histogram2.FromString(one.SerializeToString()) for one in histograms]
     return bytes(TimeSeries2(histograms=own).SerializeToString())
-
-
-def _varint(number: int) -> bytes:
-    """Return a length as it stands before what is so long."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
