@@ -1,8 +1,8 @@
 """The version of remote write that the receiver speaks: asked before anything depends on it, and proved by numbers.
 
 A receiver of 1.0 may answer 204 to a request of 2.0 and store nothing. One of 2.0 reports how many samples it has
-written. So an empty request of 2.0 is sent first: a receiver that reports a number understands 2.0, and whichever it is,
-it has stored nothing. From then on every answer must report the right number.
+written. So an empty request of 2.0 is sent first. A receiver that reports a number understands 2.0; neither kind has
+stored anything by then. From then on every answer must report the right number.
 """
 
 from __future__ import annotations

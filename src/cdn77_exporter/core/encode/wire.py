@@ -1,4 +1,4 @@
-"""What is written around the messages that the generated classes make."""
+"""Writes the lengths that stand before encoded messages."""
 
 from __future__ import annotations
 
