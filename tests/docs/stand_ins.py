@@ -138,7 +138,14 @@ def kubectl(words: Sequence[str]) -> int:
 
 
 def helm(words: Sequence[str]) -> int:
-    """`helm upgrade --install`: Helm's own library checks the values by the chart's schema and renders it."""
+    """`helm upgrade --install`: Helm's own library checks the values by the chart's schema and renders it.
+
+    `helm test` needs a release that runs; here, that the chart has a test and that a release is named.
+    """
+    if words[0] == "test":
+        need(len(words) == 2, "`helm test RELEASE` is known")
+        need(any(ROOT.glob("deploy/helm/*/templates/tests/*.yaml")), "the chart has no test")
+        return 0
     parser = argparse.ArgumentParser(prog="helm", exit_on_error=False)
     parser.add_argument("verb", choices=["upgrade"])
     parser.add_argument("release")
@@ -285,6 +292,9 @@ def make(words: Sequence[str]) -> int:
     need(code == 0, output)
     for word in words[1:]:
         name, _, part = word.partition("=")
+        if words[0] == "rules":
+            need(name in {"RUNBOOK_URL", "OUT"} and part in output, f"{word}: not known")
+            continue
         need(words[0] == "bench" and name == "PART", f"{word}: not known")
         need((ROOT / "bench" / f"{part}.py").exists(), f"{word}: no such part")
         need(f"--part {part}" in output, output)

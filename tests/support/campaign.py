@@ -433,6 +433,7 @@ class Campaign:
             owed = len(pipeline.aggregator.timeline.owed) if pipeline else -1
             unsent = len(await pipeline.pusher.ledger.outbox()) if pipeline else -1
             problems = {one.what: one.words for one in process.telemetry.problems.current()}
+            problems.pop("no_file_lately", None)  # the traffic has ended
             if self.plan.lasting:
                 problems.pop("clock", None)
             if not left and not owed and not problems and not unsent:

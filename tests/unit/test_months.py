@@ -43,6 +43,7 @@ class Growth:
 
 @pytest.mark.guarantee("viewers.broadcasts")
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three minutes of CPU
 def test_months_of_broadcasts_leave_nothing_behind() -> None:
     """With room for 10 streams at a time, 301 broadcasts all count under their names; sizes are flat; totals true."""
     rules = Rules(tick_seconds=TICK, session_window_seconds=HOUR, series_idle_seconds=86_400, max_streams=10)

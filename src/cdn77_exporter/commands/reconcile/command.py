@@ -23,11 +23,11 @@ from cdn77_exporter.commands.output import (
 )
 from cdn77_exporter.commands.reconcile.comparison import Difference, total
 from cdn77_exporter.core.errors import ConfigError, Misconfigured, Refused, Transient
+from cdn77_exporter.core.phrases import number, span
 
 if TYPE_CHECKING:
     from cdn77_exporter.commands.reconcile.recount import Recount
     from cdn77_exporter.core.measures import Measures
-    from cdn77_exporter.core.phrases import number, span
 from cdn77_exporter.settings import Settings
 
 _SECONDS = 60.0
