@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.changes import Request, Unsent
-from cdn77_exporter.core.encode.parts import NOTHING_2, About, in_version, request_of, series_in
+from cdn77_exporter.core.encode.parts import NOTHING_2, About, in_version, request_of, series_in, size_of
 from cdn77_exporter.core.encode.version import RemoteWriteVersion, Spoken, version_of
 from cdn77_exporter.core.errors import Misconfigured, Refused, Transient, UnsupportedVersion
 from cdn77_exporter.flow.channel import Channel
@@ -398,3 +398,29 @@ def test_a_partly_stored_series_does_not_mean_that_all_is_refused(
     accounts = simulate(push(bench, server, body_of("first"), body))
     assert accounts.of(Delivery.STORED)["s2"] >= 2
     assert accounts.of(Delivery.NOT_STORED)["s0"] == 3
+
+
+@pytest.mark.guarantee("receiver.too_large")
+@pytest.mark.parametrize("share", [0.24, 0.245, 0.3, 0.49, 0.495, 0.9])
+def test_a_request_of_2_is_made_as_small_as_the_receiver_wants_it(share: float) -> None:
+    """However many bytes a receiver takes, few attempts find it out: no part is larger than it was meant to be."""
+    names = [f"label_{number}" for number in range(12)]
+    labels = [[*((name, str(number % place)) for place, name in enumerate(names, 100))] for number in range(1500)]
+    one = request_body(
+        *(([("__name__", f"s{number}"), *more], [(TICK * 1000, 7.0)]) for number, more in enumerate(labels))
+    )
+    body = in_version(one, 2)
+    most = int(size_of(body) * share)
+
+    class Narrow(Server):
+        async def write(self, body: bytes) -> int | None:
+            assert len(self.writes) < 50
+            if size_of(body) > most:
+                self.writes.append(body)
+                raise Refused(413, "", 0)
+            return await super().write(body)
+
+    server, bench = Narrow(1, 2), StageBench()
+    accounts = simulate(push(bench, server, body))
+    assert len(server.samples) == 1500
+    assert not accounts.of(Delivery.NOT_STORED)

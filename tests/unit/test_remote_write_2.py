@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cramjam
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn77_exporter.core.catalogue import Catalogue, series_key
-from cdn77_exporter.core.encode.parts import About, in_version, request_of, series_in, within
+from cdn77_exporter.core.encode.parts import About, Series, in_version, request_of, series_in, size_of, within
 from cdn77_exporter.core.encode.remote_write_1 import RemoteWrite1
 from cdn77_exporter.core.encode.remote_write_2 import RemoteWrite2
 from cdn77_exporter.core.encode.remote_write_2_pb2 import Metadata, Request
@@ -257,6 +258,34 @@ def test_parts_stay_in_their_version_and_say_the_same(texts: list[str], samples:
         moments = [moment for one in series for moment in one.moments()]
         assert content([(request_of([one]), 1) for one in moments]) == content([(body, count)])
         assert series_in(in_version(body, 1)) == [one._replace(about=None) for one in series]
+
+
+@given(
+    st.sampled_from([1, 2]),
+    st.integers(1, 400),
+    st.sampled_from([1, 60, 20_000]),
+    st.sampled_from([1, 7, 2000]),
+    st.floats(0.05, 1),
+)
+@examples(60)
+def test_parts_are_within_the_limit(version: int, number: int, length: int, samples: int, share: float) -> None:
+    """No part but a single series is larger than the limit, to the byte, and no two neighbours would go together."""
+    both = Both()
+    texts = [str(one).ljust(length, "x") for one in range(200 if length < 1000 else 8)]
+    for one in range(min(number, len(texts) ** 2)):
+        both.add(REQUESTS, texts[one % len(texts)], texts[one // len(texts)], *texts[-2:])
+    slots = np.flatnonzero(both.table.there[: both.table.end])
+    ((body, _), *_) = both.encode([Frame((START * 1000,), slots, np.ones(len(slots)))])
+    series = series_in(in_version(body, version))
+    limit = RequestLimit(samples, int(size_of(request_of(series)) * share))
+
+    def fits(group: list[Series]) -> bool:
+        return limit.allows(sum(one.samples for one in group), size_of(request_of(group)))
+
+    groups = within(series, limit)
+    assert [one for group in groups for one in group] == series
+    assert all(fits(group) or len(group) == 1 for group in groups)
+    assert not any(fits([*group, following[0]]) for group, following in pairwise(groups))
 
 
 @given(st.integers(0, 200_000))

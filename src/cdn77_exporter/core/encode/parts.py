@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import cramjam
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from cdn77_exporter.core.encode import remote_write_2_pb2 as pb2
 from cdn77_exporter.core.encode.blocks import compress
@@ -19,9 +19,8 @@ from cdn77_exporter.core.encode.remote_write_2 import Symbols
 from cdn77_exporter.core.encode.remote_write_pb2 import Histogram, Label, TimeSeries, WriteRequest
 from cdn77_exporter.core.encode.request_limit import RequestLimit
 from cdn77_exporter.core.encode.version import version_of
+from cdn77_exporter.core.encode.wire import field_bytes
 
-_FRAME_BYTES = 3  # around an entry: its tag and its length
-_SYMBOL_BYTES = 3  # the same around a text
 _KNOWN_LABELS = 8192
 _UNREADABLE = (cramjam.DecompressionError, DecodeError, IndexError)
 
@@ -48,20 +47,6 @@ class Series(NamedTuple):
     def samples(self) -> int:
         """The number of its samples."""
         return sum(len(entry.samples) + len(entry.histograms) for entry in self.entries)
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """The texts that it has in a table of symbols; none in 1.0."""
-        if self.about is None:
-            return frozenset()
-        return frozenset((*_texts(self.labels), self.about.help))
-
-    @property
-    def size(self) -> int:
-        """The bytes that it takes in a request, before compression, beside its texts."""
-        if self.about is None:
-            return sum(entry.ByteSize() + _FRAME_BYTES for entry in self.entries)
-        return sum(entry.ByteSize() + _FRAME_BYTES for entry in _entries_2(self, self.about, Symbols()))
 
     def moments(self) -> list[Series]:
         """Return it as several, with one sample each, in their order."""
@@ -202,22 +187,40 @@ def size_of(body: bytes) -> int:
 def within(series: Sequence[Series], limit: RequestLimit) -> list[list[Series]]:
     """Return the series in their order, in groups that a request may hold; one that is too large is alone."""
     groups: list[list[Series]] = []
-    samples = size = 0
-    known: set[str] = set()
+    filled = _Filled()
     for one in series:
-        alone, texts = one.size, one.texts
-        samples, size = samples + one.samples, size + alone + _size_of_texts(texts - known)
-        if not groups or not limit.allows(samples, size):
+        filled.add(one)
+        if not groups or not limit.allows(filled.samples, filled.size):
             groups.append([])
-            known.clear()
-            samples, size = one.samples, alone + _size_of_texts(texts)
-        known |= texts
+            filled = _Filled()
+            filled.add(one)
         groups[-1].append(one)
     return groups
 
 
-def _size_of_texts(texts: Iterable[str]) -> int:
-    return sum(len(text.encode()) + _SYMBOL_BYTES for text in texts)
+class _Filled:
+    """What a request has so far: its samples, and its bytes before compression.
+
+    Both are exact: a part that was larger than the limit that it was made for would be taken apart again, for ever.
+    """
+
+    def __init__(self) -> None:
+        self.samples = self._entries = 0
+        self._symbols: Symbols | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes."""
+        return self._entries + (self._symbols.size if self._symbols else 0)
+
+    def add(self, one: Series) -> None:
+        """Add a series."""
+        self.samples += one.samples
+        entries: Iterable[Message] = one.entries
+        if one.about is not None:
+            self._symbols = self._symbols or Symbols()
+            entries = _entries_2(one, one.about, self._symbols)
+        self._entries += sum(field_bytes(entry.ByteSize()) for entry in entries)
 
 
 def last_sample(body: bytes) -> Sent | None:

@@ -20,6 +20,7 @@ from cdn77_exporter.core.encode.blocks import BlockEncoder, Packer, label_pairs,
 from cdn77_exporter.core.encode.histograms import HistogramEntries
 from cdn77_exporter.core.encode.remote_write_2_pb2 import Metadata, Request, TimeSeries
 from cdn77_exporter.core.encode.request_limit import RequestLimit
+from cdn77_exporter.core.encode.wire import field_bytes
 from cdn77_exporter.core.measures import Kind, Measure
 from cdn77_exporter.core.series import SeriesTable
 
@@ -40,6 +41,7 @@ class Symbols:
         self._numbers = {"": 0}
         self._encoded = b""
         self._count = 0  # of what is encoded
+        self.size = field_bytes(0)  # as they stand in a request
         self.kept = 0  # how many there were when all of them were in use
 
     def __len__(self) -> int:
@@ -48,7 +50,11 @@ class Symbols:
 
     def number(self, text: str) -> int:
         """Return the number of a text, a new one if need be."""
-        return self._numbers.setdefault(text, len(self._numbers))
+        number = self._numbers.get(text)
+        if number is None:
+            number = self._numbers[text] = len(self._numbers)
+            self.size += field_bytes(len(text.encode()))
+        return number
 
     def encoded(self) -> bytes:
         """Return them as they stand in a request."""

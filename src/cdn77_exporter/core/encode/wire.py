@@ -11,3 +11,8 @@ def varint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+def field_bytes(size: int) -> int:
+    """Return the bytes that a text or message of so many bytes takes as a field, with its tag and its length."""
+    return 1 + len(varint(size)) + size
