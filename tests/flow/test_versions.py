@@ -424,3 +424,93 @@ def test_a_request_of_2_is_made_as_small_as_the_receiver_wants_it(share: float) 
     accounts = simulate(push(bench, server, body))
     assert len(server.samples) == 1500
     assert not accounts.of(Delivery.NOT_STORED)
+
+
+def test_a_receiver_of_2_alone_is_written_by_2_again_at_once() -> None:
+    """One answer whose proof is missing does not end in 1.0 for a day when the receiver takes no 1.0."""
+    bench = StageBench()
+
+    class Forgetting(Server):
+        async def write(self, body: bytes) -> int | None:
+            written = await super().write(body)
+            return None if len(self.versions) == 2 else written
+
+    server = Forgetting(2)
+    simulate(push(bench, server, *(body_of("a", ticks=(TICK + 15 * n,)) for n in range(4)), between=lambda _: 15))
+    assert [at for at, _ in server.samples["a"]] == [(TICK + 15 * n) * 1000 for n in range(4)]
+    assert not bench.said.of("receiver_misconfigured")
+
+
+def test_a_receiver_that_has_become_one_of_2_alone_is_asked_at_once() -> None:
+    """It was one of 1.0 and was never seen to be away: its 415 says that it is another one."""
+    server, bench, spoken = Server(1, deaf=True), StageBench(), Spoken()
+
+    def change(number: int) -> float:
+        if number == 2:
+            server.speaks, server.deaf = (2,), False
+        return 15
+
+    bodies = [body_of("a", ticks=(TICK + 15 * n,)) for n in range(4)]
+    simulate(push(bench, server, *bodies, between=change, spoken=spoken))
+    assert [at for at, _ in server.samples["a"]] == [(TICK + 15 * n) * 1000 for n in range(4)]
+    assert spoken.version == 2
+    assert not bench.said.of("receiver_misconfigured")
+
+
+def test_a_question_whose_answer_is_lost_leaves_nothing_in_doubt() -> None:
+    """It had no samples: what is refused afterwards is not stored, and is owed."""
+    bench = StageBench()
+
+    class Slow(Server):
+        async def write(self, body: bytes) -> int | None:
+            self.writes.append(body)
+            if len(self.writes) == 1:
+                raise Transient("no answer", lost=True)
+            return await super().write(body)
+
+    server = Slow(2, bad=("b",))
+    accounts = simulate(push(bench, server, body_of("b"), wanted=TWO))
+    assert accounts.of(Delivery.NOT_STORED) == Counter(b=1)
+    assert not bench.said.of("request_outcome_unknown")
+
+
+@pytest.mark.parametrize("status", [204, 400])
+@pytest.mark.parametrize("lost", [True, False])
+def test_words_of_1_say_nothing_of_what_was_stored_in_part_by_2(status: int, lost: bool) -> None:
+    """A part of a request is stored by 2.0 and nobody heard it; 1.0 refuses the whole: each series is asked for."""
+    bench = StageBench()
+
+    class Losing(Server):
+        async def write(self, body: bytes) -> int | None:
+            first = not self.versions
+            try:
+                written = await super().write(body)
+            except Refused:
+                if lost and first:
+                    self.speaks, self.deaf = (1,), True
+                    raise Transient("no answer", lost=True) from None
+                raise
+            if first and body != NOTHING_2:
+                self.speaks, self.deaf = (1,), True
+                if lost:
+                    raise Transient("no answer", lost=True)
+            return written
+
+    server = Losing(1, 2, bad=("b",))
+    server.status = status
+    accounts = simulate(push(bench, server, body_of("a", "b", "c"), recalls=server))
+    assert accounts.of(Delivery.NOT_STORED) == Counter(b=1)
+    assert set(server.samples) == {"a", "c"}
+
+
+def test_a_success_that_counts_nothing_is_asked_for() -> None:
+    """Whether the status or the number is right, the receiver's memory tells."""
+    server, bench = Server(1, 2), StageBench()
+
+    def change(number: int) -> float:
+        server.lies = lambda written: 0
+        return 15
+
+    bodies = [body_of("a", "b", ticks=(TICK + 15 * n,)) for n in range(2)]
+    accounts = simulate(push(bench, server, *bodies, between=change, recalls=server))
+    assert accounts.of(Delivery.STORED) == Counter(a=2, b=2)

@@ -36,6 +36,15 @@ def names_stored(refusal: Refused) -> bool:
     return refusal.status in _KNOWN_STATUS and _KNOWN_WORDS.search(refusal.words) is not None
 
 
+def is_doubtful(refusal: Refused, *, failed: bool) -> bool:
+    """Tell whether samples may be stored although they are refused and no answer was lost.
+
+    A replicating receiver may have stored what it answered with a failure (`failed`), and then says that it has it. One
+    that answers 2xx to samples that it does not count may be wrong about either.
+    """
+    return refusal.status < 300 or (failed and names_stored(refusal))
+
+
 def after_giving_up(*, lost: bool) -> Delivery:
     """Tell the end of a request that is not tried again; `lost`: the answer to an attempt was lost."""
     return Delivery.UNKNOWN if lost else Delivery.NOT_STORED

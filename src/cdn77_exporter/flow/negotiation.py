@@ -80,7 +80,7 @@ class Negotiation:
             understood = False
         except Transient as error:
             if self._spoken.wanted is RemoteWriteVersion.TWO or not (error.answered or error.lost):
-                raise
+                raise _about_nothing(error) from error
             self._keep_1(_NO_ANSWER_SECONDS)  # it may fail on this alone
             return
         self._decide(takes=understood)
@@ -115,6 +115,8 @@ class Negotiation:
         except UnsupportedVersion as error:
             if self._spoken.wanted is RemoteWriteVersion.ONE:
                 raise
+            if not self._takes_2:
+                await self._ask()  # it did not take 2.0 either when it was asked, but may be another one by now
             if not self._takes_2:
                 raise Misconfigured(f"{error.reason}; {NEITHER}", NEITHER_REMEDY) from error
             self._takes_1 = False
@@ -154,3 +156,8 @@ class Negotiation:
         if self._converted[0] is not body:
             self._converted = (body, in_version(body, version))
         return self._converted[1]
+
+
+def _about_nothing(error: Transient) -> Transient:
+    """Return why a question failed. It had no samples, so none of them can be stored, whatever became of it."""
+    return Transient(error.reason, error.retry_after, answered=error.answered, remedy=error.remedy)

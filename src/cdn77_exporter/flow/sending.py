@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from cdn77_exporter.core.changes import Unsent
 from cdn77_exporter.core.encode.parts import Series, has_histograms, mentions, request_of, series_in, size_of, within
 from cdn77_exporter.core.encode.request_limit import LearnedLimit, RequestLimit
-from cdn77_exporter.core.encode.version import Spoken
+from cdn77_exporter.core.encode.version import Spoken, version_of
 from cdn77_exporter.core.errors import HistogramsRefused, Misconfigured, NotUnderstood, Refused, Transient
-from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal, names_stored
+from cdn77_exporter.flow.delivery import Delivery, after_giving_up, after_refusal, is_doubtful
 from cdn77_exporter.flow.negotiation import Negotiation
 from cdn77_exporter.flow.ports import Accounts, Common, Recalls, Receives
 from cdn77_exporter.flow.retry import Backoff, Failed, retry
@@ -144,11 +144,6 @@ class _Part:
         """Note that some of its samples are stored, if the receiver says so."""
         if samples:
             self.failed = self.mixed = True
-
-    @property
-    def may_be_partly_stored(self) -> bool:
-        """True if some of its series may be stored without the others."""
-        return self.lost and self.mixed and len(self.series) > 1
 
     def _with(self, series: Sequence[Series]) -> _Part:
         part = _Part.of(series, lost=self.lost)
@@ -555,7 +550,10 @@ class Sender:
             for one in alone:
                 await self._end(work, one, error)
             return await self._end(work, rest, error)
-        if part.may_be_partly_stored:  # what becomes of one says nothing about the others
+        # Of one of 2.0 some series may be stored without the others, and words do not mean this very request.
+        parted = part.mixed or version_of(part.body) == 2 or (isinstance(error, Refused) and error.written is not None)
+        in_doubt = part.lost or part.mixed or (isinstance(error, Refused) and is_doubtful(error, failed=part.failed))
+        if parted and in_doubt and len(part.series) > 1:  # what becomes of one says nothing about the others
             *others, last = part.within(RequestLimit(1, 1))
             for one in others:
                 await self._end(work, one, error)
@@ -564,12 +562,8 @@ class Sender:
             self.common.problems.solved("receiver")
             delivery = after_refusal(error, lost=part.lost)
         else:
-            delivery = after_giving_up(lost=part.lost)
-        # A replicating receiver may have stored what it answered with a failure, and then says that it has it.
-        in_doubt = part.lost or (part.failed and isinstance(error, Refused) and names_stored(error))
-        # Words mean this very request only where it is stored as a whole or not at all.
-        numbered = isinstance(error, Refused) and error.written is not None
-        if in_doubt and (numbered or delivery is not Delivery.STORED) and work.recalled:
+            delivery = after_giving_up(lost=part.lost or part.mixed)
+        if in_doubt and (parted or delivery is not Delivery.STORED) and work.recalled:
             there = await self.recalls.holds(part.body)
             work.recalled = there is not None
             if there is not None:
@@ -647,7 +641,7 @@ def _joined(parts: Sequence[_Part]) -> list[_Part]:
     found = [part for part in parts if part.lost]
     if certain:
         joined = _Part.of([one for part in certain for one in part.series], lost=False)
-        joined.failed = any(part.failed for part in certain)
+        joined.failed, joined.mixed = any(part.failed for part in certain), any(part.mixed for part in certain)
         joined.doubtful = frozenset().union(*(part.doubtful for part in certain))
         found.append(joined)
     return found

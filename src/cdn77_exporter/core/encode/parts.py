@@ -199,7 +199,7 @@ def within(series: Sequence[Series], limit: RequestLimit) -> list[list[Series]]:
 
 
 class _Filled:
-    """What a request has so far: its samples, and its bytes before compression.
+    """The size of a request so far: its samples, and its bytes before compression.
 
     Both are exact: a part that was larger than the limit that it was made for would be taken apart again, for ever.
     """

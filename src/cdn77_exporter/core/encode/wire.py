@@ -1,4 +1,4 @@
-"""Writes the lengths that stand before encoded messages."""
+"""Writes lengths and fields around encoded messages."""
 
 from __future__ import annotations
 
