@@ -250,7 +250,7 @@ def test_one_object_that_cannot_be_fetched_is_set_aside(error: Exception, reason
 @pytest.mark.parametrize(
     ("error", "problem"),
     [
-        (Misconfigured("the bucket refuses to read", "check the rights", of_object=True), "bucket"),
+        (Misconfigured("the bucket refuses to read", "check the rights", of_object=True), "reading"),
         (FileGone("404"), "reading"),
         (FileGone("changed"), "reading"),
         (Unreadable("archived"), "reading"),
@@ -274,6 +274,7 @@ def test_while_no_file_can_be_had_none_is_set_aside_and_it_is_told(
     world.bucket = Closed(world)
     simulate(world.run())
     assert problem in dict(world.trouble.ever)
+    assert world.trouble.ended.count(problem) == 1  # and not between two polls
     assert not world.said.of("file_set_aside")
     assert not world.trouble.now
     world.check()

@@ -350,11 +350,12 @@ class Said:
 
 
 class Trouble:
-    """What is wrong at the moment, and all that ever was."""
+    """What is wrong at the moment, all that ever was, and what has ended, each time."""
 
     def __init__(self) -> None:
         self.now: dict[str, str] = {}
         self.ever: list[tuple[str, str]] = []
+        self.ended: list[str] = []
 
     def found(self, what: ConditionName, words: str, remedy: str = "") -> None:
         told = f"{words}; {remedy or CONDITIONS[what].action}"
@@ -362,7 +363,8 @@ class Trouble:
         self.ever.append((what, told))
 
     def solved(self, what: ConditionName) -> None:
-        self.now.pop(what, None)
+        if self.now.pop(what, None) is not None:
+            self.ended.append(what)
 
 
 # The world

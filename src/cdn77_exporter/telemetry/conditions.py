@@ -109,9 +109,9 @@ _RED = (
         "bucket",
         Severity.RED,
         "The bucket cannot be read",
-        "the bucket cannot be listed, or gives out no file",
+        "the bucket cannot be listed",
         "do what the error says; files wait in the bucket",
-        ("poll_failed", "file_fetch_failed"),
+        ("poll_failed",),
         ("Cdn77PollFailing",),
     ),
     Condition(

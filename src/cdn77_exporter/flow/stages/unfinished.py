@@ -40,12 +40,10 @@ class Unfinished:
             self.in_flight.move(file, At.LEFT)
         else:
             self.in_flight.move(file, At.LEFT, error=words)
-        if isinstance(error, Misconfigured) and self._is_general(attempts):
-            self.common.problems.found("bucket", words)
-        elif not isinstance(error, Misconfigured) and not attempts.others_succeed and self._is_general(attempts):
-            meaning = UNREADABLE_REASONS.get(reason, reason)
-            why = f"{meaning} ({words})" if words else meaning
-            self.common.problems.found("reading", f"no log file can be read: {why}; look at the bucket and {file.key}")
+        refusal = error if isinstance(error, Misconfigured) else None
+        if self._is_general(attempts) and (refusal or not attempts.others_succeed):
+            why, remedy = (str(refusal), refusal.remedy) if refusal else (_meant(reason, words), "")
+            self.common.problems.found("reading", f"no log file can be read: {why}; look at {file.key}", remedy)
 
     def _is_general(self, attempts: Attempts) -> bool:
         """Tell whether it is more than the fault of a file or two."""
@@ -76,6 +74,11 @@ def _told(error: Hindrance) -> tuple[str, str]:
     if isinstance(error, Misconfigured):
         return "refused", f"{error}; {error.remedy}"
     return "gone" if isinstance(error, FileGone) else "unavailable", str(error)
+
+
+def _meant(reason: str, words: str) -> str:
+    meaning = UNREADABLE_REASONS.get(reason, reason)
+    return f"{meaning} ({words})" if words else meaning
 
 
 def _is_enough(error: Hindrance, attempts: Attempts) -> bool:
