@@ -182,6 +182,8 @@
             alert: 'Cdn77ReceiverMisconfigured',
             expr: |||
               increase(cdn77_exporter_receiver_misconfigured_total{%(exporterSelector)s}[5m]) > 0
+              or cdn77_exporter_receiver_misconfigured_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 300)
             ||| % $._config,
             'for': '1m',
             labels: {
@@ -197,6 +199,8 @@
             alert: 'Cdn77RequestsRefused',
             expr: |||
               increase(cdn77_exporter_requests_refused_total{%(exporterSelector)s}[15m]) > 0
+              or cdn77_exporter_requests_refused_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 900)
             ||| % $._config,
             labels: {
               severity: 'critical',
@@ -211,6 +215,8 @@
             alert: 'Cdn77RequestsDropped',
             expr: |||
               increase(cdn77_exporter_requests_dropped_total{%(exporterSelector)s}[1h]) > 0
+              or cdn77_exporter_requests_dropped_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 3600)
             ||| % $._config,
             labels: {
               severity: 'critical',
@@ -225,6 +231,8 @@
             alert: 'Cdn77StateNotWritten',
             expr: |||
               increase(cdn77_exporter_commit_failures_total{%(exporterSelector)s}[5m]) > 0
+              or cdn77_exporter_commit_failures_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 300)
             ||| % $._config,
             'for': '1m',
             labels: {
@@ -255,6 +263,8 @@
             alert: 'Cdn77FilesQuarantined',
             expr: |||
               increase(cdn77_exporter_quarantined_files_total{%(exporterSelector)s}[6h]) > 0
+              or cdn77_exporter_quarantined_files_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 21600)
             ||| % $._config,
             labels: {
               severity: 'warning',
@@ -269,6 +279,8 @@
             alert: 'Cdn77Gaps',
             expr: |||
               increase(cdn77_exporter_skipped_files_total{%(exporterSelector)s}[1h]) > 0
+              or cdn77_exporter_skipped_files_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 3600)
             ||| % $._config,
             labels: {
               severity: 'warning',
@@ -366,6 +378,8 @@
             alert: 'Cdn77DeleteFailing',
             expr: |||
               increase(cdn77_exporter_delete_failures_total{%(exporterSelector)s}[30m]) > 0
+              or cdn77_exporter_delete_failures_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 1800)
             ||| % $._config,
             'for': '30m',
             labels: {
@@ -381,6 +395,8 @@
             alert: 'Cdn77LimitReached',
             expr: |||
               increase(cdn77_exporter_limits_reached_total{%(exporterSelector)s}[1h]) > 0
+              or cdn77_exporter_limits_reached_total{%(exporterSelector)s} > 0
+              and on (job, instance) (time() - process_start_time_seconds{%(exporterSelector)s} < 3600)
             ||| % $._config,
             labels: {
               severity: 'warning',

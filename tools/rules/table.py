@@ -15,7 +15,7 @@ HITS = f'cache_status=~"{"|".join(FROM_CACHE)}"'
 #: is used up. They are those of the Site Reliability Workbook (Google, 2018), chapter 5, "Alerting on SLOs".
 FAST_BURN = (("1h", "5m", 14.4), ("6h", "30m", 6.0))
 SLOW_BURN = (("1d", "2h", 3.0), ("3d", "6h", 1.0))
-_SECONDS = {"5m": 300, "30m": 1800, "1h": 3600, "2h": 7200, "6h": 21_600, "1d": 86_400, "3d": 259_200}
+_SECONDS = {"5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "2h": 7200, "6h": 21_600, "1d": 86_400, "3d": 259_200}
 _GROUP_SECONDS = 30
 
 
@@ -139,6 +139,20 @@ _SELECTED = "{%(exporterSelector)s}"
 #: Instances that stand by: they list, count and push nothing. Of one that is away: that stood by when last scraped.
 _STANDBY = 'cdn77_exporter_problems{%(exporterSelector)s, what="standby"} > 0'
 _STOOD_BY = 'last_over_time(cdn77_exporter_problems{%(exporterSelector)s, what="standby"}[1d]) > 0'
+
+
+def _grew(counter: str, window: str) -> str:
+    """Return that a counter has grown within a window.
+
+    Of a process that is younger than that, all it counted: its instance may be new, with a first sample above zero.
+    """
+    started = f"process_start_time_seconds{_SELECTED}"
+    return f"""
+        increase({counter}{_SELECTED}[{window}]) > 0
+        or {counter}{_SELECTED} > 0
+        and on (job, instance) (time() - {started} < {_SECONDS[window]})
+    """
+
 
 _UNDELIVERED = f"""
 (
@@ -336,7 +350,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77ReceiverMisconfigured",
             _C,
-            f"increase(cdn77_exporter_receiver_misconfigured_total{_SELECTED}[5m]) > 0",
+            _grew("cdn77_exporter_receiver_misconfigured_total", "5m"),
             "1m",
             "The receiver rejects everything because of a wrong setting.",
             "It rejects what {{ $labels.instance }} sends: credentials, address, certificate, or its remote-write "
@@ -345,7 +359,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77RequestsRefused",
             _C,
-            f"increase(cdn77_exporter_requests_refused_total{_SELECTED}[15m]) > 0",
+            _grew("cdn77_exporter_requests_refused_total", "15m"),
             "",
             "The receiver refuses write requests.",
             "It refused some of {{ $labels.instance }}. Those ticks stay empty; files are kept until later ticks "
@@ -354,7 +368,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77RequestsDropped",
             _C,
-            f"increase(cdn77_exporter_requests_dropped_total{_SELECTED}[1h]) > 0",
+            _grew("cdn77_exporter_requests_dropped_total", "1h"),
             "",
             "Write requests, or some of their series, were dropped.",
             "The receiver of {{ $labels.instance }} fails on them while it takes others, or has failed on everything "
@@ -363,7 +377,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77StateNotWritten",
             _C,
-            f"increase(cdn77_exporter_commit_failures_total{_SELECTED}[5m]) > 0",
+            _grew("cdn77_exporter_commit_failures_total", "5m"),
             "1m",
             "The state cannot be written.",
             "{{ $labels.instance }} pushes and deletes nothing until it can. Usually the disk is full or read-only.",
@@ -379,7 +393,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77FilesQuarantined",
             _W,
-            f"increase(cdn77_exporter_quarantined_files_total{_SELECTED}[6h]) > 0",
+            _grew("cdn77_exporter_quarantined_files_total", "6h"),
             "",
             "Log files that cannot be read were moved to QUARANTINE_PREFIX.",
             "{{ $labels.instance }} moved {{ $value | humanize }} of them in six hours. They are not counted, and "
@@ -388,7 +402,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77Gaps",
             _W,
-            f"increase(cdn77_exporter_skipped_files_total{_SELECTED}[1h]) > 0",
+            _grew("cdn77_exporter_skipped_files_total", "1h"),
             "",
             "Log files are missing.",
             "The sequence numbers that {{ $labels.instance }} finds{{ with $labels.shard }} in shard {{ . }}{{ end "
@@ -458,7 +472,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77DeleteFailing",
             _W,
-            f"increase(cdn77_exporter_delete_failures_total{_SELECTED}[30m]) > 0",
+            _grew("cdn77_exporter_delete_failures_total", "30m"),
             "30m",
             "Counted files cannot be deleted.",
             "{{ $labels.instance }} does not count them again, but the bucket grows and listing it takes longer.",
@@ -466,7 +480,7 @@ EXPORTER = Group(
         _alert(
             "Cdn77LimitReached",
             _W,
-            f"increase(cdn77_exporter_limits_reached_total{_SELECTED}[1h]) > 0",
+            _grew("cdn77_exporter_limits_reached_total", "1h"),
             "",
             "A limit is reached.",
             "{{ $labels.instance }} has reached {{ $labels.limit }}. New streams count together as "
